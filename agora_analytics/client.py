@@ -13,7 +13,6 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import Dispatcher, OnBadRow, RequestOptions
-from agora_analytics._core.observers import Observers
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import HOSTS, AiohttpTransport, Credentials, Timeouts
@@ -262,9 +261,9 @@ def service_time(client: AnalyticsClient) -> ServiceTime:
     return client._dispatcher.time  # noqa: SLF001 - no part of a client's public face
 
 
-def observers_of(client: AnalyticsClient) -> Observers:
-    """Return the observers of a client's requests, for the library's own programs."""
-    return client._dispatcher.observers  # noqa: SLF001 - no part of a client's public face
+def dispatcher_of(client: AnalyticsClient) -> Dispatcher:
+    """Return what the clients of an account share, for the library's own programs."""
+    return client._dispatcher  # noqa: SLF001 - no part of a client's public face
 
 
 def app_of(client: AnalyticsClient) -> str | None:

@@ -63,7 +63,7 @@ class Observers:
         self._observers = tuple(map(_Guarded, observers))
 
     def add(self, observer: RequestObserver) -> None:
-        """Add an observer of the requests that start from now on."""
+        """Tell another observer of the requests that start from now on."""
         self._observers += (_Guarded(observer),)
 
     def remove(self, observer: RequestObserver) -> None:

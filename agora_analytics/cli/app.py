@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import agora_analytics
-from agora_analytics.cli.commands import calls, demo, export, follow, info, insights, realtime, simulate, watch
+from agora_analytics.cli.commands import calls, demo, export, follow, info, insights, realtime, serve, simulate, watch
 from agora_analytics.cli.completion import joined_words
 from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, write_stderr
 
@@ -55,6 +55,7 @@ app.add_typer(insights.app, name="insights")
 app.add_typer(realtime.app, name="realtime")
 app.command()(watch.watch)
 app.command()(follow.follow)
+app.command()(serve.serve)
 app.command()(export.export)
 app.command()(info.quota)
 app.command()(info.plans)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from shlex import quote
@@ -19,7 +19,7 @@ import attrs
 
 from agora_analytics import HOSTS, AnalyticsClient, FileCheckpoints, FileLedger, MemoryLedger, Plan
 from agora_analytics._core.transport import AiohttpTransport, Credentials, trusting
-from agora_analytics.cli.parsing import check_plan
+from agora_analytics.cli.parsing import check_plan, closest
 from agora_analytics.protocols import Ledger, Transport
 
 _ENVIRONMENT = {
@@ -31,7 +31,10 @@ _ENVIRONMENT = {
     "ledger": "AGORA_LEDGER",
 }
 _SECRET_FILE = "customer_secret_file"  # noqa: S105 - the name of a key
-_KEYS = frozenset({*_ENVIRONMENT, _SECRET_FILE})
+SERVE = "serve"
+"""The table of the settings file that `agora-analytics serve` reads."""
+
+_KEYS = frozenset({*_ENVIRONMENT, _SECRET_FILE, SERVE})
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -115,6 +118,11 @@ def from_file(path: Path, *, required: bool) -> AccountSettings:
     Raises `ValueError` for a file that cannot be read, for unknown keys, and for a file that holds the secret and that
     other users can read.
     """
+    return _from_table(read_table(path, required=required), path)
+
+
+def read_table(path: Path, *, required: bool) -> Mapping[str, Any]:
+    """Return the content of a settings file; raises `ValueError` as `from_file` does."""
     try:
         with path.open("rb") as file:
             exposure = _exposure(file)
@@ -122,12 +130,23 @@ def from_file(path: Path, *, required: bool) -> AccountSettings:
     except FileNotFoundError:
         if required:
             raise ValueError(f"config {str(path)!r} does not exist") from None
-        return AccountSettings()
+        return {}
     except (OSError, ValueError) as error:
         raise ValueError(f"config {str(path)!r} cannot be read: {error}") from None
-    if "customer_secret" in table and exposure:
+    serve = table.get(SERVE)
+    secrets = "customer_secret" in table or (isinstance(serve, dict) and "token" in serve)
+    if secrets and exposure:
         raise ValueError(f"config {str(path)!r} holds the secret and {exposure}: {_chmod_command(path)}")
-    return _from_table(table, path)
+    return table
+
+
+def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Raise `ValueError` for unknown keys, with the closest known one."""
+    unknown = sorted(set(table) - set(known))
+    if unknown:
+        close = closest(unknown[0], known)
+        guess = f": did you mean {close}?" if close else ";"
+        raise ValueError(f"{where}: unknown {', '.join(unknown)}{guess} allowed are {', '.join(sorted(known))}")
 
 
 def default_path() -> Path:
@@ -186,10 +205,8 @@ def _state_dir() -> Path:
 
 
 def _from_table(table: Mapping[str, Any], path: Path) -> AccountSettings:
-    unknown = sorted(set(table) - _KEYS)
-    if unknown:
-        raise ValueError(f"config {str(path)!r}: unknown {', '.join(unknown)}; allowed are {', '.join(sorted(_KEYS))}")
-    values = {name: value for name, value in table.items() if name != _SECRET_FILE}
+    check_keys(table, _KEYS, f"config {str(path)!r}")
+    values = {name: value for name, value in table.items() if name not in {_SECRET_FILE, SERVE}}
     if _SECRET_FILE in table:
         if "customer_secret" in table:
             raise ValueError(f"config {str(path)!r} has both customer_secret and {_SECRET_FILE}: one is enough")

@@ -84,7 +84,7 @@ async def simulate(
         async with serve(service, host, port) as url:
             await _wait_until_cancelled(output.screen, service, url)
     except OSError as error:
-        raise OSError(_listen_error(error, host, port)) from None
+        raise OSError(listen_error(error, host, port)) from None
 
 
 async def _wait_until_cancelled(screen: Screen, service: Service, url: str) -> None:
@@ -96,7 +96,7 @@ async def _wait_until_cancelled(screen: Screen, service: Service, url: str) -> N
         screen.note(f"{sum(service.counts.values())} requests, {refused} refused")
 
 
-def _listen_error(error: OSError, host: str, port: int) -> str:
+def listen_error(error: OSError, host: str, port: int) -> str:
     """Return why the port cannot be used, and what to do."""
     if error.errno == errno.EADDRINUSE:
         return f"port {port} of {host} is in use: choose another --port, or 0 for any free one"

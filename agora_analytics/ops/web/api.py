@@ -15,7 +15,7 @@ from agora_analytics.ops.web.board import CallEntry
 from agora_analytics.ops.web.documents import AlertsView, CallsView, SpendingView, status_view
 from agora_analytics.ops.web.live import Viewers
 from agora_analytics.ops.web.readiness import ProbeView, probe
-from agora_analytics.ops.web.replies import RefusalError, choice_of, int_of, json_response, raw_response, text_of
+from agora_analytics.ops.web.replies import choice_of, int_of, json_response, raw_response, text_of
 from agora_analytics.ops.web.state import LiveState
 
 _MAX_CALLS = 1_000
@@ -120,13 +120,6 @@ class ReadApi:
         """Return a probe; without the token only its status, as texts of errors name requests."""
         shown = found if self._trusts(request) else attrs.evolve(found, reasons=(), notes=())
         return json_response(shown, 200 if healthy else 503)
-
-    def known_call(self, request: web.Request) -> CallEntry:
-        """Return the call in the path of a request; raises `RefusalError` if it is not known."""
-        entry = self._state.calls.get(request.match_info["call_id"])
-        if entry is None:
-            raise RefusalError(404, "call", "this call is not known here: search for it by its channel and time")
-        return entry
 
 
 def _matches(entry: CallEntry, cname: str | None) -> bool:

@@ -55,7 +55,8 @@ def entry_of(event: CallEvent, now: int) -> CallEntry | None:
     """Return what an event says of its call; None for a gap."""
     if isinstance(event, Gap):
         return None
-    state: CallState = "finished" if isinstance(event, CallFinished | CallSessions) else "open"
+    over = isinstance(event, CallFinished | CallSessions) or event.call.is_over
+    state: CallState = "finished" if over else "open"
     sessions = event.sessions if isinstance(event, CallFinished | CallSessions) else None
     lost = isinstance(event, CallLost)
     return CallEntry(
@@ -94,6 +95,11 @@ class CallBoard:
         if len(self._entries) > _NEWEST + _WORST + _SLACK:
             kept = [*self.sorted("newest")[:_NEWEST], *self.sorted("worst")[:_WORST]]
             self._entries = {one.call.call_id: one for one in kept}
+
+    def add_if_new(self, entry: CallEntry) -> None:
+        """Add a call unless it is known: what a follow reported says more."""
+        if entry.call.call_id not in self._entries:
+            self.add(entry)
 
     def get(self, call_id: str) -> CallEntry | None:
         """Return a call, None if it is not known."""

@@ -41,10 +41,11 @@ _STATUS: Final[tuple[tuple[type[AgoraError], int, str], ...]] = (
 class RefusalError(Exception):
     """A request that is answered by an error."""
 
-    def __init__(self, status: int, code: str, text: str, **more: Any) -> None:
+    def __init__(self, status: int, code: str, text: str, *, retry_after: float | None = None, **more: Any) -> None:
         super().__init__(text)
         self.status = status
         self.code = code
+        self.retry_after = retry_after
         self.more = more
 
 
@@ -70,16 +71,21 @@ def raw_response(body: bytes, status: int = 200, headers: dict[str, str] | None 
 def refused(error: RefusalError) -> web.Response:
     """Return the answer to a refused request."""
     body = {"error": ErrorBody(code=error.code, text=str(error)), **error.more}
-    return json_response(body, error.status)
+    return json_response(body, error.status, _retry_after(error.retry_after))
 
 
-def failed(error: AgoraError) -> web.Response:
-    """Return the answer where the library raised an error."""
+def failed(error: AgoraError, spent: int = 0) -> web.Response:
+    """Return the answer where the library raised an error, after so many requests."""
     status, code = next((status, code) for kind, status, code in _STATUS if isinstance(error, kind))
     resets_in = error.resets_in if isinstance(error, QuotaExhausted) else None
-    headers = {"Retry-After": str(math.ceil(resets_in))} if resets_in is not None else None
     text = f"{error.request}: {error.args[0]}" if error.request else str(error.args[0])
-    return json_response({"error": ErrorBody(code=code, text=text, hint=error.hint)}, status, headers)
+    return json_response(
+        {"error": ErrorBody(code=code, text=text, hint=error.hint), "spent": spent}, status, _retry_after(resets_in)
+    )
+
+
+def _retry_after(seconds: float | None) -> dict[str, str] | None:
+    return None if seconds is None else {"Retry-After": str(math.ceil(seconds))}
 
 
 async def json_body(request: web.Request) -> dict[str, Any]:
@@ -116,7 +122,7 @@ def text_of(values: Any, name: str, default: str | None = None) -> str | None:
 
 def choice_of(values: Any, name: str, allowed: tuple[str, ...]) -> str:
     """Return one of some texts, the first if it is missing."""
-    value = text_of(values, name, allowed[0])
+    value = text_of(values, name, allowed[0]) or allowed[0]
     if value not in allowed:
         raise RefusalError(400, name, f"{name}={short_repr(value)}: allowed are {', '.join(allowed)}")
     return value

@@ -14,7 +14,7 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import encode
-from agora_analytics.client import AnalyticsClient, app_of, observers_of, service_time
+from agora_analytics.client import AnalyticsClient, app_of, dispatcher_of, service_time
 from agora_analytics.ops.web.board import CallBoard, CallGap, entry_of
 from agora_analytics.ops.web.feed import EventFeed
 from agora_analytics.ops.web.feeding import StreamReader, StreamView
@@ -58,8 +58,8 @@ class LiveState:
     from agora_analytics import ops
 
     users = Series("userCount", product="Native")
-    application = web.Application()
     async with AnalyticsClient.from_env() as client, ops.LiveState(client, users) as state:
+        application = web.Application()
         application.add_subapp("/agora/", ops.routes(state))
     ```
 
@@ -166,7 +166,7 @@ class LiveState:
 
     async def __aenter__(self) -> Self:
         self.started = int(self.now())
-        observers_of(self.client).add(self.usage)
+        dispatcher_of(self.client).observers.add(self.usage)
         await self.monitor.refresh()
         work = [self.monitor.run(), *(reader.run() for reader in (self._watch, self._follow) if reader is not None)]
         self._tasks = [asyncio.create_task(one) for one in work]
@@ -178,7 +178,7 @@ class LiveState:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.feed.close()
-        observers_of(self.client).remove(self.usage)
+        dispatcher_of(self.client).observers.remove(self.usage)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Final
 
 import attrs
@@ -14,6 +15,17 @@ from agora_analytics.protocols import Attempt, AttemptResult, RequestResult
 from agora_analytics.spans import DAY, HOUR, MINUTE
 
 _KEPT: Final = DAY + HOUR
+
+
+@attrs.define
+class Meter:
+    """Counts the requests of one task."""
+
+    requests: int = 0
+
+
+METER: Final[ContextVar[Meter | None]] = ContextVar("agora_analytics.meter", default=None)
+"""The meter of the current task; observers are called in its context."""
 
 
 @attrs.define(kw_only=True)
@@ -81,6 +93,8 @@ class UsageTrace:
     def attempt_started(self, attempt: Attempt) -> None:
         """Count an attempt: each one spends a request."""
         self._counts = self._usage.count(self._endpoint, self._priority, attempt.counter)
+        if (meter := METER.get()) is not None:
+            meter.requests += 1
 
     def attempt_ended(self, attempt: Attempt, result: AttemptResult) -> None:  # noqa: ARG002 - as a trace is told
         """Count what failed."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 
 import pytest
 from aiohttp import web
+from helpers.paths import ROOT
 from helpers.streaming import BUSY, NETWORKS, USERS
 from helpers.times import NOON
 from helpers.web_server import grouped, site, until, window
@@ -223,3 +225,24 @@ async def test_the_page_loads_nothing_from_elsewhere_and_has_no_inline_script(st
             assert "<script>" not in text
             assert " style=" not in text
             assert " onclick=" not in text
+
+
+def test_the_reference_lists_every_path(state):
+    page = (ROOT / "docs/reference/http-api.md").read_text(encoding="utf-8")
+    documented = {
+        (method, path.replace("{id}", "{call_id}"))
+        for methods, path in re.findall(r"`((?:GET|POST)(?:`, `POST)?) (/[^`?]*)`", page.partition("## Access")[0])
+        for method in methods.split("`, `")
+    }
+    documented |= {("GET", "/readyz")}
+    served = {
+        (route.method, route.resource.canonical) for route in routes(state).router.routes() if route.method != "HEAD"
+    }
+    assert documented == served
+
+
+def test_the_reference_lists_every_event():
+    page = (ROOT / "docs/reference/http-api.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(\w+)` \|", page.partition("## Events")[2], re.MULTILINE))
+    code = "".join(path.read_text() for path in (ROOT / "agora_analytics/ops/web").glob("*.py"))
+    assert documented == {*re.findall(r'publish\("(\w+)"', code), "reset"}

@@ -1,0 +1,193 @@
+"""`agora-analytics serve`: the live page, its API, the probes and the metrics, in one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import attrs
+import typer
+
+from agora_analytics.cli.commands.simulate import Seed, listen_error
+from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, command
+from agora_analytics.cli.parsing import completion_of, parse_series, series_names
+from agora_analytics.cli.signals import stop_on_signal
+from agora_analytics.spans import DAY
+
+if TYPE_CHECKING:
+    from agora_analytics import AnalyticsClient
+    from agora_analytics.cli.output import Screen
+    from agora_analytics.cli.serving import ServeSettings
+    from agora_analytics.ops import LiveState
+    from agora_analytics.streams import Series
+
+_FOLLOW_EVERY: Final = 60
+_SIMULATED_RATE: Final = 600
+"""Real-time requests a minute of the simulated plan: each window of each series is there after 20 seconds."""
+
+_CALLS_PER_HOUR: Final = 150
+_INCIDENTS_PER_DAY: Final = 40
+
+
+@attrs.frozen(kw_only=True)
+class ServeCheck:
+    """What would be served, and what it costs a day, as JSON."""
+
+    url: str
+    token: bool
+    hosts: tuple[str, ...]
+    series: tuple[str, ...]
+    coverage: str
+    realtime_requests: int
+    list_requests: int
+
+
+@command
+async def serve(
+    credentials: CredentialOptions,
+    output: OutputOptions,
+    names: NameOptions,
+    *,
+    series: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SERIES",
+            help="METRIC:PRODUCT, or METRIC for Native (default: what the plan can poll every six minutes).",
+            autocompletion=completion_of(series_names()),
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on (default: 127.0.0.1); any other needs a token.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on (default: 8766); 0 for any free one.", min=0, max=65_535)
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Name under which viewers reach the server; may be repeated.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the token of viewers; it can also be set by AGORA_SERVE_TOKEN.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page, to tell several servers apart.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Save the positions under this name, and resume from them at the next start.")
+    ] = None,
+    sessions: Annotated[
+        bool | None, typer.Option("--sessions", help="Fetch the sessions of finished calls.", metavar="")
+    ] = None,
+    gaps: Annotated[
+        bool | None, typer.Option("--gaps", help="Accept more series than the quota covers.", metavar="")
+    ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Serve a simulated Agora, without an account.", metavar="")
+    ] = False,
+    seed: Seed = 1,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the settings, print what they cost a day, and exit.", metavar="")
+    ] = False,
+) -> None:
+    """Serve a live page of users, quality, calls and quota until Ctrl-C.
+
+    Viewers cost no request. The same port has /healthz, /readyz, /metrics and /api/v1.
+
+    Example: agora-analytics serve --simulate --check
+    """
+    from agora_analytics.cli.serving import ServeSettings, serve_settings  # noqa: PLC0415 - loads the client
+    from agora_analytics.cli.settings import read_secret  # noqa: PLC0415
+
+    given = ServeSettings(
+        series=tuple(series) if series else None,
+        host=host,
+        port=port,
+        hosts=tuple(allow_host) if allow_host else None,
+        token=read_secret(token_file) if token_file else None,
+        title=title,
+        checkpoint=checkpoint,
+        sessions=sessions,
+        gaps=gaps,
+    )
+    settings = serve_settings(given, credentials.config)
+    if simulate and settings.checkpoint:
+        raise ValueError("--simulate and --checkpoint exclude each other: a simulated service has no past")
+    for one in map(_series, settings.series or ()):
+        names.check_series("SERIES", one.metric, one.product)
+    opened = _simulated(seed) if simulate else credentials.client(output.screen)
+    async with opened as client:
+        await _run(client, settings, output.screen, check=check)
+
+
+async def _run(client: AnalyticsClient, settings: ServeSettings, screen: Screen, *, check: bool) -> None:
+    from agora_analytics.cli.serving import PORT  # noqa: PLC0415 - as above
+    from agora_analytics.ops import LiveState, routes  # noqa: PLC0415
+    from agora_analytics.ops.web.server import is_loopback, listening  # noqa: PLC0415
+
+    host, port = settings.host or "127.0.0.1", PORT if settings.port is None else settings.port
+    if settings.token is None and not is_loopback(host):
+        raise ValueError(f"--host={host}: other machines can reach it, so viewers need a token: set AGORA_SERVE_TOKEN")
+    state = LiveState(
+        client,
+        *map(_series, settings.series or ()),
+        sessions=bool(settings.sessions),
+        checkpoint=settings.checkpoint,
+        gaps=bool(settings.gaps),
+    )
+    application = routes(state, token=settings.token, hosts=settings.hosts or (), title=settings.title or "")
+    if check:
+        _show_check(screen, _check(state, settings, f"http://{host}:{port}/"))
+        return
+    try:
+        async with state, listening(application, host, port) as url:
+            await _wait_for_signal(screen, state, url)
+    except OSError as error:
+        raise OSError(listen_error(error, host, port)) from None
+
+
+async def _wait_for_signal(screen: Screen, state: LiveState, url: str) -> None:
+    stopped = asyncio.Event()
+    with stop_on_signal(stopped.set):
+        screen.emit_if_json({"url": url})
+        screen.print(f"serving {len(state.series)} series and the calls at {url}")
+        screen.note("Ctrl-C stops it")
+        await stopped.wait()
+
+
+def _series(text: str) -> Series:
+    return parse_series("SERIES", text)
+
+
+@asynccontextmanager
+async def _simulated(seed: int) -> AsyncIterator[AnalyticsClient]:
+    """Open a client of a busy simulated service with many incidents, on a plan that carries every window."""
+    from agora_analytics import Plan  # noqa: PLC0415 - as above
+    from agora_analytics.simulator import Simulation, World  # noqa: PLC0415 - slow to load
+
+    plan = Plan.of("enterprise").with_limits("realtime", per_minute=_SIMULATED_RATE, per_day=_SIMULATED_RATE * 1_440)
+    world = World(seed=seed, calls_per_hour=_CALLS_PER_HOUR, incidents_per_day=_INCIDENTS_PER_DAY)
+    async with Simulation(world=world, plan=plan).client() as client:
+        yield client
+
+
+def _check(state: LiveState, settings: ServeSettings, url: str) -> ServeCheck:
+    coverage = state.coverage
+    polls = coverage and coverage.requests_per_poll * DAY // coverage.interval
+    return ServeCheck(
+        url=url,
+        token=settings.token is not None,
+        hosts=settings.hosts or (),
+        series=tuple(map(str, state.series)),
+        coverage="" if coverage is None else str(coverage),
+        realtime_requests=0 if coverage is None else min(polls or 0, coverage.requests_per_day),
+        list_requests=DAY // _FOLLOW_EVERY,
+    )
+
+
+def _show_check(screen: Screen, found: ServeCheck) -> None:
+    screen.emit_if_json(found)
+    screen.print(f"{found.url}, {'with' if found.token else 'without'} a token")
+    for one in found.series:
+        screen.print(f"  {one}")
+    screen.print(f"windows: {found.realtime_requests:,} real-time requests a day; {found.coverage or 'no series'}")
+    screen.print(f"calls: about {found.list_requests:,} list requests a day")
