@@ -35,7 +35,7 @@ export const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5"
 // late [[line, ts, value]], openFrom (windows from there on may change).
 export class Chart {
   constructor(options) {
-    this.options = { lines: [], zero: true, ...options };
+    this.options = { lines: [], zero: true, figure: "newest", ...options };
     this.options.height = Math.round((options.height ?? 150) * scale());
     this.data = { xs: [], ys: [] };
     this.legend = el("div.legend");
@@ -101,14 +101,10 @@ export class Chart {
   // Values under the cursor, or the newest ones.
   legendNow(at) {
     const { lines, unit } = this.options;
-    if (lines.length === 1 && !this.options.named) {
-      put(this.legend, this.timeLabel(at));
-      return;
-    }
     const items = lines.map((line, index) => {
-      const value = at === null ? newest(this.data.ys[index]) : this.data.ys[index]?.[at];
+      const value = at === null ? FIGURES[this.options.figure](this.data.ys[index]) : valueAt(this.data.ys[index], at);
       const level = this.options.metric ? severity(this.options.metric, value) : null;
-      return el("span.key", { "data-level": level }, swatch(line, index, this.options.bars), el("bdi", {}, line.label), " ",
+      return el("span.key", { "data-level": level }, swatch(line, index, this.options.bars || this.options.dense), el("bdi", {}, line.label), at === null ? ` ${WORDS[this.options.figure]}` : " ",
         el("b", {}, level && level !== "good" ? mark(level) : null, quantity(value, unit)));
     });
     put(this.legend, items, this.timeLabel(at));
@@ -116,8 +112,7 @@ export class Chart {
 
   timeLabel(at) {
     const ts = at === null ? null : this.data.xs[at];
-    const value = this.options.lines.length === 1 && !this.options.named && at !== null ? ` ${quantity(this.data.ys[0]?.[at], this.options.unit)}` : "";
-    return el("span.at", {}, ts === null || ts === undefined ? "" : `${this.options.bars >= 86_400 ? day(ts) : clock(ts)}${value}`);
+    return el("span.at", {}, ts === null || ts === undefined ? "" : `${this.options.bars >= 86_400 ? day(ts) : clock(ts)}`);
   }
 
   summary() {
@@ -148,30 +143,45 @@ const newest = (values) => {
   return null;
 };
 
+// Where only another line has a sample, a line has the one before.
+const valueAt = (values, at) => {
+  while (at > 0 && values?.[at] === undefined) at -= 1;
+  return values?.[at];
+};
+
+// What a legend says of a line as a whole.
+const numbers = (values) => (values ?? []).filter((value) => typeof value === "number");
+const FIGURES = {
+  newest,
+  mean: (values) => { const all = numbers(values); return all.length ? all.reduce((a, b) => a + b, 0) / all.length : null; },
+  most: (values) => numbers(values).reduce((a, b) => Math.max(a, b), -Infinity),
+};
+const WORDS = { newest: " ", mean: " mean ", most: " peak " };
+
 // The mark of a line in a legend: its colour and its dashes, so that colour alone never tells.
-export function swatch(line, index, bars) {
+export function swatch(line, index, block) {
   const canvas = el("span.swatch", { "aria-hidden": "true" });
-  canvas.classList.add(bars ? "block" : `dash-${index % DASHES.length}`);
+  canvas.classList.add(block ? "block" : `dash-${index % DASHES.length}`);
   canvas.style.color = `var(${line.token ?? LINES[index % LINES.length]})`;
   return canvas;
 }
 
 function settings(chart, width) {
   // All settings of uPlot in one place.
-  const { height, unit, bars, stacked, lines, sync, span, zero, limit } = chart.options;
+  const { height, unit, bars, stacked, lines, sync, span, zero, limit, dense } = chart.options;
   const shown = stacked ? [...lines].map((line, index) => ({ line, index })).reverse() : lines.map((line, index) => ({ line, index }));
   const series = shown.map(({ line, index }) => {
     const stroke = () => colour(line.token ?? LINES[index % LINES.length]);
     const common = { label: line.label, stroke, width: 1.75, spanGaps: false, points: { show: false } };
     if (bars) return { ...common, width: 0, fill: stroke, paths: uPlot.paths.bars({ size: [0.8, 64], align: bars < 86_400 ? 1 : 0, radius: 0.1 }) };
-    return { ...common, dash: DASHES[index % DASHES.length], points: { show: lonely, size: 4, fill: stroke } };
+    return { ...common, dash: dense ? [] : DASHES[index % DASHES.length], width: dense ? 1.25 : 1.75, points: { show: (u, line_, first, last) => lonely(u, line_, first, last).length > 0, filter: (u, line_) => lonely(u, line_, 0, u.data[0].length - 1), size: 4, fill: stroke } };
   });
   const axis = {
     stroke: () => colour("--quiet"), font: `${Math.round(11 * scale())}px system-ui, sans-serif`, gap: 4 * scale(),
     grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { show: false },
   };
   return {
-    width, height, series: [{}, ...series], legend: { show: false }, padding: [10, 10, 0, 0],
+    width, height, series: [{}, ...series], legend: { show: false }, padding: [10 * scale(), (bars ? 20 : 12) * scale(), 0, 0],
     cursor: {
       sync: sync ? { key: sync, scales: ["x", null] } : undefined, drag: { x: false, y: false }, y: false,
       points: { show: !bars, size: 7, width: 1.5, fill: () => colour("--card") },
@@ -209,12 +219,16 @@ function dailySplits(u) {
   return stamps.filter((_, at) => (stamps.length - 1 - at) % step === 0);
 }
 
-// A single value between gaps is a point: no line would show it.
+// A single value between gaps is a point: no line would show it. Undefined is no gap: only another line has a value there.
 const lonely = (u, line, first, last) => {
   const values = u.data[line];
+  const isGap = (at, step) => {
+    while (values[at] === undefined && at >= first && at <= last) at += step;
+    return values[at] == null;
+  };
   const found = [];
-  for (let at = first; at <= last; at++) if (values[at] != null && values[at - 1] == null && values[at + 1] == null) found.push(at);
-  return found.length ? found : false;
+  for (let at = first; at <= last; at++) if (values[at] != null && isGap(at - 1, -1) && isGap(at + 1, 1)) found.push(at);
+  return found;
 };
 
 // The scale of values; a limit is in sight if values come near it.
@@ -298,9 +312,14 @@ function drawLimit(u, limit, unit, ratio) {
   ctx.setLineDash([]);
   ctx.font = `${10.5 * ratio}px system-ui, sans-serif`;
   ctx.fillStyle = colour("--limit");
+  ctx.strokeStyle = colour("--card");
+  ctx.lineWidth = 3 * ratio;
+  ctx.lineJoin = "round";
   ctx.textAlign = "left";
   const above = limit.bad === "above";
   ctx.textBaseline = y - bbox.top < 16 * ratio ? "top" : "bottom";
-  ctx.fillText(`${above ? "limit" : "at least"} ${axisValue(limit.limit, unit)}`, bbox.left + 4 * ratio, y + (ctx.textBaseline === "top" ? 3 : -2) * ratio);
+  const text = [`${above ? "limit" : "at least"} ${axisValue(limit.limit, unit)}`, bbox.left + 4 * ratio, y + (ctx.textBaseline === "top" ? 3 : -2) * ratio];
+  ctx.strokeText(...text);
+  ctx.fillText(...text);
 }
 

@@ -1,7 +1,7 @@
 // What is bad about a call, in words: rules over whatever of it is loaded. Pure: no page, no clock.
 //
-// find({call, sessions, timelines, tracks}, clock): timelines are by metric, pairs of UTC second and value; tracks are by
-// session id. `clock` writes a time. Returns [{level, at, until, text, sid}], in order of time, what has no time first.
+// find({call, sessions, timelines, tracks}, write): timelines are by metric, pairs of UTC second and value; tracks are by
+// session id. `write` has `second` and `minute`, which write a time. Returns [{level, at, until, text, sid}], in order of time, what has no time first.
 
 const MINUTE = 60;
 const LIMITS = { video_freeze_rate: 0.05, audio_freeze_rate: 0.03 };
@@ -13,13 +13,13 @@ const some = (count, one, many = `${one}s`) => `${spelled(count)} ${count === 1 
 const NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
 const spelled = (count) => NUMBERS[count] ?? String(count);
 
-export function find(known, clock) {
+export function find(known, write) {
   const { call, sessions = [], timelines = {}, tracks = {} } = known;
   const found = [
     ...ofCall(call),
     ...ofSessions(sessions, call),
-    ...Object.keys(LIMITS).flatMap((metric) => ofTimeline(metric, timelines, clock)),
-    ...Object.entries(tracks).flatMap(([sid, list]) => ofTracks(sid, list, known, clock)),
+    ...Object.keys(LIMITS).flatMap((metric) => ofTimeline(metric, timelines, write.minute)),
+    ...Object.entries(tracks).flatMap(([sid, list]) => ofTracks(sid, list, known, write.second)),
   ];
   return found.sort((a, b) => (a.at ?? 0) - (b.at ?? 0));
 }
@@ -36,7 +36,7 @@ function ofSessions(sessions, call) {
   const bad = sessions.filter((one) => Object.entries(USER_LIMITS).some(([field, limit]) => one[field] > limit));
   if (bad.length && sessions.length > 1) {
     const shared = common(bad, sessions.filter((one) => !bad.includes(one)));
-    found.push({ level: 2 * bad.length >= sessions.length ? "bad" : "warn", text: `${some(bad.length, "session")} of ${sessions.length} froze more than the limit${shared}.`.replace(/^./, (letter) => letter.toUpperCase()) });
+    found.push({ level: 2 * bad.length >= sessions.length ? "bad" : "warn", text: `${bad.length} of ${sessions.length} sessions froze more than the limit${shared}.` });
   }
   const joins = new Map();
   for (const one of sessions) if (one.uid) joins.set(one.uid, (joins.get(one.uid) ?? 0) + 1);

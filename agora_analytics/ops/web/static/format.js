@@ -48,10 +48,11 @@ export const isNumber = (value) => typeof value === "number" && Number.isFinite(
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const LARGEST = 1e12;
+const LONG = 1e9;
 
 export function count(value) {
   if (!isNumber(value)) return NONE;
-  if (Math.abs(value) >= LARGEST) return value.toExponential(1);
+  if (Math.abs(value) >= LONG) return compact(value);
   if (Number.isInteger(value) || Math.abs(value) >= 100) return whole.format(value);
   return String(Number(value.toPrecision(3)));
 }

@@ -6,23 +6,23 @@ const uPlot = window.uPlot;
 const HOLE = 12; // seconds without a sample that are shown as a hole
 
 const OWN = [
-  ["Uplink loss", "%", { 20015: "Audio", 20017: "Video", 20037: "Audio, web", 20038: "Video, web" }, 5],
-  ["Uplink bitrate", "Kbps", { 20003: "Audio", 20024: "Video", 20006: "Video, low stream" }],
-  ["Sent frame rate", "fps", { 20007: "Captured", 20008: "Sent", 20023: "Low stream" }],
-  ["CPU", "%", { 20001: "App", 20002: "System" }, 80],
-  ["Delay", "ms", { 20022: "Round trip to the router", 20021: "Task scheduling" }],
-  ["Memory", "%", { 20039: "App", 20040: "System" }],
-  ["Sent volume", "dB", { 20025: "Microphone" }],
-  ["Sent resolution", "px", { 20027: "Width", 20028: "Height", 20034: "Width, low", 20035: "Height, low" }],
+  ["Uplink loss", "%", [[20015, "Audio"], [20017, "Video"], [20037, "Audio, web"], [20038, "Video, web"]], 5],
+  ["Uplink bitrate", "Kbps", [[20003, "Audio"], [20024, "Video"], [20006, "Video, low stream"]]],
+  ["Sent frame rate", "fps", [[20007, "Captured"], [20008, "Sent"], [20023, "Low stream"]]],
+  ["CPU", "%", [[20001, "App"], [20002, "System"]], 80],
+  ["Delay", "ms", [[20022, "Round trip to the router"], [20021, "Task scheduling"]]],
+  ["Memory", "%", [[20039, "App"], [20040, "System"]]],
+  ["Sent volume", "dB", [[20025, "Microphone"]]],
+  ["Sent resolution", "px", [[20027, "Width"], [20028, "Height"], [20034, "Width, low"], [20035, "Height, low"]]],
 ];
 
 const PEER = [
-  ["Freezes", "ms", { 20005: "Audio", 20011: "Video" }],
-  ["End-to-end loss", "%", { 20016: "Audio", 20018: "Video", 20036: "Video, web" }, 8],
-  ["Received bitrate", "Kbps", { 20004: "Audio", 20009: "Video", 20030: "Video, low stream" }],
-  ["Received frame rate", "fps", { 20010: "Video", 20031: "Low stream" }],
-  ["Played volume", "dB", { 20026: "Speaker" }],
-  ["Received resolution", "px", { 20019: "Width", 20020: "Height", 20032: "Width, low", 20033: "Height, low" }],
+  ["Freezes", "ms", [[20005, "Audio"], [20011, "Video"]]],
+  ["End-to-end loss", "%", [[20016, "Audio"], [20018, "Video"], [20036, "Video, web"]], 8],
+  ["Received bitrate", "Kbps", [[20004, "Audio"], [20009, "Video"], [20030, "Video, low stream"]]],
+  ["Received frame rate", "fps", [[20010, "Video"], [20031, "Low stream"]]],
+  ["Played volume", "dB", [[20026, "Speaker"]]],
+  ["Received resolution", "px", [[20019, "Width"], [20020, "Height"], [20032, "Width, low"], [20033, "Height, low"]]],
 ];
 
 export const peersOf = (tracks) => [...new Set(tracks.map((track) => track.peer_uid).filter((uid) => uid !== 0 && uid !== null))];
@@ -33,13 +33,13 @@ export function chartsOf(tracks, peer) {
   const rest = new Map(mine.map((track) => [track.mid, track]));
   const found = [];
   for (const [title, unit, mids, limit] of peer === 0 ? OWN : PEER) {
-    const members = Object.keys(mids).map(Number).filter((mid) => rest.has(mid));
+    const members = mids.filter(([mid]) => rest.has(mid));
     if (!members.length) continue;
     found.push({
       title, unit, limit: limit ? { limit, bad: "above" } : null,
-      lines: members.map((mid) => ({ label: mids[mid] })), tracks: members.map((mid) => rest.get(mid)),
+      lines: members.map(([, label]) => ({ label })), tracks: members.map(([mid]) => rest.get(mid)),
     });
-    members.forEach((mid) => rest.delete(mid));
+    members.forEach(([mid]) => rest.delete(mid));
   }
   for (const track of rest.values()) {
     const title = /^\d+$/.test(track.name) ? `Metric ${track.name}` : name(track.name).replace(/_/g, " ");

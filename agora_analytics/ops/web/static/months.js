@@ -1,7 +1,7 @@
 // Days summed up by UTC month. Pure.
 
 // Of pairs of a day's start (UTC seconds) and minutes: [{start, minutes, known, length, projected, first, last}], the
-// newest month first. `projected` is the whole month at the pace of the days that are known.
+// newest month first. `projected` is the newest month at the pace of its days that are known; of an older one, what is known.
 export function months(points) {
   const found = new Map();
   for (const [ts, value] of points) {
@@ -16,6 +16,7 @@ export function months(points) {
     row.last = Math.max(row.last, ts);
     found.set(start, row);
   }
-  return [...found.values()].sort((a, b) => b.start - a.start).map((row) => ({ ...row, projected: (row.minutes / row.known) * row.length }));
+  return [...found.values()].sort((a, b) => b.start - a.start)
+    .map((row, at) => ({ ...row, projected: at ? row.minutes : (row.minutes / row.known) * row.length }));
 }
 

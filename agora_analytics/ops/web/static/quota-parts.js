@@ -7,7 +7,7 @@ import { empty, loading, mark, meter } from "./widgets.js";
 export const days = (quota) => (quota?.counters ?? []).filter((one) => one.unit === "day");
 
 // What is expected of the rest of the day: what streams plan, and what other programs use.
-const ahead = (one) => Math.max(0, one.expected) + Math.max(0, one.others);
+export const ahead = (one) => Math.max(0, one.expected) + Math.max(0, one.others);
 
 export function forecast(one) {
   if (one.left <= 0) return { level: "bad", text: `used up until ${minute(one.resets_at)} ${zoneName()}` };
@@ -28,7 +28,7 @@ function meterRow(one) {
   const { level, text } = forecast(one);
   return el("li", {},
     el("div.meter-head", {}, el("b", {}, words(one.counter)), el("span.number", {}, `${count(one.used)} of ${count(one.limit)}`)),
-    meter(`${words(one.counter)} today`, one.used, one.limit, ahead(one)),
+    meter(`${words(one.counter)} today`, one.used, one.limit, ahead(one), level),
     el("p.hint", { "data-level": level }, level === "good" ? null : mark(level), text));
 }
 

@@ -52,7 +52,7 @@ function alertRow({ at, alert }, now) {
     known && alert.rule ? el("p.rule", {}, el("span.sr", {}, "Rule: "), el("code", {}, name(alert.rule))) : null,
     calls.length ? [el("h4", {}, "Worst calls"), el("ol.alert-calls", {}, calls.map(callRow))] : null,
     known && alert.note ? el("p.hint", {}, name(alert.note)) : null,
-    known ? null : el("pre.raw", {}, typeof alert === "string" ? alert : JSON.stringify(alert, null, 1)));
+    known || typeof alert === "string" ? null : el("pre.raw", {}, JSON.stringify(alert, null, 1)));
 }
 
 function callRow(call) {

@@ -33,7 +33,7 @@ class CallPage {
     this.offers = [];
     this.head = el("div.view-head.call-head");
     this.findings = el("div.card-body");
-    this.body = el("div");
+    this.body = el("div.stack");
     this.node = el("div.view", {}, this.head, this.body);
     this.stop = store.on("calls", () => this.changed());
   }
@@ -232,7 +232,7 @@ class CallPage {
       const key = `minute ${title}`;
       if (!this.charts.has(key)) {
         const lines = metrics.map((one) => ({ label: words(one).replace(/^Users with | freeze(s)?$/g, "").replace(/^./, (c) => c.toUpperCase()) }));
-        const chart = new Chart({ title, unit, limit, lines, sync: "call", named: true, height: 130 });
+        const chart = new Chart({ title, unit, limit, lines, sync: "call", figure: unit ? "mean" : "most", height: 130 });
         this.charts.set(key, chart);
         this.minuteBox.append(el("figure.mini", { "aria-label": title }, el("figcaption", {}, title), chart.node));
       }
@@ -242,7 +242,9 @@ class CallPage {
   }
 
   addBuckets(metric, data) {
-    const items = data.buckets.map((one) => ({ label: bucketName(one.bucket), value: one.user_count, text: count(one.user_count) }));
+    const known = new Map(data.buckets.map((one) => [one.bucket, one.user_count]));
+    const all = data.buckets.every((one) => BUCKETS.includes(one.bucket)) && known.size ? BUCKETS : [...known.keys()];
+    const items = all.map((bucket) => ({ bucket, user_count: known.get(bucket) ?? 0 })).map((one) => ({ label: bucketName(one.bucket), value: one.user_count, text: count(one.user_count) }));
     this.addPart(this.bucketBox, metric, items.length ? bars(items, { title: words(metric), token: lineOf(metric) }) : empty("No users"));
   }
 
@@ -286,7 +288,7 @@ class CallPage {
     const ends = tracks.flatMap((track) => [track.points[0]?.[0], track.points[track.points.length - 1]?.[0]]).filter((ts) => ts !== undefined);
     const span = [session?.join_ts ?? Math.min(...ends), session?.leave_ts || Math.max(...ends)];
     return el("div.grid.charts", {}, chartsOf(tracks, peer).map(({ title, unit, limit, lines, tracks: members }) => {
-      const chart = new Chart({ title: `${title}${unit ? ` (${unit})` : ""}`, unit, limit, lines, sync: "call", named: true, height: 110 });
+      const chart = new Chart({ title: `${title}${unit ? ` (${unit})` : ""}`, unit, limit, lines, sync: "call", dense: true, figure: "mean", height: 110 });
       this.charts.set(`metric ${peer} ${title}`, chart);
       queueMicrotask(() => chart.draw({ ...joined(members), span }));
       return el("figure.mini", { "aria-label": title }, el("figcaption", {}, title, unit && el("span.unit", {}, ` ${unit}`)), chart.node);
@@ -302,8 +304,7 @@ class CallPage {
   }
 
   drawFindings() {
-    const long = this.span[1] - this.span[0] > 3600;
-    const found = find(this.known, long ? minute : clock);
+    const found = find(this.known, { second: clock, minute });
     const loaded = this.known.sessions.length || Object.keys(this.known.timelines).length;
     if (!found.length) {
       put(this.findings, empty(loaded ? "Nothing beyond the limits" : "The call as a whole is within the limits", loaded ? "In what is loaded of this call, no rule has found anything." : "Load its details to see more."));
@@ -317,6 +318,9 @@ class CallPage {
 }
 
 const MOST = 8;
+
+// The service leaves out the empty ones.
+const BUCKETS = ["[0%,3%)", "[3%,5%)", "[5%,10%)", "[10%,100%)"];
 
 const lineOf = (metric) => (metric.startsWith("video") ? "--line-1" : "--line-2");
 

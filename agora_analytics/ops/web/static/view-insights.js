@@ -17,7 +17,8 @@ const PRODUCTS = ["Native", "WebRTC"];
 const DIMENSIONS = ["country", "region", "net", "os", "sdk", "device", "channelSize"];
 const LENGTHS = [{ key: "7", text: "7 days" }, { key: "14", text: "14 days" }, { key: "28", text: "28 days" }];
 const BUCKETS = [{ key: "1d", text: "Days" }, { key: "1h", text: "Hours" }];
-const ALL_KEPT = 31; // the server says what the plan keeps of it
+const KEPT = { premium: 14, enterprise: 30 };
+const MARGIN = 600; // seconds that a viewer may take to click
 
 const listed = (keys) => keys.map((key) => ({ key, text: words(key) }));
 
@@ -44,28 +45,24 @@ export function insightsView({ store, params, announce, saved }) {
   return { node, route(next) { filters = { ...next }; build(); }, close: () => parts.forEach((part) => part.close()) };
 }
 
-// The span of so many whole days (or hours) that the plan keeps, as the server tells it.
-async function spanOf(ask, days) {
+// The newest so many whole days (or hours) of those that the plan keeps.
+async function spanOf(store, ask, days) {
   const step = ask.granularity === "1h" ? 3_600 : DAY;
   const offer = await read("insights", ask);
   if (offer.state === "unavailable") return ask;
   const end = Math.floor(offer.ask.end / step) * step;
-  const start = end - days * DAY;
-  try {
-    await read("insights", { ...ask, start, end });
-    return { ...ask, start, end };
-  } catch (error) {
-    const allowed = /from (\d+) to (\d+)/.exec(error.message);
-    if (error.code !== "start" || !allowed) throw error;
-    return { ...ask, start: Math.max(start, Math.ceil(Number(allowed[1]) / step) * step), end };
-  }
+  const oldest = store.now() - (KEPT[store.status?.plan] ?? KEPT.premium) * DAY + MARGIN;
+  return { ...ask, start: Math.max(end - days * DAY, Math.ceil(oldest / step) * step), end };
 }
+
+// The service includes the bucket at the end of a span, which is not over: leave it out.
+const within = (data, { end }) => (data.points && end ? { ...data, points: data.points.filter(([ts]) => ts < end) } : data);
 
 // An offer of one insight, whose span is found first; `show(data, ask)` draws it.
 function insight({ store, announce }, text, result, show) {
   let ask = null;
   let turn = 0;
-  const offer = new Offer({ store, announce, label: text, onData: (_, data) => show(data, ask) });
+  const offer = new Offer({ store, announce, label: text, onData: (_, data) => show(within(data, ask), ask) });
   return {
     node: offer.node,
     async ask(values, days) {
@@ -73,7 +70,7 @@ function insight({ store, announce }, text, result, show) {
       put(result);
       put(offer.node, loading("Asking for the price…"));
       try {
-        const found = await spanOf(values, days);
+        const found = await spanOf(store, values, days);
         if (mine !== turn) return;
         ask = found;
         await offer.ask([{ key: "insight", path: "insights", ask }]);
@@ -169,7 +166,7 @@ function budgetCard(context) {
     put(result, el("ul.meters", {}, rows.map((row) => monthRow(row, budget()))), chart.node);
     chart.draw({ xs: data.points.map(([ts]) => ts), ys: [data.points.map(([, value]) => value)] });
   }
-  queueMicrotask(() => loaded.ask({ kind: "usage", metric: "totalDuration", granularity: "1d" }, ALL_KEPT));
+  queueMicrotask(() => loaded.ask({ kind: "usage", metric: "totalDuration", granularity: "1d" }, KEPT.enterprise));
   return {
     node: card("Minutes a month against a budget", { id: "insight-budget", wide: true }, el("div.toolbar.plainly", {}, field("Budget", el("span.suffixed", {}, input, el("span", { "aria-hidden": "true" }, "min")))), loaded.node, result),
     close() { loaded.close(); chart?.destroy(); },
@@ -179,11 +176,10 @@ function budgetCard(context) {
 function monthRow(row, budget) {
   const { start, minutes, known, length, projected, first, last } = row;
   const part = known < length ? `${plural(known, "day")} of ${length}, ${day(first)} to ${day(last)}` : "whole month";
-  const over = budget && projected > budget;
-  const level = budget && minutes > budget ? "bad" : over ? "warn" : "good";
-  const outlook = known < length ? `${count(Math.round(projected))} min for the whole month at this pace` : null;
+  const level = budget && minutes > budget ? "bad" : budget && projected > budget ? "warn" : "good";
+  const outlook = projected > minutes ? `${count(Math.round(projected))} min for the whole month at this pace` : null;
   return el("li", {},
     el("div.meter-head", {}, el("b", {}, month(start)), el("span.number", {}, budget ? `${count(minutes)} of ${count(budget)} min` : `${count(minutes)} min`)),
-    budget ? meter(`Minutes of ${month(start)}`, minutes, budget, projected - minutes) : null,
-    el("p.hint", { "data-level": level }, level === "good" ? null : mark(level), [part, outlook, budget && `${percent((known < length ? projected : minutes) / budget)} of the budget`].filter(Boolean).join(" · ")));
+    budget ? meter(`Minutes of ${month(start)}`, minutes, budget, projected - minutes, level) : null,
+    el("p.hint", { "data-level": level }, level === "good" ? null : mark(level), [part, outlook, budget && `${percent(projected / budget)} of the budget`].filter(Boolean).join(" · ")));
 }

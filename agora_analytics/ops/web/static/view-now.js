@@ -1,11 +1,14 @@
 // Now: the last hour of every series, by product and by dimension; the streams and the quota.
 
+import { alertTitle, isAlert, KINDS, LEVELS } from "./alerts.js";
 import { Chart } from "./charts.js";
 import { el, put, say, throttled } from "./dom.js";
 import { ago, clock, count, duration, minute, name, percent, quantity, words, zoneName } from "./format.js";
 import { quotaMeters } from "./quota-parts.js";
 import { LIMITS, severity } from "./thresholds.js";
-import { badge, bars, card, empty, label, loading } from "./widgets.js";
+import { callHref } from "./router.js";
+import { sorted } from "./store.js";
+import { badge, bars, card, empty, label, loading, rate, time } from "./widgets.js";
 import { chartData, lastHour, newestOf } from "./windows.js";
 
 const ORDER = ["userCount", "channelCount", "videoFreezeRate", "audioFreezeRate", "networkDelay", "joinSuccessIn5sRate", "joinSuccessRate"];
@@ -19,11 +22,17 @@ export function nowView({ store }) {
   const groups = el("div.grid.groups");
   const streams = el("div.card-body");
   const quota = el("div.card-body");
+  const worst = el("div.card-body");
+  const alerts = el("div.card-body");
   const node = el("div.view", {},
     el("div.view-head", {}, el("h2", {}, "Now"), fresh, marks),
     el("section", { "aria-label": "Quality and usage" }, charts),
     el("section", { "aria-labelledby": "by-dimension" }, el("h3.section", { id: "by-dimension" }, "By dimension, newest window"), groups),
-    el("div.grid.halves", {}, card("Streams", { id: "streams" }, streams), card("Quota of today", { id: "quota", tools: el("a.link", { href: "#/quota" }, "Details") }, quota)));
+    el("div.grid.halves", {},
+      el("div.stack", {}, card("Streams", { id: "streams" }, streams),
+        card("Worst calls", { id: "worst", tools: el("a.link", { href: "#/calls?order=worst" }, "All calls") }, worst),
+        card("Alerts", { id: "newest-alerts", tools: el("a.link", { href: "#/alerts" }, "All alerts") }, alerts)),
+      card("Quota of today", { id: "quota", tools: el("a.link", { href: "#/quota" }, "Details") }, quota)));
   let shape = "";
   let made = [];
 
@@ -63,13 +72,16 @@ export function nowView({ store }) {
     freshness();
   };
   const spending = () => put(quota, quotaMeters(store));
+  const calls = () => put(worst, worstCalls(store));
+  const alerted = () => put(alerts, newestAlerts(store));
   const soon = throttled(draw, 400);
-  const off = [store.on("series", soon), store.on("status", status), store.on("quota", spending)];
-  queueMicrotask(() => { draw(); status(); spending(); });
+  const later = throttled(calls, 1_000);
+  const off = [store.on("calls", later), store.on("alerts", alerted), store.on("series", soon), store.on("status", status), store.on("quota", spending)];
+  queueMicrotask(() => { draw(); status(); spending(); calls(); alerted(); });
   return {
     node,
     tick: status,
-    close() { soon.cancel(); off.forEach((stop) => stop()); made.forEach(({ chart }) => chart.destroy()); },
+    close() { soon.cancel(); later.cancel(); off.forEach((stop) => stop()); made.forEach(({ chart }) => chart.destroy()); },
   };
 }
 
@@ -95,7 +107,7 @@ function chartCard(series) {
   const { metric, cname, unit, meaning } = series[0];
   const title = cname ? `${words(metric)} in ${name(cname)}` : words(metric);
   const chart = new Chart({
-    title, unit, metric, limit: LIMITS[metric], sync: "now", named: true, height: 148,
+    title, unit, metric, limit: LIMITS[metric], sync: "now", height: 148,
     lines: series.map((one) => ({ label: one.product, token: TOKENS[one.product] })),
   });
   return { chart, series, node: card(title, { hint: meaning }, chart.node) };
@@ -131,6 +143,23 @@ function groupBars(one, cell, title) {
   return bars(items.map(([key, value]) => ({
     label: key, value, text: quantity(value, one.unit), note: share(value), level: severity(one.metric, value),
   })), { title, token: one.unit ? "--line-3" : "--line-1" });
+}
+
+function worstCalls(store) {
+  if (!store.loaded) return loading("Loading…");
+  const found = sorted([...store.calls.values()].filter((entry) => entry.impact > 0), "worst").slice(0, 5);
+  if (!found.length) return empty("No call with a freeze is known");
+  return el("ul.lines", {}, found.map(({ call }) => el("li", {}, el("a", { href: callHref(call) }, label(call.cname)), el("span.quiet", {}, time(call.created_ts, minute)),
+    el("span", {}, "video ", rate("video_freeze_rate", call.call_video_freeze_rate)), el("span", {}, "audio ", rate("audio_freeze_rate", call.call_audio_freeze_rate)))));
+}
+
+function newestAlerts(store) {
+  if (!store.loaded) return loading("Loading…");
+  if (!store.alerts.length) return empty("No alert since the server started");
+  return el("ul.lines", {}, store.alerts.slice(0, 3).map(({ at, alert }) => {
+    const kind = isAlert(alert) ? alert.kind : "firing";
+    return el("li", {}, badge(LEVELS[kind] ?? "warn", KINDS[kind] ?? name(kind)), el("span", {}, alertTitle(alert)), el("span.quiet", {}, time(at, minute)));
+  }));
 }
 
 const STREAMS = { windows: "Real-time windows", calls: "Calls" };

@@ -3,7 +3,7 @@
 import { Chart } from "./charts.js";
 import { el, put, say } from "./dom.js";
 import { clock, count, dayTime, duration, plural, words, zoneName } from "./format.js";
-import { days, forecast, readAt } from "./quota-parts.js";
+import { ahead, days, forecast, readAt } from "./quota-parts.js";
 import { card, empty, loading, mark, meter } from "./widgets.js";
 
 const DAY = 86_400;
@@ -15,7 +15,7 @@ export function quotaView({ store }) {
   const counters = el("div.grid.counters");
   const spent = el("div.card-body");
   const who = el("div.card-body");
-  const chart = new Chart({ title: "Requests of this process by hour", unit: "", bars: HOUR, stacked: true, named: true, height: 190, lines: WHO.map(([, label, token]) => ({ label, token })) });
+  const chart = new Chart({ title: "Requests of this process by hour", unit: "", bars: HOUR, stacked: true, height: 190, lines: WHO.map(([, label, token]) => ({ label, token })) });
   const node = el("div.view", {}, el("div.view-head", {}, el("h2", {}, "Quota"), sub), counters,
     card("Requests by hour", { id: "by-hour", wide: true, hint: "Sent by this process today (UTC); a retry is a request" }, spent),
     card("Who spent it", { id: "who-spent", wide: true, hint: "Requests of this process today (UTC)" }, who));
@@ -63,7 +63,7 @@ function counterCard(one, shorter) {
   ].filter(Boolean);
   return card(words(one.counter), { id: `counter-${one.counter}` },
     el("p.figure", {}, el("b", { "data-counter": one.counter }, count(one.used)), ` of ${count(one.limit)} requests`),
-    meter(`${words(one.counter)} today`, one.used, one.limit, one.expected + one.others),
+    meter(`${words(one.counter)} today`, one.used, one.limit, ahead(one), level),
     el("p.hint", { "data-level": level }, level === "good" ? null : mark(level), text),
     el("dl.facts.rows", {}, rows.map(([term, value]) => el("div", {}, el("dt", {}, term), el("dd", {}, value)))));
 }

@@ -13,11 +13,12 @@ export function card(title, options, ...children) {
 const SHAPES = {
   good: "M8 3.2a4.8 4.8 0 1 0 0 9.6a4.8 4.8 0 1 0 0-9.6Z",
   warn: "M8 2.2 14.6 13.6H1.4Z",
-  bad: "M5.2 1.8h5.6l3.4 3.4v5.6l-3.4 3.4H5.2l-3.4-3.4V5.2Z",
+  bad: "M8 .8 15.2 8 8 15.2.8 8Z",
   none: "M3 7.2h10v1.6H3Z",
+  live: "M8 4.2a3.8 3.8 0 1 0 0 7.6a3.8 3.8 0 1 0 0-7.6Z",
 };
 
-// A mark by shape and colour: a disc is good, a triangle warns, an octagon is bad.
+// A mark by shape and colour: a disc is good, a triangle warns, a diamond is bad.
 export const mark = (level) =>
   svg("svg.mark", { viewBox: "0 0 16 16", "aria-hidden": "true", "data-level": level ?? "none" }, svg("path", { d: SHAPES[level ?? "none"] }));
 
@@ -30,7 +31,7 @@ export function rate(metric, value) {
     SAID[level] && el("span.sr", {}, ` ${SAID[level]}`));
 }
 
-export const badge = (level, text) => el("span.badge", { "data-level": level }, mark(level), text);
+export const badge = (level, text) => el("span.badge", { "data-level": level }, level === "none" ? null : mark(level), text);
 
 export const time = (ts, write = dayTime) => el("time", { datetime: iso(ts), title: iso(ts) }, write(ts));
 
@@ -46,14 +47,13 @@ export const failure = (error, again) =>
 
 export const loading = (text) => el("p.loading", { role: "status" }, el("span.spinner", { "aria-hidden": "true" }), text);
 
-// A bar between 0 and a limit; `ahead` is what is expected beyond the value.
-export function meter(title, value, limit, ahead = 0) {
+// A bar between 0 and a limit, which must be greater; `ahead` is what is expected beyond the value.
+export function meter(title, value, limit, ahead = 0, level = "good") {
   const part = (amount) => `${limit > 0 ? Math.max(0, Math.min(100, (100 * amount) / limit)) : 0}%`;
-  const level = limit > 0 && value >= limit ? "bad" : limit > 0 && (value + ahead) >= limit ? "warn" : "good";
   return el("div.meter", {
     role: "meter", "aria-label": title, "aria-valuemin": 0, "aria-valuemax": limit, "aria-valuenow": Math.min(value, limit),
     "aria-valuetext": `${count(value)} of ${count(limit)}`, "data-level": level,
-  }, el("span.meter-ahead", { style: { width: part(value + ahead) } }), el("span.meter-now", { style: { width: part(value) } }));
+  }, el("span.meter-ahead", { style: { width: part(value + ahead) } }), el("span.meter-now", { hidden: !(value > 0), style: { width: part(value) } }));
 }
 
 // A list of bars: items [{label, value, text, note, level}], the greatest first.
@@ -63,7 +63,7 @@ export function bars(items, options = {}) {
   const shown = items.slice(0, most);
   const rest = items.slice(most);
   const row = (item) => el("li.bar-row", { "data-level": item.level }, label(item.label, "(none)"),
-    el("span.bar-track", { "aria-hidden": "true" }, el("span.bar", { style: { width: `${(100 * Math.max(0, item.value ?? 0)) / top}%`, background: `var(${token})` } })),
+    el("span.bar-track", { "aria-hidden": "true" }, el("span.bar", { hidden: !(item.value > 0), style: { width: `${(100 * Math.max(0, item.value ?? 0)) / top}%`, background: `var(${token})` } })),
     el("span.bar-value", {}, item.level && item.level !== "good" ? mark(item.level) : null, item.text, item.note && el("span.bar-note", {}, item.note)));
   return el("div.bars", {}, el("ul", { "aria-label": title }, shown.map(row)),
     rest.length ? el("details.more", {}, el("summary", {}, `${rest.length} more`), el("ul", {}, rest.map(row))) : null);
