@@ -1,11 +1,13 @@
 // A table of calls: those that are known, and those that a search found.
 
 import { el, reconcile } from "./dom.js";
-import { clock, count, dayTime, duration, plural } from "./format.js";
+import { clock, compact, count, dayTime, duration, plural } from "./format.js";
 import { callHref } from "./router.js";
 import { badge, label, rate, time } from "./widgets.js";
 
 const STATE = { open: ["live", "open"], finished: ["none", "finished"], lost: ["warn", "lost"] };
+
+const MANY = 1e6;
 
 const COLUMNS = [
   { text: "Channel" }, { text: "Began", order: "newest" }, { text: "Length", wide: true, number: true },
@@ -57,7 +59,7 @@ function callRow(entry, now) {
     el("td.channel", {}, el("a", { href: callHref(call) }, label(call.cname)), el("span.below", {}, below)),
     el("td.when", {}, el("span.long", {}, time(call.created_ts, dayTime)), el("span.short", { "aria-hidden": "true" }, clock(call.created_ts).slice(0, 5))),
     el("td.number.wide-only", {}, length),
-    el("td.number", {}, count(call.call_pcu)),
+    el("td.number", {}, call.call_pcu >= MANY ? compact(call.call_pcu) : count(call.call_pcu)),
     el("td.number", {}, rate("audio_freeze_rate", call.call_audio_freeze_rate)),
     el("td.number", {}, rate("video_freeze_rate", call.call_video_freeze_rate)),
     el("td.wide-only", { title: reason || null }, stateBadge(entry)));

@@ -47,7 +47,6 @@ export const isNumber = (value) => typeof value === "number" && Number.isFinite(
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const LARGEST = 1e12;
 const LONG = 1e9;
 
 export function count(value) {
@@ -63,7 +62,7 @@ export const compact = (value) => (!isNumber(value) ? NONE : Math.abs(value) >= 
 export function percent(value) {
   if (!isNumber(value)) return NONE;
   const shown = value * 100;
-  if (Math.abs(shown) >= LARGEST) return `${shown.toExponential(1)} %`;
+  if (shown >= 1000) return ">999 %";
   return `${shown.toFixed(shown === 0 || Math.abs(shown) >= 99.95 ? 0 : Math.abs(shown) < 1 ? 2 : 1)} %`;
 }
 

@@ -21,6 +21,7 @@ export class Store {
     this.problem = null;
     this.loaded = false;
     this.skew = 0;
+    this.ready = new Promise((tell) => { this.isReady = tell; });
     this.listeners = new Map();
     this.stream = new EventStream({
       onEvent: (kind, value) => this.apply(kind, value),
@@ -60,6 +61,7 @@ export class Store {
       this.alerts = alerts.alerts;
       this.loaded = true;
       this.problem = null;
+      this.isReady();
       this.pause = 1_000;
       this.stream.open(oldest([status, series, calls, quota, alerts].map((one) => one.event)));
       for (const topic of ["status", "series", "calls", "quota", "alerts", "problem"]) this.tell(topic);

@@ -70,6 +70,7 @@ function insight({ store, announce }, text, result, show) {
       put(result);
       put(offer.node, loading("Asking for the price…"));
       try {
+        await store.ready;
         const found = await spanOf(store, values, days);
         if (mine !== turn) return;
         ask = found;
@@ -96,7 +97,7 @@ function timeCard(context, { title, key, kind, metrics, products }) {
     const xs = data.points.map(([ts]) => ts);
     if (!xs.length) { put(result, empty("No values", "The service has none for this span.")); return; }
     const unit = unitOf(metric);
-    chart = new Chart({ title: words(metric), unit, metric, bars: get("g", "1d") === "1d" ? DAY : 3_600, limit: LIMITS[metric], lines: [{ label: words(metric), token: kind === "usage" ? "--line-1" : "--line-3" }], height: 200 });
+    chart = new Chart({ title: words(metric), unit, metric, bars: get("g", "1d") === "1d" ? DAY : 3_600, limit: LIMITS[metric], figure: kind === "usage" ? "most" : "mean", lines: [{ label: words(metric), token: kind === "usage" ? "--line-1" : "--line-3" }], height: 200 });
     put(result, total(metric, data.points), chart.node);
     chart.draw({ xs, ys: [data.points.map(([, value]) => value)] });
   });
@@ -162,7 +163,7 @@ function budgetCard(context) {
     chart?.destroy();
     const rows = months(data.points);
     if (!rows.length) { put(result, empty("No values", "The service has no minutes for this span.")); return; }
-    chart = new Chart({ title: "Minutes by day", unit: "min", bars: DAY, lines: [{ label: "Minutes" }], height: 150 });
+    chart = new Chart({ title: "Minutes by day", unit: "min", bars: DAY, figure: "most", lines: [{ label: "Minutes" }], height: 150 });
     put(result, el("ul.meters", {}, rows.map((row) => monthRow(row, budget()))), chart.node);
     chart.draw({ xs: data.points.map(([ts]) => ts), ys: [data.points.map(([, value]) => value)] });
   }
