@@ -27,10 +27,11 @@ def _lowest() -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff."""
-    session.install(*_group("lint"))
+    """Check style and format with ruff, and that the dashboards are as generated."""
+    session.install(*_group("lint"), *_group("dashboards"), "attrs")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", "deploy/grafana/generate.py", "--check")
 
 
 @nox.session
@@ -62,12 +63,12 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run the examples against the simulator."""
-    session.install("-e", ".[cli,export]", *_group("tests"))
+    session.install("-e", ".[cli,export,ops]", *_group("tests"))
     session.run("pytest", "tests/project/test_project.py", "-k", "example")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks and print their table."""
-    session.install("-e", ".[cli,export]", *_group("bench"))
+    session.install("-e", ".[cli,export,ops,otel]", *_group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,7 +1,7 @@
 """Every metric, dimension, product, granularity and metric id of the reference, with unit and meaning.
 
-They are here to be found by completion, and are never a wall: each member is its own wire value, and every method that
-takes one takes any other `str` (or `int`, for a metric id) as well.
+They are here for completion, and restrict nothing: each member is its own wire value, and every method that takes one
+takes any other `str` (or `int`, for a metric id) as well.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class AnalyticsClient:
         print(page.total_size, "calls in the last hour")
     ```
 
-    May be constructed anywhere. It opens at the first request and belongs to the event loop that makes it. Close it
+    May be constructed anywhere. It opens at the first request and belongs to the event loop of that request. Close it
     with `async with` or `close()`. Raises `ValueError` or `TypeError` for settings that cannot work.
 
     Args:
@@ -62,10 +62,10 @@ class AnalyticsClient:
         session: your own `aiohttp.ClientSession`; it is not closed with the client.
         timeouts: seconds for one attempt.
         retry: how often and how long to retry.
-        max_wait: seconds that one request may wait for its quota before `QuotaExhausted`, and for a `Retry-After`;
-            with None it waits as long as it takes, for a `Retry-After` an hour.
+        max_wait: longest wait of one request in seconds: for quota, else `QuotaExhausted`, and for a `Retry-After`,
+            else its error. None: no limit, but an hour for a `Retry-After`.
         max_bytes: largest answer read, after decompression.
-        read_ahead: prefetch the next page while you process the last.
+        read_ahead: prefetch the next page while you process the current one.
         ledger: stores the count of requests and the service's clock; by default in memory, for this client alone. A
             `FileLedger` shares both with other processes of the machine and survives restarts.
         close_ledger: close the ledger with the client; by default that is up to you, as others may use it too.
@@ -107,6 +107,7 @@ class AnalyticsClient:
             credentials = Credentials(customer_id, customer_secret)
         finally:
             del customer_secret  # error reporters show the arguments of every frame
+        # Made although another may be given: its settings are checked in any case, and it opens nothing yet.
         opened = AiohttpTransport(
             credentials,
             hosts=_hosts(base_url),
@@ -117,6 +118,7 @@ class AnalyticsClient:
         limiters = Limiters(
             Plan.of(plan),
             MemoryLedger() if ledger is None else _ledger(ledger),
+            # Stored in the ledger, which must hold no credentials.
             account=fingerprint(customer_id),
             clock=validation.function("clock", clock, "a function that returns seconds since 1970"),
             enforce=validation.boolean("quotas", quotas),
@@ -151,6 +153,7 @@ class AnalyticsClient:
             "app_id": "AGORA_APP_ID",
             "base_url": "AGORA_BASE_URL",
         }
+        # An empty variable counts as none.
         found: dict[str, Any] = {name: os.environ[key] for name, key in names.items() if os.environ.get(key)}
         if "base_url" in found:
             found["base_url"] = [url.strip() for url in found["base_url"].split(",")]
@@ -244,6 +247,7 @@ class AnalyticsClient:
         return f"AnalyticsClient(plan={self.plan.name!r}, app_id={app_of(self)!r})"
 
     def _scoped(self, **changes: Any) -> AnalyticsClient:
+        # Not the constructor, which would need the secret again: only the transport has it.
         other = object.__new__(type(self))
         other._dispatcher, other._ledger = self._dispatcher, self._ledger
         other._make_groups(attrs.evolve(self._scope, **changes))
@@ -264,6 +268,11 @@ def service_time(client: AnalyticsClient) -> ServiceTime:
 def dispatcher_of(client: AnalyticsClient) -> Dispatcher:
     """Return what the clients of an account share, for the library's own programs."""
     return client._dispatcher  # noqa: SLF001 - no part of a client's public face
+
+
+def with_options(client: AnalyticsClient, **changes: Any) -> AnalyticsClient:
+    """Return a client with other `RequestOptions`, for the library's own programs."""
+    return client._scoped(options=attrs.evolve(client._scope.options, **changes))  # noqa: SLF001 - as above
 
 
 def app_of(client: AnalyticsClient) -> str | None:

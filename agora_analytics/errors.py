@@ -1,4 +1,4 @@
-"""Every error of this library. Invalid arguments are plain `ValueError` or `TypeError`, outside of this tree.
+"""Every error of this library. Invalid arguments raise a plain `ValueError` or `TypeError`, outside of this tree.
 
 ```
 AgoraError
@@ -15,14 +15,15 @@ AgoraError
 ├── DecodeError             the answer does not fit the API reference
 │   └── IncompleteList      … a list lacks rows that the service claims
 ├── QuotaExhausted          the plan's quota is spent: nothing was sent
-├── TooEarly                the data is not available yet: nothing was sent
+├── TooEarly                the data is not available yet
 ├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
-├── CheckpointError         a saved position cannot be read or written
+├── CheckpointError         a saved position cannot be read or written, or is in use
 └── ExportError             an export cannot be written or resumed
 ```
 
 Each has its details as attributes, survives pickling, and never holds a credential. Errors that a retry may fix have
-`retryable = True`; the client has retried those already, as its `Retry` allows.
+`retryable = True`; the client has retried those already, as its `Retry` allows. It retries `RateLimited` as its rate
+limiter allows.
 
 ```python
 try:
@@ -174,7 +175,7 @@ class PlanRefused(ResponseError):
     """The plan does not cover the request: its endpoint, or the age or length of its span.
 
     Attributes:
-        kind: `access`, `latency`, `range`, `length` or `unknown`.
+        kind: `access` (endpoint), `latency` (too new), `range` (too old), `length` (of the span) or `unknown`.
         limit: the limit in seconds, if the message has it.
 
     """
@@ -266,7 +267,7 @@ class QuotaExhausted(AgoraError):
     """The plan's quota is spent, and waiting for it would exceed `max_wait`: nothing was sent.
 
     Attributes:
-        group: the quota group, a name of `Plan.limits`.
+        group: the counter, as in `QuotaState`.
         unit: `second`, `minute` or `day`.
         limit: requests per unit.
         resets_in: seconds until a request is possible; a lower bound.
@@ -294,7 +295,7 @@ class QuotaExhausted(AgoraError):
 
 
 class TooEarly(AgoraError):
-    """The service does not have the data yet: nothing was sent.
+    """The service does not have the data yet.
 
     Attributes:
         askable_at: UTC second at which it becomes available.
@@ -315,7 +316,7 @@ class LedgerError(AgoraError):
 
 
 class CheckpointError(AgoraError):
-    """A saved position cannot be read or written."""
+    """A saved position cannot be read or written, or is in use by another stream."""
 
     fault = "caller"
 

@@ -95,7 +95,7 @@ def _names(values: Iterable[str]) -> tuple[str, ...]:
 class Limits:
     """One column of one of the reference's tables.
 
-    `per_second`, `per_minute` and `per_day` are requests (None: unlimited). `available` (retention), `delay` (how far
+    `per_second`, `per_minute` (None: unlimited) and `per_day` are requests. `available` (retention), `delay` (how far
     data is behind now) and `longest` (a query must be shorter; None: unlimited) are seconds. Raises `ValueError` or
     `TypeError` for limits that no request could satisfy.
     """
@@ -208,6 +208,7 @@ class Plan:
     name: str
     limits: Mapping[str, Limits] = attrs.field(converter=_limits)
     counters: Mapping[str, str] = attrs.field(factory=dict, converter=_counters)
+    # A cache, filled at first use: no part of the plan's value.
     _rates: dict[str, dict[Unit, int]] = attrs.field(factory=dict, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -244,6 +245,7 @@ class Plan:
 
     def counter(self, endpoint: Endpoint) -> str:
         """Return the name of the counter that a request to this endpoint spends from."""
+        # Whether endpoints of one table share a count is unknown: one counter a table is the safe reading.
         return self.counters.get(_endpoint(endpoint).name, endpoint.table)
 
     def rates(self, counter: str) -> dict[Unit, int]:
@@ -261,6 +263,7 @@ class Plan:
             for endpoint in filter(self.offers, ENDPOINTS):
                 rates = found.setdefault(self.counter(endpoint), {})
                 for unit, rate in self.limits[endpoint.table].rates.items():
+                    # The lowest, so that no endpoint exceeds its own limit, whoever shares the counter.
                     rates[unit] = min(rate, rates.get(unit, rate))
             self._rates.update(found)  # in one step, for thread safety
         return self._rates
@@ -325,6 +328,7 @@ class Plan:
         It is cut to the plan's retention.
         """
         askable = self.of_endpoint(endpoint).askable(now)
+        # A plan may keep less than the margin: then one second is left.
         oldest = min(askable.start + _MARGIN, askable.end - 1)
         return Span(max(oldest, askable.end - length(duration)), askable.end)
 
@@ -348,6 +352,7 @@ def _plan(
     calls = Limits(per_second=per_second, per_day=per_day, available=days * DAY, longest=hours * HOUR, delay=delay)
     tables = {
         "call_lists": calls,
+        # The reference gives both the same frequency and retention.
         "call_details": attrs.evolve(calls, longest=detail_hours * HOUR, delay=detail_delay),
     }
     if insights:
@@ -360,10 +365,12 @@ def _plan(
             delay=usage_delay * HOUR,
             granularities=("1d", "1h"),
         )
+        # Six hours on every plan, where the delay of usage differs.
         quality = attrs.evolve(usage, delay=6 * HOUR)
         tables["insight_usage"] = usage
         # The page promises minutes without their literal: "1m" is a guess.
         tables["insight_quality"] = attrs.evolve(quality, granularities=("1d", "1h", "1m"))
+        # The reference names no longest query for totals: the retention alone limits it.
         tables["insight_usage_total"] = attrs.evolve(usage, longest=None)
         tables["insight_quality_total"] = attrs.evolve(quality, longest=None)
     if realtime:
@@ -372,6 +379,7 @@ def _plan(
             per_minute=per_minute,
             per_day=per_day,
             available=minutes * MINUTE,
+            # One request may carry all that is kept, at the price of one window.
             longest=minutes * MINUTE,
             delay=delay,
         )
@@ -379,6 +387,8 @@ def _plan(
 
 
 STARTER: Final = Plan("starter", {})
+# Call lists: per second, per day, days kept, hours a query, delay in s; details: the last two of these. Insights: per
+# minute, per day, days kept, days a query, hours of delay. Real-time: per minute, per day, minutes kept, s of delay.
 STANDARD: Final = _plan("standard", (1, 1_000, 1, 8, 60), (1, 300))
 PREMIUM: Final = _plan("premium", (3, 2_000, 7, 16, 20), (3, 150), (3, 40, 14, 3, 12), (3, 480, 40, 40))
 ENTERPRISE: Final = _plan("enterprise", (10, 10_000, 15, 24, 20), (6, 100), (10, 60, 30, 7, 6), (10, 1_440, 60, 20))

@@ -120,6 +120,7 @@ class Span:
             if isinstance(value, datetime):
                 msg = f"{name}={validation.short_repr(value)}: a Span holds whole seconds, Span.of takes datetimes"
                 raise TypeError(msg)
+            # A `HostSecond` stays one: it is what marks the span as by the host's clock.
             if found is not value and not isinstance(value, HostSecond):
                 object.__setattr__(self, name, found)  # of another class of whole numbers
         if self.start >= self.end:
@@ -185,6 +186,7 @@ class Span:
             return self.slices(longest)
         cut = [self.start]
         while self.end - cut[-1] > longest:
+            # Rounded down, so the overlap gets longer, and no bucket is lost.
             cut.append((cut[-1] + advance) // bucket * bucket)
         return tuple(Span(start, min(start + longest, self.end)) for start in cut)
 
@@ -202,6 +204,7 @@ def sliced(span: Span, longest: int, mark: int = 1) -> Iterator[Span]:
     at = span.start
     while span.end - at > longest:
         full = at + longest
+        # Otherwise the cut would not be after `at`.
         cut = full // mark * mark if longest >= mark else full
         yield Span(at, cut)
         at = cut
@@ -227,6 +230,7 @@ def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Return the union: the fewest spans that cover the same time, in order."""
     found: list[Span] = []
     for span in sorted(spans, key=lambda one: one.start):
+        # `<=`: spans that only touch are one, as they are half-open.
         if found and span.start <= found[-1].end:
             found[-1] = Span(found[-1].start, max(found[-1].end, span.end))
         else:

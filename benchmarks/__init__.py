@@ -1,1 +1,1 @@
-"""Speed, measured as ratios to a peer or a floor in the same interleaved run: `python -m benchmarks`."""
+"""Speed, as ratios to other libraries or to a bound, measured in the same interleaved run: `python -m benchmarks`."""

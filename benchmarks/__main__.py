@@ -9,7 +9,7 @@ from benchmarks._measure import Row, table
 
 
 def main() -> int:
-    """Measure everything and print it."""
+    """Measure everything, print the table, and return the exit code."""
     quick = "--quick" in sys.argv[1:]
     rows: list[Row] = []
     for part in (decode, overhead, spending, importing):

@@ -1,4 +1,4 @@
-"""Rows made up of values as the service sends them."""
+"""Rows of responses, with values like those that the service sends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOW: Final = 1_795_521_600
 
 
 def paging() -> dict[str, Any]:
-    """Return what surrounds a page."""
+    """Return the fields of a page beside its rows."""
     return {"total_size": 431, "page_no": 1, "page_size": 100, "has_more": True, "requestId": "c14975ab521e7fa2"}
 
 
@@ -74,7 +74,7 @@ def metrics(random: Random) -> dict[str, Any]:
 
 
 def wire_class(kind: Any) -> Any:
-    """Return a class with the fields of one of our answers, by the service's names."""
+    """Return a class with the fields of one of our response models, by the service's names."""
     origin, parameters = typing.get_origin(kind) or kind, typing.get_args(kind)
     fields = {}
     for field in attrs.fields(attrs.resolve_types(origin)):

@@ -1,4 +1,4 @@
-"""A simulated Agora in a process of its own, as fast as a server can be: each answer is made once, then remembered.
+"""A fast simulated Agora in a process of its own: each response is built once, then cached.
 
 `python -m benchmarks._canned CALLS_PER_HOUR TYPICAL_MINUTES LARGE_SHARE` prints its port.
 """
@@ -18,7 +18,7 @@ _AUTHORIZATION = basic_auth(CUSTOMER_ID, CUSTOMER_SECRET)
 
 
 def plan() -> Plan:
-    """Return the enterprise plan, without its frequencies."""
+    """Return the enterprise plan, with rate limits that are never reached."""
     found = Plan.of("enterprise")
     for table, limits in found.limits.items():
         rates: dict[str, Any] = {f"per_{unit}": 10**9 for unit in limits.rates}

@@ -1,7 +1,7 @@
-"""One export job, done by one contestant in this process, as the JSON document on the command line says.
+"""One export job by one contestant in this process, as the JSON document on the command line says.
 
-Prints the seconds from the first request to the last row on disk, the rows, and the most memory that this process, and
-those that it started, ever held: each at its own peak, all taken together.
+Prints the seconds from the first request to the last row on disk, the rows, and the peak memory: the sum of the peaks
+of this process and of those that it started.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def ours(job: dict[str, Any]) -> int:
 
 
 async def bare(job: dict[str, Any]) -> int:  # noqa: C901 - as such a script is
-    """Do what a script of an afternoon does: get, json.loads, write; nothing is checked or kept."""
+    """Do what a script written in an afternoon does: get, json.loads, write; without checks, and not resumable."""
     metrics = "metrics" in job["datasets"]
     folder = Path(job["folder"])
     folder.mkdir(parents=True)  # noqa: ASYNC240 - as such a script does
@@ -190,7 +190,7 @@ _LOOK = 0.01
 
 
 class _Peaks:
-    """The most memory that this process and its children ever held; a child's is looked at until it has ended."""
+    """Peak memory of this process and its children; that of a child is read until it has ended."""
 
     def __init__(self) -> None:
         self._of: dict[str, int] = {}
@@ -199,7 +199,7 @@ class _Peaks:
         self._watching.start()
 
     def total(self) -> int:
-        """Stop to look, and return bytes."""
+        """Stop reading, and return the sum in bytes."""
         self._ended.set()
         self._watching.join()
         return sum(self._of.values())

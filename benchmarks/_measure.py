@@ -1,4 +1,4 @@
-"""Ratios that a noisy machine cannot spoil: contestants take turns, and each round is compared with itself."""
+"""Ratios that hold on a noisy machine: contestants take turns, and times of the same round are compared."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Job = Callable[[], object]
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """One line of the table: medians of ours and of what it is held against, and the median of their ratios.
+    """One line of the table: medians of ours and of what it is compared with, and the median of their ratios.
 
-    `target` is a highest ratio, or a lowest one where `least`.
+    `target` is the highest ratio allowed, or the lowest if `least`.
     """
 
     what: str
@@ -48,7 +48,7 @@ def cpu(job: Job) -> float:
 
 
 def interleaved(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Let every job measure itself once a round, each round beginning with another; one round before is not counted."""
+    """Let every job measure itself once a round; each round begins with another job, and a first one is not counted."""
     names = list(jobs)
     found: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds + 1):
@@ -69,7 +69,7 @@ def compare(
     target: float | None = None,
     inverse: bool = False,
 ) -> Row:
-    """Compare round by round; `inverse` asks how many times slower the other is, with a lowest target."""
+    """Compare round by round; with `inverse`, by how many times slower the other is, and `target` is the lowest."""
     pairs = zip(ours, theirs, strict=True)
     ratios = [b / a if inverse else a / b for a, b in pairs]
     return Row(
@@ -84,7 +84,7 @@ def compare(
 
 
 def table(rows: list[Row]) -> str:
-    """Write rows as a table of text; times are those of one page, request or import."""
+    """Return rows as a table of text; times are those of one page, request or import."""
     lines = [("", "ours", "against", "", "ratio", "target", "")]
     for row in rows:
         wanted = "" if row.target is None else f"{'>=' if row.least else '<='} {row.target:g}"

@@ -1,4 +1,4 @@
-"""How a script of an afternoon writes rows, format by format: with the library that one thinks of first."""
+"""How a script written in an afternoon writes rows: with the obvious library for each format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 Rows = list[dict[str, Any]]
 Write = Callable[[Rows], object]
 Output = tuple[Write, Callable[[], object]]
-"""What takes rows, and what ends the file."""
+"""Functions that write rows, and close the file."""
 
 _TEXT, _WHOLE, _REAL, _FLAG = "TEXT", "INTEGER", "REAL", "BOOLEAN"
 _COLUMNS = {
@@ -42,7 +42,7 @@ _COLUMNS = {
     },
 }
 _AT_ONCE = 50_000
-"""Rows that are gathered for a format of columns."""
+"""Rows that are buffered for a columnar format."""
 
 
 def opened(form: str, folder: Path, name: str) -> Output:
@@ -112,7 +112,7 @@ def _duckdb(path: Path, name: str) -> Output:
 
 
 def _gathered(name: str, take: Callable[[Any], object]) -> Output:
-    """Gather rows for a table of many."""
+    """Buffer rows, and pass them on as tables."""
     import pyarrow as pa  # noqa: PLC0415
 
     waiting: Rows = []

@@ -1,4 +1,4 @@
-"""Count the files that a page or a window goes through: `PYTHONPATH=TREE python -P benchmarks/_ways.py page|window`.
+"""Counts the files that a page or a window passes: `PYTHONPATH=TREE python -P benchmarks/_ways.py page|window`.
 
 Prints JSON: files, and changes from one file to another, until a request reaches the transport (`sent`) and until the
 caller has its value (`whole`). Only Python functions of the package count, and none of the simulator.
@@ -76,7 +76,7 @@ async def window(walk: Walk) -> None:
 
 
 def main() -> None:
-    """Walk one way."""
+    """Trace the request that the command line names."""
     walk = Walk()
     loop = VirtualLoop()
     sys.setprofile(walk)

@@ -1,4 +1,4 @@
-"""Decoding an answer as a request does, against typed msgspec on the same classes, orjson + cattrs, and pydantic."""
+"""Decoding of a response, against typed msgspec on the same classes, orjson + cattrs, and pydantic."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOW = 1_795_521_600
 
 @attrs.frozen
 class Case:
-    """An answer: what it is called, its class, its bytes, and how the library decodes it."""
+    """A response: its name, its class, its bytes, and how the library decodes it."""
 
     name: str
     kind: Any
@@ -33,13 +33,13 @@ class Case:
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
-    """Measure every answer."""
+    """Measure every response."""
     for case in cases():
         yield from _compare(case, rounds=7 if quick else 31)
 
 
 def cases() -> Iterator[Case]:
-    """Yield the answers of the issue, made up of values as the service sends them."""
+    """Yield the responses to decode, with values like those that the service sends."""
     random = Random(7)  # noqa: S311 - the same answers at every run
     yield _case("100 calls", CallPage, {"call_lists": [_answers.call(random) for _ in range(100)], **_answers.paging()})
     yield _case(

@@ -1,7 +1,7 @@
 """What an export costs: rows a second and peak memory, beside dlt's REST API source and a bare aiohttp script.
 
 `python -m benchmarks.exports [--quick] [--rounds N]`. Each contestant is a process of its own, the simulated service
-another; answers are remembered there, so that what is measured is the exporter. `--rate` shows instead what share of a
+another, which caches its responses, so that the exporter is what is measured. `--rate` shows instead what share of a
 plan's rate an export uses, on virtual time.
 """
 
@@ -32,12 +32,12 @@ _OF_RATE: Final = 0.97
 _NOON: Final = 1_795_521_600
 _DAY: Final = 86_400
 _END: Final = 16 * 3_600
-"""When a job's span ends in the UTC day before: a world is busier at one hour than at another."""
+"""Seconds into yesterday (UTC) at which a job's span ends: a world is busier at some hours than at others."""
 
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What is exported: calls, sessions and perhaps metrics of so many minutes in a world."""
+    """What is exported: calls, sessions and perhaps metrics of some minutes of a world."""
 
     name: str
     world: tuple[str, str, str]
@@ -99,7 +99,7 @@ def _measure(job: Job, contestants: list[tuple[str, str]], rounds: int) -> dict[
     end = (int(time.time()) // _DAY - 1) * _DAY + _END
     found: dict[tuple[str, str], list[Done]] = {one: [] for one in contestants}
     with _serving(job) as url:
-        for who in dict.fromkeys(who for who, _ in contestants):  # fills the server's memory
+        for who in dict.fromkeys(who for who, _ in contestants):  # fills the server's cache
             _run(who, "jsonl", job, url, end)
         for number in range(rounds):
             first = number % len(contestants)

@@ -1,4 +1,4 @@
-"""What importing costs a program, the front door alone and all behind it, against aiohttp, which is most of that."""
+"""What importing costs a program: the package alone, and the client, against aiohttp, which is most of the latter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks._measure import Row, compare, interleaved, table
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
-    """Measure fresh interpreters, by the CPU time that each says its import took."""
+    """Measure the CPU time of the import in new interpreters."""
     ways = ("import agora_analytics", "from agora_analytics import AnalyticsClient", "import aiohttp")
     ours, whole, theirs = ways
     with tempfile.TemporaryDirectory() as compiled:
@@ -25,7 +25,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
 
 
 def _imported(statement: str, compiled: str) -> float:
-    """Import in a new interpreter, all of it compiled before, as what is installed is."""
+    """Import in a new interpreter with compiled bytecode, as after an installation; return the CPU time."""
     code = f"import time; begun = time.process_time(); {statement}; print(time.process_time() - begun)"
     settings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-X", f"pycache_prefix={compiled}", "-c", code]

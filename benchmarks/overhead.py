@@ -1,6 +1,6 @@
-"""What a request costs beside aiohttp: CPU time of this process against a bare loop of get, read and typed decode.
+"""What a request costs compared with aiohttp: CPU time against a bare loop of get, read and typed decoding.
 
-Both ask the same server, which runs in a process of its own and always gives the same answer.
+Both send their requests to a server in a process of its own, which always gives the same response.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from random import Random
-from typing import cast
+from typing import Any, cast
 
 import aiohttp
 import msgspec
@@ -28,23 +28,24 @@ Ask = Callable[[], Awaitable[object]]
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
-    """Measure one request at a time, and fifty."""
+    """Measure one request at a time, and fifty at a time."""
     yield from asyncio.run(_measure(rounds=5 if quick else 25, requests=500 if quick else 2_000))
 
 
 async def _measure(rounds: int, requests: int) -> list[Row]:
     rows: list[Row] = []
-    async with _serving() as url, _bare(url) as bare, _client(url, quotas=False) as off, _client(url) as on:
+    async with serving() as url, _bare(url) as bare, client(url, quotas=False) as off, client(url) as on:
         for concurrency in (1, 50):
             asks = {"bare": bare, "off": off, "on": on}
-            found = await _interleaved(asks, rounds, requests, concurrency)
+            found = await interleaved(asks, rounds, requests, concurrency)
             for name in ("off", "on"):
                 what = f"request, {concurrency} at a time, quotas {name}"
                 rows.append(compare(what, found[name], "bare aiohttp", found["bare"], target=1.3))
     return rows
 
 
-async def _interleaved(asks: dict[str, Ask], rounds: int, requests: int, concurrency: int) -> dict[str, list[float]]:
+async def interleaved(asks: dict[str, Ask], rounds: int, requests: int, concurrency: int) -> dict[str, list[float]]:
+    """Let every contestant measure itself once a round, each round beginning with another; one is not counted."""
     names = list(asks)
     found: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds + 1):
@@ -84,15 +85,16 @@ async def _bare(url: str) -> AsyncIterator[Ask]:
 
 
 @asynccontextmanager
-async def _client(url: str, *, quotas: bool = True) -> AsyncIterator[Ask]:
+async def client(url: str, **options: Any) -> AsyncIterator[Ask]:
+    """Yield a function that reads a page."""
     plan = Plan.of("enterprise").with_limits("call_lists", per_second=10**6, per_day=10**9)
-    async with AnalyticsClient("x", "y-secret", app_id="app", plan=plan, base_url=url, quotas=quotas) as client:
-        span = client.calls.recent(600)
-        yield lambda: client.calls.page(*span)
+    async with AnalyticsClient("x", "y-secret", app_id="app", plan=plan, base_url=url, **options) as reader:
+        span = reader.calls.recent(600)
+        yield lambda: reader.calls.page(*span)
 
 
 @asynccontextmanager
-async def _serving() -> AsyncIterator[str]:
+async def serving() -> AsyncIterator[str]:
     """Run the server in a process of its own and yield its address."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.overhead", stdout=asyncio.subprocess.PIPE
@@ -106,7 +108,7 @@ async def _serving() -> AsyncIterator[str]:
 
 
 class _Server(asyncio.Protocol):
-    """Answers whatever ends with an empty line, always alike."""
+    """Gives the same response to everything that ends with an empty line."""
 
     body = orjson.dumps(
         {

@@ -1,14 +1,14 @@
-"""What the quota core makes of a plan: requests accepted of those allowed, and refusals, by the service's own count.
+"""How much of a plan the rate limiter uses: the share of the allowed requests, and refusals, as the service counts.
 
 Every run is ten simulated minutes of a saturated client on virtual time, against the simulator's counters, network and
-clocks: each factor at its worst with the others usual, ten mixtures, and other ways to pace in the quota core's place.
+clocks: each factor at its worst with the others at their defaults, ten mixtures, and other rate limiters in its place.
 Those begin a tenth of a second before the service's second changes, as one in ten does by chance. `python -m
-benchmarks.quota [--quick | --beside | --rivals]` prints them; it exits with 1 where the quota core used less than 99 %
-after the first ten seconds, or was refused anything.
+benchmarks.quota [--quick | --beside | --rivals]` prints them; it exits with 1 if the rate limiter used less than 99 %
+after the first ten seconds, or if any request was refused.
 
-Where answers are dated by another clock than the one that counts (`date_ahead`), nothing but a refusal can tell, so two
-events of refusal are allowed there, and so are 95 %, after twenty seconds. `--beside` prints the worst of ten such
-distances for each length of the way.
+If another clock dates the responses than the one that counts (`date_ahead`), only a refusal can reveal it. So two
+events of refusals are allowed there, and 95 % after twenty seconds are enough; the same holds for long ways (`delay`).
+`--beside` prints the worst of ten differences between the clocks for each `delay` and `jitter`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Setting:
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """The part of the allowance that was used once warm, how many were refused, ever, and in how many events."""
+    """The share of the allowance that was used after the warm-up, all refusals, and the events that they make up."""
 
     used: float
     refused: int
@@ -78,20 +78,20 @@ class Result:
 
 
 def good(setting: Setting, result: Result) -> bool:
-    """Whether a result is what the quota core promises."""
+    """Whether a result meets the target."""
     if setting.date_ahead or setting.delay:
         return result.used >= _LEAST_BESIDE and result.events <= _EVENTS_BESIDE
     return result.used >= _LEAST and not result.refused
 
 
 def run(setting: Setting, pace: Callable[[], Pace] | None = None) -> Result:
-    """Run ten minutes with the quota core, or with another way to pace in its place."""
+    """Run ten minutes with the library's rate limiter, or with another in its place."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(_run(setting, pace))
 
 
 def settings() -> Iterator[Setting]:
-    """Yield each factor at its worst with the others usual, and ten mixtures."""
+    """Yield each factor at its worst with the others at their defaults, and ten mixtures."""
     for unit, limit in (("second", 1), ("second", 3), ("second", 10), ("minute", 3), ("minute", 10)):
         yield Setting(unit=unit, limit=limit)
         yield Setting(unit=unit, limit=limit, jitter=0.3)
@@ -123,7 +123,7 @@ def settings() -> Iterator[Setting]:
 
 
 def beside() -> Iterator[list[Setting]]:
-    """Yield every distance of the two clocks, for each limit and each length of the way."""
+    """Yield every difference between the two clocks, for each limit, `delay` and `jitter`."""
     for unit, limit in (("second", 1), ("second", 3), ("second", 10), ("minute", 3), ("minute", 10)):
         for delay, jitter in product((0.0, 0.5), (0.02, 0.3)):
             usual = Setting(unit=unit, limit=limit, delay=delay, jitter=jitter, outliers=0.0)
@@ -181,7 +181,7 @@ async def _ask(client: AnalyticsClient, pace: Pace | None) -> None:
 
 
 def _result(setting: Setting, service: Service) -> Result:
-    """Count what was accepted in each whole window of the service's clock, from the tenth second on."""
+    """Count what was accepted in each whole window of the service's clock, after the warm-up."""
     window = WINDOWS[setting.unit]
     accepted = Counter(int(entry.at // window) for entry in service.log if not entry.refused)
     warm = _WARM_BESIDE if setting.date_ahead or setting.delay else _WARM
@@ -196,12 +196,12 @@ def _result(setting: Setting, service: Service) -> Result:
 
 
 def _events(refused: list[float]) -> int:
-    """Count what was refused at one time as one."""
+    """Count refusals within three seconds of the one before as one event."""
     return sum(at - before > _ONE_EVENT for before, at in pairwise([-math.inf, *sorted(refused)]))
 
 
 def _rivals(limit: int) -> dict[str, Callable[[], Pace]]:
-    """Ways to keep a limit per second without knowing the service's clock."""
+    """Return rate limiters that do not know the service's clock."""
     return {
         f"AsyncLimiter({limit}, 1)": lambda: _limiter(limit, 1.0),
         f"AsyncLimiter(1, {1 / limit:g})": lambda: _limiter(1, 1 / limit),
@@ -215,7 +215,7 @@ def _limiter(rate: int, period: float) -> Pace:
 
 
 def _sliding_log(limit: int, guard: float) -> Pace:
-    """At most `limit` in any second, and a guard, by when they were sent."""
+    """Allow at most `limit` requests in any second plus `guard`, by when they were sent."""
     sent: deque[float] = deque([-math.inf] * limit, limit)
 
     async def pace() -> None:
@@ -228,7 +228,7 @@ def _sliding_log(limit: int, guard: float) -> Pace:
 
 
 def main() -> int:
-    """Run everything and print it."""
+    """Run and print everything, and return the exit code."""
     if "--beside" in sys.argv[1:]:
         return _main_beside()
     chosen = list(settings())
@@ -246,7 +246,7 @@ def main() -> int:
 
 
 def _main_beside() -> int:
-    """Print the least used and the most events of refusal among all distances of the clocks."""
+    """Print the least share and the most events of refusals among all differences between the clocks."""
     missed = 0
     for several in beside():
         results = [run(setting) for setting in several]

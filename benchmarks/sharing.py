@@ -1,9 +1,9 @@
-"""What several processes make of one plan over a shared file ledger, one of them killed in the middle.
+"""How much of a plan several processes use that share a `FileLedger`, one of which is killed halfway.
 
-`python -m benchmarks.sharing [--quick]` serves the simulator on loopback, lets two and then eight processes ask for all
-they can get, kills one with `kill -9`, and prints what the service counted: the part of the plan that was used once ten
-seconds had passed, refusals, and tokens lost of the day. Exits with 1 where less than 95 % was used, anything was
-refused, or more than one token was lost.
+`python -m benchmarks.sharing [--quick]` serves the simulator on loopback, lets two and then eight processes send all
+requests that they may, kills one with `kill -9`, and prints what the service counted: the share of the plan that was
+used after the first ten seconds, refusals, and permits of the day that were lost. Exits with 1 if less than 95 % was
+used, any request was refused, or more than one permit was lost.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WORLD = World(seed=7)
 
 @attrs.frozen
 class Found:
-    """Parts of the plan that were used, refusals, and tokens that the ledger counted and the service did not."""
+    """Share of the plan that was used, refusals, and permits that the ledger counted and the service did not."""
 
     used: float
     refused: int
@@ -40,12 +40,12 @@ class Found:
 
     @property
     def good(self) -> bool:
-        """Whether it is what was promised."""
+        """Whether it meets the target."""
         return self.used >= _LEAST and not self.refused and self.lost <= 1
 
 
 async def _measure(processes: int, seconds: int, per_day: int | None = None) -> Found:
-    """Let processes spend for a while, kill the first of them half way, and look at both counts."""
+    """Let processes send requests for a while, kill the first halfway, and compare both counts."""
     shift = _NOON - time.time()
     plan = _plan(per_day)
     service = Service(_WORLD, plan, clock=lambda: time.time() + shift)
@@ -104,7 +104,7 @@ def _plan(per_day: int | None) -> Plan:
 
 
 async def _spend(url: str, path: str, per_day: int, shift: float) -> None:
-    """Ask for all one can get until standard input ends."""
+    """Send all requests that the quota allows until standard input ends."""
     async with AnalyticsClient(
         CUSTOMER_ID,
         CUSTOMER_SECRET,

@@ -1,8 +1,8 @@
-"""What a small export costs beside the service: of one call, of a span without any, of ten App IDs.
+"""What a small export costs apart from the service: of one call, of a span without any, of ten App IDs.
 
-`python -m benchmarks.small_exports [--rounds N]`. An answer takes 40 ms here; what is shown is the time in which no
-request was on its way: to open the state, to start the process that writes, to seal and to close. Beside it stands, of
-the same rounds, what it takes to start a Python that does nothing.
+`python -m benchmarks.small_exports [--rounds N]`. A response takes 40 ms here. Shown is the time in which no request
+was in flight: to open the state, to start the worker process, to seal and to close; and for comparison, from the same
+rounds, the time of starting a Python that does nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _APPS: Final = tuple(f"{number:032x}" for number in range(9))
 
 
 class _Timed:
-    """The simulated service, and for how long at least one request was on its way to it."""
+    """A transport to the simulated service that measures for how long at least one request was in flight."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._inner = simulation.transport(latency=_LATENCY)
@@ -40,7 +40,7 @@ class _Timed:
         self.seconds = 0.0
 
     async def send(self, request: Request, host: int = 0) -> Response:
-        """Carry a request, and count the time."""
+        """Send a request, and measure the time."""
         self._since = self._since if self._open else time.perf_counter()
         self._open += 1
         try:
@@ -70,7 +70,7 @@ async def _jobs(simulation: Simulation) -> list[_Job]:
 
 
 async def _own(simulation: Simulation, job: _Job, form: str) -> tuple[float, int]:
-    """Return the seconds of an export in which no request was on its way, and its rows."""
+    """Return the seconds of an export in which no request was in flight, and its rows."""
     transport = _Timed(simulation)
     apps = [simulation.app_id, *job.apps]
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ async def _measure(rounds: int) -> None:
     for job in jobs:
         seconds: dict[str, list[float]] = {form: [] for form in NAMES}
         floor, rows = [], set()
-        for _ in range(rounds + 1):  # the first loads what the first export loads
+        for _ in range(rounds + 1):  # the first one, which also loads modules, is dropped
             floor.append(_floor())
             for form in NAMES:
                 own, count = await _own(simulation, job, form)

@@ -1,4 +1,4 @@
-"""What a token costs: alone, and in a line of ten or of ten thousand; and one real minute of a plan over loopback."""
+"""What a permit costs: alone, and with ten or ten thousand waiting; and one real minute of a plan over loopback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST = 5e-6
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
-    """Measure tokens nobody waits for, against the time allowed, and two lines against each other."""
+    """Measure permits without waiting, against the time allowed, and two lengths of the wait queue."""
     rounds = 3 if quick else 15
     alone = interleaved({"alone": lambda: asyncio.run(_alone())}, rounds)["alone"]
     yield compare("acquire, uncontended", alone, "the time allowed", [_MOST] * rounds, target=1.0)
@@ -31,7 +31,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
 
 
 async def _alone() -> float:
-    """CPU seconds of acquiring a token while nobody waits."""
+    """Return the CPU seconds of acquiring a permit while no other request waits."""
     limiter = _limiters(10**9).limiter(CALL_LISTS)
     if limiter is None:
         raise LookupError("the plan counts no call lists")
@@ -42,7 +42,7 @@ async def _alone() -> float:
 
 
 def _drained(waiting: int) -> float:
-    """CPU seconds per token where so many wait, ten go a second, and time is virtual."""
+    """Return the CPU seconds per permit with so many waiting, ten permits a second, on virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return cpu(lambda: runner.run(_drain(waiting))) / _TOKENS
 
@@ -54,7 +54,7 @@ async def _drain(waiting: int) -> None:
         async with limiters.permit(CALL_LISTS) as token:
             token.answered(None)
 
-    # New tasks for every token in both: making them is not the line's cost.
+    # New tasks for every permit in both: creating them is no cost of the wait queue.
     for _ in range(_TOKENS // waiting):
         await asyncio.gather(*(spend() for _ in range(waiting)))
 
@@ -65,7 +65,7 @@ def _limiters(limit: int) -> Limiters:
 
 
 async def _minute() -> int:
-    """Spend a real minute of ten requests a second over loopback, print what came of it, return an exit code."""
+    """Send ten requests a second over loopback for a real minute, print the result, and return the exit code."""
     service = Service(World(seed=7), "enterprise")
     async with serve(service) as url:
         client = AnalyticsClient(

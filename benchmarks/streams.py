@@ -2,8 +2,8 @@
 
 `python -m benchmarks.streams [--quick]` lets 1,000 watches (1,000 App IDs) run for a simulated day, and prints CPU time
 and memory; then one watch on each plan, and how old its windows are against the best that the day's requests allow.
-Exits with 1 where a watch takes more than 50 KB, takes more at the end of the day than after two hours, or where
-windows are more than 5 % older than need be.
+Exits with 1 if a watch takes more than 50 KB, or 5 % more at the end of the day than after two hours, or if windows are
+more than 5 % older than necessary.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Load:
 
 
 def watches(count: int) -> Load:
-    """Run so many watches for a day, and measure."""
+    """Run `count` watches for a day, and measure."""
     load = Load()
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(_many(count, load))
@@ -74,7 +74,7 @@ async def _many(count: int, load: Load) -> None:
 
 
 class _AnyApp(str):
-    """The App ID of a service that serves all of them."""
+    """An App ID that equals every other, so that the service accepts all."""
 
     __slots__ = ()
 
@@ -85,7 +85,7 @@ class _AnyApp(str):
 
 
 def _traced() -> float:
-    """Bytes that were allocated by the library, simulator aside, or on its behalf."""
+    """Return the bytes allocated by the library or on its behalf, without those of the simulator."""
     gc.collect()
     snapshot = tracemalloc.take_snapshot()
     ours = snapshot.filter_traces(
@@ -95,7 +95,7 @@ def _traced() -> float:
 
 
 def freshness(plan: str) -> tuple[float, float]:
-    """Return how old the windows of a day are when they come, on average, and how old they must be at least."""
+    """Return the mean age of a day's windows when they are delivered, and the lowest mean that the plan allows."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(_freshness(plan))
 

@@ -1,4 +1,4 @@
-"""How easy the code is to find and to read: `python -m benchmarks.structure [TREE ...]`, one column for each tree.
+"""Figures of the code's structure: `python -m benchmarks.structure [TREE ...]` prints one column for each tree.
 
 A tree is a checkout, this one by default. `git worktree add /tmp/before <commit>` makes one of an older commit.
 """
@@ -45,7 +45,7 @@ WORDS = {
 LAZY = {"", "quota", "streams", "endpoints", "export"}
 
 LONG = 25
-"""Lines that a function may have without a reason."""
+"""Lines that a function may have without a comment that gives the reason."""
 
 _DIRECTIVE = re.compile(r"#\s*(noqa|type:|pyright:|pragma:)")
 
@@ -69,7 +69,7 @@ def modules(package: Path) -> list[Module]:
 
 
 def sizes(files: list[Module]) -> Iterator[tuple[str, str]]:
-    """Files and functions in lines; a function counts from its `def` to its last line, docstring included."""
+    """Yield sizes of files and functions in lines; functions count from `def` to the last line, docstrings included."""
     lines = {module.name: len(module.text.splitlines()) for module in files}
     largest = max(lines, key=lambda name: lines[name])
     yield "files", f"{len(lines)}"
@@ -87,7 +87,7 @@ def sizes(files: list[Module]) -> Iterator[tuple[str, str]]:
 
 
 def circles(files: list[Module]) -> Iterator[tuple[str, str]]:
-    """Files that import each other, in a circle of any length; imports for type checkers count."""
+    """Yield the files that import each other in circles of any length; imports for type checkers count."""
     names = {module.name for module in files}
     arrows = {module.name: set(_imports(module, names)) for module in files if not _is_lazy(module.name)}
     reach = {name: _reachable(name, arrows) for name in arrows}
@@ -137,7 +137,7 @@ def _reachable(start: str, arrows: dict[str, set[str]]) -> set[str]:
 
 
 def texts(files: list[Module]) -> Iterator[tuple[str, str]]:
-    """Docstrings with an example, comments, and the files in which each term of the field occurs."""
+    """Yield docstrings with an example, comments, and in how many files each term of the field occurs."""
     documented = [
         text
         for module in files
@@ -169,7 +169,7 @@ def _comments(text: str) -> tuple[int, int]:
 
 
 def exports(files: list[Module]) -> Iterator[tuple[str, str]]:
-    """Classes of exports through which a row goes one after the other, as far as their methods say."""
+    """Yield the number of classes that each row of an export passes, by the names of their methods."""
     steps = [
         node.name
         for module in files
@@ -182,7 +182,7 @@ def exports(files: list[Module]) -> Iterator[tuple[str, str]]:
 
 
 def ways(tree: Path) -> Iterator[tuple[str, str]]:
-    """Walk from a call of the client to the socket and back, in a process that imports the package of `tree`."""
+    """Yield the files from a call to the socket and back, in a process that imports `tree`."""
     script = Path(__file__).with_name("_ways.py")
     environment = os.environ | {"PYTHONPATH": str(tree)}
     for way, what in (("page", "a page of calls.search"), ("window", "a window of realtime.watch")):

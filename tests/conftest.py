@@ -20,7 +20,7 @@ from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 settings.register_profile("same", derandomize=True, database=None, deadline=None, max_examples=150)
 settings.load_profile("same")
 
-LONG = (
+SLOWEST = (
     "test_formats_and_sinks",
     "test_export_processes",
     "test_stream_errors",
@@ -47,7 +47,7 @@ LONG = (
 """The slowest files, slowest first; the others follow in the order of collection."""
 
 
-PROCESS_FIXTURES = frozenset({"apart", "s3", "served"})
+PROCESS_FIXTURES = frozenset({"subprocess_writer", "s3", "served"})
 """Fixtures that start a process or a server, and parameters of fixtures that do."""
 
 
@@ -65,7 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if starts_processes(item):
             item.add_marker(pytest.mark.process)
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+        items.sort(key=lambda item: SLOWEST.index(item.path.stem) if item.path.stem in SLOWEST else len(SLOWEST))
 
 
 @pytest.hookimpl(trylast=True)

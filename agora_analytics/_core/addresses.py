@@ -17,7 +17,7 @@ _SCHEMES = frozenset({"http", "https"})
 
 @attrs.frozen
 class Proxy:
-    """A proxy, and the value of `Proxy-Authorization` where it asks for one."""
+    """A proxy, and the value of `Proxy-Authorization` if it has credentials."""
 
     url: URL = attrs.field(repr=False)
     authorization: str | None = attrs.field(default=None, repr=False)
@@ -69,7 +69,7 @@ def proxy(base: str) -> Proxy | None:
 
 
 def _parsed(url: str) -> URL | None:
-    """Read a base URL; None where it is none, since what is wrong with it may be a password's place."""
+    """Parse a base URL; None if it is invalid: an error that says why might quote a password."""
     try:
         parsed = URL(url)
         whole = parsed.scheme in _SCHEMES and parsed.host and parsed.port
@@ -79,7 +79,7 @@ def _parsed(url: str) -> URL | None:
 
 
 def _proxy(text: str) -> Proxy | None:
-    """Read a proxy as the environment spells it, with or without a scheme; None where it is none."""
+    """Parse a proxy as the environment spells it, with or without a scheme; None if it cannot be used."""
     try:
         url = URL(text if "://" in text else f"http://{text}")
         usable = url.scheme in _SCHEMES and url.host and url.port and url.raw_path in {"", "/"}
@@ -89,5 +89,6 @@ def _proxy(text: str) -> Proxy | None:
         return None
     if url.user is None and url.password is None:
         return Proxy(url)
+    # In a header, since whatever shows the URL must not show the password.
     pair = f"{url.user or ''}:{url.password or ''}".encode()
     return Proxy(url.with_user(None), f"Basic {base64.b64encode(pair).decode()}")

@@ -1,4 +1,7 @@
-"""The pipeline of every request: wait for quota, send, check the status, decode, and retry."""
+"""The pipeline of every request: wait for quota, send, check the status, decode, and retry.
+
+A `Retry-After` is waited for here, within limits. Each attempt costs one permit of the quota.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ _MAX_SLICE = 0.002
 
 _SUCCESSES = range(200, 300)
 _MAX_QUOTED = 131_072
-"""Bytes of a failed response that may be quoted; more than is parsed of it."""
+"""Bytes of a failed response that are kept for errors to quote."""
 
 log = logging.getLogger("agora_analytics")
 
@@ -57,7 +60,8 @@ class RequestOptions:
 
     `max_wait` is seconds in all (None: the dispatcher's for interactive requests; streams and exports wait as long as
     it takes). `max_rate_limited` is how many `RateLimited` one request retries before it raises. `on_skipped` gets the
-    rows of each answer that were left out because they do not fit.
+    rows of each answer that were left out because they do not fit. `host` is the index of the host to send to (None: as
+    failover decides).
     """
 
     priority: Priority = Priority.INTERACTIVE
@@ -65,6 +69,7 @@ class RequestOptions:
     max_wait: float | None = None
     max_rate_limited: int = 5
     on_skipped: OnSkipped | None = None
+    host: int | None = None
 
 
 _DEFAULT_OPTIONS = RequestOptions()
@@ -101,6 +106,7 @@ class _Owner:
 
     def is_current(self) -> bool:
         """Whether the caller is certainly in the same loop and process."""
+        # A thread may run one loop after another, so the owner's must still be running.
         return self._thread == threading.get_ident() and self.loop.is_running() and self.process == _Owner.current
 
     @classmethod
@@ -141,6 +147,12 @@ class Dispatcher:
         self._strict = on_bad_row == "raise"
         self.observers = Observers(observers, limiters.plan, getattr(transport, "addresses", ()))
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The base URL of each host, or its number if the transport does not know it."""
+        urls: tuple[str, ...] = getattr(self._transport, "base_urls", ())
+        return urls or tuple(f"host {number}" for number in range(1, self._transport.hosts + 1))
+
     async def fetch(
         self,
         endpoint: Endpoint,
@@ -150,7 +162,7 @@ class Dispatcher:
         *,
         app: str = "",
     ) -> AnswerT:
-        """Send a request as often as the retry policy allows and return its decoded answer.
+        """Send a request, retry it as the policy allows, and return its decoded answer.
 
         `build` is called for each attempt once it has its permit, so that times in the request are current however
         long it waited. An error in `build` ends the fetch and returns the permit.
@@ -165,9 +177,12 @@ class Dispatcher:
         rate_limited = 0
         with self.observers.request(endpoint, options.priority) as trace:
             pending = _PendingRequest(endpoint, build, decode, app, trace)
+            # No bound here: `_retry_delay` gives up, and does not count rate-limit errors as attempts.
             for attempt in count(1):
                 remaining = self._remaining_wait(options, loop.time() - begun)
-                host = self._hosts.current and self._hosts.pick(loop.time())  # nearly always the first
+                host = options.host
+                if host is None:
+                    host = self._hosts.current and self._hosts.pick(loop.time())  # nearly always the first
                 try:
                     answer = await self._attempt(pending, host, remaining, options.priority)
                 except AgoraError as error:
@@ -177,6 +192,7 @@ class Dispatcher:
                     wait = self._retry_delay(options, error, attempt, rate_limited, loop.time() - begun)
                     wait = self._cap_retry_after(wait, error, options, loop.time() - begun)
                     if wait is None:
+                        # The attempt before is the cause: that the quota is spent may follow from its rate-limit error.
                         raise error from failed
                     failed = error
                 else:
@@ -184,12 +200,13 @@ class Dispatcher:
                     if options.on_skipped and (rows := [one for one in answer.skipped if one.whole]):
                         options.on_skipped(endpoint, rows)
                     return answer
-                log.info("attempt %d failed, next in %.1f s: %s", attempt, wait, failed)
+                log.info("attempt %d failed, retrying in %.1f s: %s", attempt, wait, failed)
                 await asyncio.sleep(wait)
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
         """Refuse further requests and close the transport; may be called twice."""
+        # First, so that requests that wait for quota or between two attempts are not sent any more.
         self._closed = self.limiters.closed = True
         await self._transport.close()
 
@@ -218,6 +235,7 @@ class Dispatcher:
         if isinstance(error, RateLimited) and self.limiters.enforced and rate_limited <= options.max_rate_limited:
             # The limiter has learned from it and delays the next attempt itself.
             return error.retry_after or 0.0
+        # Attempts at a failing service alone: a rate-limit error is the limiter's affair.
         return (options.retry or self._retry).wait(error, attempt - rate_limited, elapsed, self._random)
 
     def _cap_retry_after(
@@ -244,6 +262,7 @@ class Dispatcher:
     ) -> AnswerT:
         pending.trace.waiting()
         async with self.limiters.permit(pending.endpoint, remaining, priority, pending.app) as permit:
+            # Until the request is built, whatever goes wrong returns the permit.
             permit.sent = False
             self._ensure_open()  # closed while this request waited?
             request = pending.build()
@@ -251,6 +270,7 @@ class Dispatcher:
             with pending.trace.attempt(host) as attempt:
                 try:
                     response = await self._transport.send(request, host)
+                    # Before decoding, whose time would widen the bounds of the service's clock.
                     permit.answered(wire.server_date(response), host)
                     attempt.answered(response.status)
                     log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
@@ -283,12 +303,14 @@ class Dispatcher:
         def scrub(said: bytes) -> bytes:
             plain = without_escapes(said)
             clean = without_app(self._transport.scrub(plain), request.app_id)
+            # Unescaped only where that uncovered a secret; otherwise what is quoted stays as it came.
             return said if clean == plain else clean
 
         headers = {
             name: scrub(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
             for name, value in response.headers.items()
         }
+        # Of a failed response only the beginning is quoted; any other is decoded whole.
         said = response.body if response.status in _SUCCESSES else response.body[:_MAX_QUOTED]
         body = await in_turns(in_steps(said, scrub))
         if body is said and headers == dict(response.headers):
@@ -329,6 +351,7 @@ async def in_turns(steps: Steps[T]) -> T:
             result: T = done.value
             return result
         if work is not None:
+            # What cannot be cut into steps, such as loading a module, holds a thread and not the loop.
             await asyncio.to_thread(work)
         elif time.perf_counter() - begun > _MAX_SLICE:
             await asyncio.sleep(0)

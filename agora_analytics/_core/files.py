@@ -30,6 +30,7 @@ def not_linked(path: Path) -> Path:
 def opened(path: Path, mode: str) -> IO[Any]:
     """Open a file, to read or to write; raises `OSError` if it is a symbolic link."""
     # `Path.open` takes no opener.
+    # The flag closes the moment between the check and the opening, in which a link could be put there.
     return open(not_linked(path), mode, opener=lambda name, flags: os.open(name, flags | _NO_LINK, 0o666))
 
 
@@ -48,17 +49,20 @@ def digest(path: Path) -> str:
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file's text whole or not at all, power cuts included; its folder is created if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, as a rename is atomic only within one file system.
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path))
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            # The rename may reach the disk before the text does: a power cut would then leave an empty file.
             os.fsync(file.fileno())
         Path(beside).replace(path)
     except BaseException:
         with suppress(OSError):
             Path(beside).unlink()
         raise
+    # Until its folder is on the disk, a power cut may undo the rename.
     sync_folder(path.parent)
 
 
@@ -99,7 +103,9 @@ def own_folder(path: Path) -> Path:
     if hasattr(os, "geteuid") and found.st_uid not in {os.geteuid(), path.parent.stat().st_uid}:
         raise OSError(errno.EPERM, f"{path.name} belongs to another user ({found.st_uid})", str(path))
     if found.st_mode & _OTHERS_WRITE:
+        # A folder like /tmp belongs to everyone: it is refused rather than closed to others.
         if found.st_mode & stat.S_ISVTX:
             raise OSError(errno.EPERM, f"{path.name} is shared with other users", str(path))
+        # Whoever may write to a folder can put other files, or links, in the place of ours.
         path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)
     return path

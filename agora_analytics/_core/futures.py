@@ -16,24 +16,26 @@ _GRACE: Final = 1.0
 async def wait_until_done(work: asyncio.Future[T], abort: Callable[[], object] | None = None) -> T:
     """Return the result of a future, or raise its error; a cancellation meanwhile is raised after its end.
 
-    `abort` is called if the work goes on for a second after the cancellation.
+    `abort` is called if the work still runs a second after the cancellation.
     """
     loop = asyncio.get_running_loop()
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
+            # Not `await work`, which would pass a cancellation of the caller on to it.
             await asyncio.wait([work])
         except asyncio.CancelledError as error:
             if abort is not None and cancelled is None:
                 loop.call_later(_GRACE, lambda: work.done() or abort())
             cancelled = error
     if cancelled is not None:
+        # The caller gets its cancellation instead.
         retrieve_error(work)
         raise cancelled
     return work.result()
 
 
 def retrieve_error(future: asyncio.Future[Any]) -> None:
-    """Mark an error as retrieved, as a done callback: whoever would raise it may be cancelled or gone."""
+    """Mark an error as retrieved, as a done callback: the caller that would raise it may be cancelled or gone."""
     if not future.cancelled():
         future.exception()

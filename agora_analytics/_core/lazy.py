@@ -16,9 +16,11 @@ def door(package: dict[str, Any], *homes: str) -> tuple[Callable[[str], Any], Ca
 
     def load(name: str) -> Any:
         """Load a public name."""
+        # Tools probe modules for names such as `__wrapped__`: what is not exported must load nothing.
         for home in homes if name in exported else ():
             module = import_module(f"{package['__name__']}.{home}")
             if name in module.__all__:
+                # Kept in the package, so that this function is called once for each name.
                 package[name] = getattr(module, name)
                 return package[name]
         raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
@@ -31,8 +33,8 @@ def door_of_modules(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package in which each public name has the module in `homes`.
 
-    For packages whose modules need different extras: only the module of a name that is used is loaded. A name whose module
-    is called like it is that module.
+    For packages whose modules need different extras: only the module of a name that is used is loaded. A name with a
+    module of the same name is that module.
     """
 
     def load(name: str) -> Any:

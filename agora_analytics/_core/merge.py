@@ -14,6 +14,7 @@ _by_time = attrgetter("ts")
 def merge_points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
     """Merge points in order of time; where parts overlap, the later part wins."""
     if len(parts) == 1:
+        # Sorted all the same: the service sends minutes of a timeline in any order.
         return tuple(sorted(parts[0], key=_by_time))
     last = {(point.ts, point.dimension_value, point.uid): point for part in parts for point in part}
     return tuple(sorted(last.values(), key=_by_time))

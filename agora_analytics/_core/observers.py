@@ -96,6 +96,7 @@ class _Guarded:
             return None
         try:
             return function(told)
+        # It is called synchronously, so a CancelledError here is the observer's own and not the request's.
         except (Exception, asyncio.CancelledError) as error:
             self.failed = True
             name = type(self.observer).__name__
@@ -158,6 +159,7 @@ class _ObservedAttempt(Unobserved):
         self._received, self._status = self._request.now(), status
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        # Decoding is left out: it is not the service's time.
         ended = self._request.now() if self._received is None else self._received
         result = AttemptResult(
             seconds=ended - self._sent,

@@ -61,9 +61,11 @@ async def _pages(
     ahead: asyncio.Task[ListPage[ItemT]] | None = None
     try:
         while (due := queue.due) is not None:
+            # The page that is awaited gets a cancellation directly; `finally` is for one that nobody awaits.
             task, ahead = ahead, None
             new = await _receive(queue, task or fetch(*due))
             lost = queue.pop_incomplete()
+            # Nothing is prefetched before an error that ends the iteration: it would cost a request.
             if read_ahead and queue.due is not None and not (lost and missing is None):
                 ahead = asyncio.ensure_future(_later(fetch, *queue.due))
             yield new
@@ -74,6 +76,7 @@ async def _pages(
     finally:
         if ahead is not None:
             ahead.cancel()
+            # Its permit is returned before the iteration ends, and its error is not logged as unretrieved.
             await asyncio.gather(ahead, return_exceptions=True)
 
 
@@ -178,6 +181,7 @@ class PageQueue(Generic[ItemT]):
             self._number += 1
             self.due = self._part, self._number
             return
+        # A channel's part of a second cannot be narrowed further, so its verdict does not matter.
         if self._part.cname is not None and self._second is not None:
             self._end_channel(self._second)
         elif verdict is PageOutcome.TRUNCATED:
@@ -193,6 +197,7 @@ class PageQueue(Generic[ItemT]):
             self._lost.append(truncation.incomplete(part, reading))
         elif parts and parts[0].cname is not None:
             self._second = _Second(part, reading, len(parts))
+        # The last of the stack is next, so the newest part comes first, as rows do.
         self._stack += reversed(parts or ())
 
     def _end_channel(self, second: _Second[ItemT]) -> None:
@@ -202,6 +207,7 @@ class PageQueue(Generic[ItemT]):
         second.left -= 1
         found = whole.least is not None and whole.distinct >= whole.least
         if found:
+            # All rows of the second are there: its other channels cost no request.
             del self._stack[len(self._stack) - second.left :]
         elif not second.left:
             self._lost.append(truncation.incomplete(second.part, whole))
@@ -214,6 +220,7 @@ class PageQueue(Generic[ItemT]):
             return
         if self._cost.lists > 1:
             self._log_cost()
+        # Reported only now, after all rows of the span that could be fetched.
         self._ended += self._lost
         self._lost = []
         self._next_span()
@@ -226,6 +233,7 @@ class PageQueue(Generic[ItemT]):
             return
         part = ListQuery(found) if isinstance(found, Span) else found
         self._whole = part.span
+        # A row that ended before this span cannot be listed in it; one that is open can. This bounds the memory.
         self._seen = {name: end for name, end in self._seen.items() if end is None or end >= part.span.start}
         self._begin(part)
 

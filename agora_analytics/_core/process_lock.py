@@ -24,6 +24,7 @@ class ProcessLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._process = os.getpid()
+        # `remove` may be called in any thread, even by the garbage collector.
         self._database = sqlite3.connect(not_linked(path), isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
         _lock(self._database)
@@ -37,6 +38,7 @@ class ProcessLock:
 
 def is_locked(path: Path) -> bool:
     """Whether a living process holds the `ProcessLock` at a path."""
+    # SQLite would create the file.
     if not path.exists():
         return False
     database = sqlite3.connect(not_linked(path), timeout=0, isolation_level=None)
@@ -68,6 +70,7 @@ class Claim:
         self._database.close()
 
 
+# Only for a forked child to find its parent's claims; it keeps none of them alive.
 _claims: WeakValueDictionary[int, Claim] = WeakValueDictionary()
 
 
@@ -80,6 +83,7 @@ def claim(path: Path) -> Claim | None:
         _lock(database)
     except sqlite3.Error as error:
         database.close()
+        # The low byte is the code; SQLite puts variants of it above.
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             return None
         raise OSError(f"{path.name}: {error}") from None

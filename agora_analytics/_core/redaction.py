@@ -65,6 +65,7 @@ class Scrubber:
         lowered = body.lower()
         kept: list[bytes] = []
         at = 0
+        # Places may overlap, as one spelling may contain another: they become one blank.
         for start, end in sorted(place for form in self._hidden for place in _places(lowered, form)):
             if start >= at:
                 kept += body[at:start], _BLANK
@@ -89,9 +90,11 @@ def in_steps(body: bytes, scrub: Callable[[bytes], bytes]) -> Steps[bytes]:
     while at < len(body):
         part = body[at : at + _WINDOW + _OVERLAP]
         end = _WINDOW
+        # With nothing to hide up to the overlap's end, no secret crosses the window's end.
         if scrub(part) != part:
             end = len(part) if at + len(part) == len(body) else (yield from _cut(part, scrub))
             if not end:
+                # No place to cut is safe: the loop is held rather than half a secret shown.
                 return scrub(body)
         kept.append(scrub(part[:end]))
         at += end
@@ -105,6 +108,7 @@ def _cut(part: bytes, scrub: Callable[[bytes], bytes]) -> Steps[int]:
     breaks = (found.end() for found in islice(_BREAK.finditer(part, _WINDOW), _BREAKS))
     for end in chain(breaks, range(_WINDOW, _WINDOW + _NEAR)):
         before, after = part[end - _OVERLAP : end], part[end:]
+        # Safe is a cut where both sides, scrubbed apart, are what they are together.
         if scrub(before) + scrub(after) == scrub(before + after):
             return end
         yield None

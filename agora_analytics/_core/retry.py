@@ -1,7 +1,7 @@
 """Retry policy and host failover: pure arithmetic, no clock and no sleep.
 
 Only errors that a retry may fix are retried here: failed connections and a failing service. The dispatcher also
-retries `RateLimited`, as the limiter decides.
+retries `RateLimited`, when the rate limiter allows, and limits the wait for a `Retry-After`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Retry:
     """Retry policy: exponential backoff with full jitter.
 
     `attempts` includes the first (1: no retry). Delays are seconds, drawn evenly from 0 to `base * 2**n` but at most
-    `cap`. No attempt starts later than `total` seconds after the first. Each attempt spends one request of the quota.
+    `cap`. No retry is due later than `total` seconds after the start. Each attempt costs one request of the quota.
 
     >>> Retry(attempts=2, cap=3.0)
     Retry(attempts=2, base=1.0, cap=3.0, total=120.0)
@@ -49,12 +49,13 @@ class Retry:
     def wait(self, error: AgoraError, attempt: int, elapsed: float, random: Random) -> float | None:
         """Return seconds to wait before the next attempt, or None to give up.
 
-        `attempt` counts from 1, `elapsed` is seconds since the first started. A `Retry-After` is a lower bound.
+        `attempt` counts from 1, `elapsed` is seconds since the first started. A `Retry-After` is added.
         """
         if not error.retryable or attempt >= self._allowed(error):
             return None
         wait = random.uniform(0, min(self.cap, self.base * 2.0 ** min(attempt - 1, _DOUBLINGS)))
         if isinstance(error, ResponseError) and error.retry_after is not None:
+            # The service's time is the minimum; the jitter on top keeps clients from coming back all at once.
             wait += error.retry_after
         return wait if elapsed + wait <= self.total else None
 
@@ -70,10 +71,9 @@ def _failed_itself(error: AgoraError) -> bool:
 
 
 class HostSelector:
-    """Failover between hosts: the next host after repeated failures, and back to the first after a while.
+    """Failover between hosts; `current` is the index of the one in use.
 
-    `current` is the index in use. It moves on after `threshold` failures in a row, and back to the first host after
-    `recovery_time` seconds.
+    It moves on to the next after `threshold` failures in a row, and back to the first after `recovery_time` seconds.
     """
 
     def __init__(self, count: int, *, threshold: int = 2, recovery_time: float = 300.0) -> None:
@@ -96,7 +96,9 @@ class HostSelector:
             self._failures = 0
 
     def report_failure(self, host: int, error: AgoraError, now: float) -> None:
-        """Record that a host gave no usable answer; ignored if another host is in use by now."""
+        """Record an error, if it shows that the host failed, and if that host is still in use."""
+        # Requests are sent concurrently: a late failure of a host that was left is no news. A refusal is the answer of
+        # a healthy host.
         if host != self.current or not (isinstance(error, TransportError) or _failed_itself(error)):
             return
         self._failures += 1

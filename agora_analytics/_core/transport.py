@@ -40,13 +40,13 @@ _PLAIN = {"Accept": "application/json", "User-Agent": _AGENT}
 _JSON = {**_PLAIN, "Content-Type": "application/json"}
 
 _SMALL = 1 << 20
-"""Bytes of a body that aiohttp may put together: a part of a millisecond."""
+"""Bytes of a body that aiohttp may join in one go, in under a millisecond."""
 
 _TURN = 0.002
 """Seconds of work after which the event loop has its turn."""
 
 _SHOWN = 200
-"""Characters that are told of what others wrote."""
+"""Characters that an error quotes of a text that is not ours."""
 
 _NETWORK = "Check the network, proxies and AGORA_BASE_URL; the service may be down."
 _TRUST = (
@@ -57,7 +57,7 @@ _TRUST = (
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """Seconds allowed for one attempt in all, for a connection, and between two pieces of an answer (None: in all)."""
+    """Seconds allowed for one attempt in all, for its connection, and between two parts of an answer (None: any)."""
 
     total: float = 60.0
     connect: float = 10.0
@@ -101,7 +101,7 @@ class Credentials:
 
 
 def _check_credentials(**texts: str) -> None:
-    """Raise what is wrong with Customer ID and Customer Secret, from a frame that has let go of both."""
+    """Raise what is wrong with Customer ID and Customer Secret, from a frame that no longer holds either."""
     wrong = next(filter(None, (_wrong(name, texts.pop(name)) for name in list(texts))), None)
     texts.clear()
     if wrong is not None:
@@ -115,7 +115,7 @@ def _wrong(name: str, value: object) -> Exception | None:
 
 
 def trusting(path: Path) -> ssl.SSLContext:
-    """Return what trusts the authorities of a PEM file, and no others; raises `ValueError` where there are none."""
+    """Return a TLS context that trusts only the authorities of a PEM file; raises `ValueError` if it has none."""
     try:
         return ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:  # an SSLError is an OSError
@@ -153,6 +153,7 @@ class AiohttpTransport:
         self._limit = max_bytes
         timeouts = timeouts or Timeouts()
         self._total = timeouts.total
+        # No total of aiohttp's: see `_exchange`.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
 
     def __reduce__(self) -> NoReturn:
@@ -163,6 +164,11 @@ class AiohttpTransport:
     def hosts(self) -> int:
         """How many hosts there are."""
         return len(self._hosts)
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The base URL of each host."""
+        return self._hosts
 
     @property
     def addresses(self) -> list[tuple[str, int | None]]:
@@ -187,7 +193,7 @@ class AiohttpTransport:
                 body = await self._read(answer)
                 return self._too_large() if body is None else Response(answer.status, answer.headers, body)
         except asyncio.CancelledError as error:
-            return asyncio.CancelledError(*error.args)  # a new one for the caller to raise: that one has these frames
+            return asyncio.CancelledError(*error.args)  # a new one, because the traceback of that one has these frames
         except Exception as error:  # noqa: BLE001 - a given session's parts raise what they like
             if _cancels() > cancels:
                 return asyncio.CancelledError()  # which a callback of a given session has replaced
@@ -200,6 +206,7 @@ class AiohttpTransport:
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return session.request(
             request.endpoint.method,
+            # Encoded already: yarl would spell some characters in another way.
             URL(f"{self._hosts[host]}{request.endpoint.path}?{request.query}", encoded=True),
             data=request.body,
             headers=_PLAIN if request.body is None else _JSON,
@@ -236,6 +243,7 @@ class AiohttpTransport:
         length = answer.content_length
         if length is not None and length > self._limit:
             return self._left(answer)
+        # The quick way of most answers; a compressed one may be of any size, whatever its header says.
         if length is not None and length <= _SMALL and "Content-Encoding" not in answer.headers:
             return await answer.read()
         body = io.BytesIO()  # which grows without being copied; to join the parts of 20 MB takes 15 ms
@@ -282,10 +290,11 @@ class _Way:
         self.proxy: addresses.Proxy | None = None
 
     async def __call__(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """Send a request; aiohttp is kept from sending a GET again by itself, as the second has no quota token."""
+        """Send a request; aiohttp is kept from sending a GET again by itself, as the second would have no permit."""
         self._prepare(request)
         try:
             answer = await send(request)
+        # These mean that nothing was sent; the first would be caught as a ClientOSError below.
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
@@ -305,6 +314,7 @@ class _Way:
 
 def _failure(base: str, error: aiohttp.ClientError | OSError) -> TransportError:
     """Return the error of this library for one of aiohttp's."""
+    # First, as aiohttp's timeouts are connection errors as well.
     if isinstance(error, TimeoutError):
         failure: TransportError = TransportTimeout(f"no answer from {base} in time ({type(error).__name__})")
         failure.sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
@@ -318,7 +328,7 @@ def _failure(base: str, error: aiohttp.ClientError | OSError) -> TransportError:
 
 
 def _reason(error: BaseException) -> str:
-    """Say what went wrong in words of aiohttp's and the system's own: what the other side sent is never quoted."""
+    """Return what went wrong in the words of aiohttp and the system: what the other side sent is never quoted."""
     if isinstance(error, _Broken):
         return str(error)
     said: object = ""

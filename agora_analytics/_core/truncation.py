@@ -173,6 +173,7 @@ class ListProgress(Generic[ItemT]):
     def take(self, page: ListPage[ItemT]) -> None:
         """Add a page."""
         before = len(self.keys)
+        # How far the pages before this one reached: if the total falls now, rows moved across that point.
         self.seam = self.seam if self.moved else self.oldest
         if self.kind.plain:
             self.keys.update(map(self.kind.key, page.items))
@@ -204,6 +205,7 @@ class ListProgress(Generic[ItemT]):
             if len(self.channels) < _CHANNELS:
                 self._note_channel(self.kind.channel(row))
             began = self.kind.began(row) if self._ordered else None
+            # After one row without a start or out of order, the oldest says nothing about what is missing.
             self._ordered = began is not None and (self.oldest is None or began <= self.oldest)
             self.oldest = began if self._ordered else None
 
@@ -213,6 +215,7 @@ class ListProgress(Generic[ItemT]):
 
     def _hear(self, page: ListPage[ItemT]) -> None:
         self.has_more = page.has_more
+        # Without `has_more` the total, right or wrong, is the only sign of the end.
         believed = self.trust_total or page.has_more is None
         if believed and page.total_size is not None and page.total_size >= 0:
             # A total smaller than its own page says nothing.
@@ -225,6 +228,7 @@ class ListProgress(Generic[ItemT]):
         """Return what follows the last page; `cap` is the number of rows at which another list was truncated."""
         if self._ended():
             return PageOutcome.TRUNCATED if self._lacks() else PageOutcome.COMPLETE
+        # All that was announced is there, and the last page brought nothing new.
         if self._stale and self.least is not None and self.distinct >= self.least:
             return PageOutcome.COMPLETE
         if self._stale >= self.patience:
@@ -233,6 +237,7 @@ class ListProgress(Generic[ItemT]):
 
     def _ended(self) -> bool:
         """Whether no page follows: by `has_more`, or else by the total, or else after an empty page."""
+        # Nothing more comes after an empty page, whatever `has_more` says.
         if not self._last:
             return True
         if self.has_more is not None:
@@ -311,9 +316,11 @@ class TruncationState:
             again = self._from_seam(part, reading)
             if again is None:
                 return None
+            # A shorter span gets nearer to its end each time; only a repeat of the whole could go on for ever.
             self._again[part.span, part.cname] += again.span == part.span
             return (again,)
         self.fruitless = 0 if fruitful or not part.rows_before else self.fruitless + 1
+        # A list that was left in order to be halved shows no cap, and neither does less than a page.
         if not reading.will_be_halved(part, self.cap) and reading.distinct >= reading.size:
             self.cap = reading.distinct
         if self.fruitless >= self.most:
@@ -343,10 +350,12 @@ class TruncationState:
 def _narrower(part: ListQuery, reading: ListProgress[ItemT]) -> tuple[ListQuery, ...]:
     span, rows_before = part.span, max(reading.distinct, 1)
     if reading.oldest is not None:
+        # The second of the oldest row once more, as others of that second may be missing.
         reached = max(reading.oldest, span.start) + 1
         if reached < span.end:
             return (attrs.evolve(part, span=Span(span.start, reached), rows_before=rows_before),)
     if span.duration > 1:
+        # Where all rows began in the newest second, that second alone is what is too much.
         middle = span.end - 1 if reading.oldest is not None else span.start + span.duration // 2
         halves = Span(middle, span.end), Span(span.start, middle)
         return tuple(attrs.evolve(part, span=half, rows_before=rows_before) for half in halves)
@@ -357,6 +366,7 @@ def _narrower(part: ListQuery, reading: ListProgress[ItemT]) -> tuple[ListQuery,
 
 def is_depth(error: AgoraError, number: int) -> bool:
     """Whether an error is about a page's number alone: the first page of the list was answered."""
+    # An error on the first page is about the whole list.
     if number == 1 or not isinstance(error, ResponseError):
         return False
     # A code 500 inside a 200 is how the service answers what it does not like.
@@ -369,8 +379,8 @@ def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:
     why = "rows moved while its pages were read" if reading.moved else "the service cuts the list off"
     where = f"{reading.kind.what} of {part.span}" + (f", channel {part.cname!r}" if part.cname else "")
     error = IncompleteList(
-        f"{where}: {reading.distinct} of {told} rows came, {why}, and no narrower one has more",
-        hint="Narrow the search by channel (`cname`) where that is possible; give Agora support what was asked.",
+        f"{where}: {reading.distinct} of {told} rows came, {why}, and no narrower list has more",
+        hint="Narrow the search by channel (`cname`) where that is possible; report the request to Agora support.",
         span=part.span,
         rows=reading.distinct,
         told=reading.least,
@@ -380,5 +390,5 @@ def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:
 
 
 def _skipped(page: ListPage[ItemT]) -> int:
-    """Return how many rows of a page were left out since they could not be read."""
+    """Return how many rows of a page were skipped because they could not be read."""
     return sum(one.whole for one in page.skipped)

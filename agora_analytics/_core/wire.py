@@ -46,6 +46,8 @@ class NothingToFetchError(Exception):
 
 
 _SUCCESS = frozenset({None, 0, 200})
+# The vendor's phrases. They come behind prefixes, on every endpoint, and with other codes than documented; so they are
+# searched for in the message, and go before the code.
 _RATES: dict[str, Unit] = {"qps limit": "second", "qpm limit": "minute", "qpd limit": "day"}
 _PLAN = {
     "query latency limit": "latency",
@@ -59,6 +61,7 @@ _SCALE = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DATE = 60
 """Characters of the longest date or number in a header."""
 
+# A single answer dated 1970 or 9999 would otherwise give spans that no request can carry.
 _EARLIEST, _LATEST = 1_000_000_000, 4_102_444_800
 """`Date` headers outside of these (2001 and 2100) are ignored."""
 
@@ -75,7 +78,7 @@ _REFUSAL = 65_536
 """Bytes of the largest body that is parsed to explain an HTTP status."""
 
 _LONGEST = 86_400.0
-"""Longest `Retry-After` in seconds that is honoured: after a day every quota has been reset."""
+"""A longer `Retry-After` is read as this many seconds: after a day every quota has been reset."""
 
 _USER = re.compile(r"//[^/]*@")
 
@@ -137,6 +140,7 @@ def request_id(response: Response, answer: Answer) -> str | None:
 
 def header(response: Response, name: str) -> str | None:
     """Return a header's value; names are case-insensitive."""
+    # aiohttp's headers ignore case by themselves, a transport of somebody else's may not.
     value = response.headers.get(name)
     if value is not None:
         return value
@@ -244,6 +248,7 @@ def _moment(text: str) -> datetime | None:
         return None
     try:
         moment = parsedate_to_datetime(text)
+        # Raises for a date that is out of range.
         moment.timestamp()
     except (TypeError, ValueError, OverflowError, OSError):
         return None
@@ -253,9 +258,11 @@ def _moment(text: str) -> datetime | None:
 def _retry_after(response: Response) -> float | None:
     """Return the seconds of a `Retry-After` header, a day at most; a date counts from the response's own `Date`."""
     value = (header(response, "Retry-After") or "").strip()
+    # `isdecimal` alone accepts digits of other scripts.
     if value.isascii() and value.isdecimal():
         return min(float(value[:_DATE]), _LONGEST)
     then, now = _moment(value), _moment(header(response, "Date") or "")
+    # A naive and an aware datetime cannot be subtracted.
     if then is None or now is None or (then.tzinfo is None) != (now.tzinfo is None):
         return None
     seconds = (then - now).total_seconds()

@@ -1,6 +1,15 @@
 """The program `agora-analytics`: the library from a shell, for people and for pipes.
 
 It needs the extra `cli` (typer and rich); importing this package does not, and neither does the rest of the library.
+
+| Question | Where to look |
+| --- | --- |
+| Which commands are there? | `app.py`; each group is a module of `commands/` |
+| Which exit codes are there, and how are errors shown? | `runner.py`; Ctrl-C and SIGTERM: `signals.py` |
+| Where do settings and credentials come from? | `options.py`, `settings.py` |
+| What does shell completion offer? | `parsing.py`; words with a colon in bash: `bash_completion.py` |
+| How are results printed? | `tables.py` (which columns), `output.py` (terminal, pipe or `--json`) |
+| What is shown while a command waits? | `status_lines.py`; repeated warnings: `throttle.py` |
 """
 
 from __future__ import annotations
@@ -20,7 +29,7 @@ _TERMINATED = 143
 def run() -> None:
     """Run the command line of this process and exit.
 
-    Exit codes: 0 success, 1 failed or refused, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
+    Exit codes: 0 success, 1 failed or refused, 2 wrong usage, 130 Ctrl-C, 141 closed pipe, 143 SIGTERM.
     """
     try:
         code = _main()

@@ -10,8 +10,20 @@ from typing import Annotated
 import typer
 
 import agora_analytics
-from agora_analytics.cli.commands import calls, demo, export, follow, info, insights, realtime, serve, simulate, watch
-from agora_analytics.cli.completion import joined_words
+from agora_analytics.cli.bash_completion import joined_words
+from agora_analytics.cli.commands import (
+    calls,
+    demo,
+    doctor,
+    export,
+    follow,
+    info,
+    insights,
+    realtime,
+    serve,
+    simulate,
+    watch,
+)
 from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, write_stderr
 
 NAME = "agora-analytics"
@@ -26,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Query the Agora Analytics REST API within the quotas of your pricing plan.\n\n"
-    "Exit codes: 0 success, 1 failed or refused, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.\n\n"
+    "Exit codes: 0 success, 1 failed or refused, 2 wrong usage, 130 Ctrl-C, 141 closed pipe, 143 SIGTERM.\n\n"
     "Example, without an account: agora-analytics demo",
 )
 
@@ -57,6 +69,7 @@ app.command()(watch.watch)
 app.command()(follow.follow)
 app.command()(serve.serve)
 app.command()(export.export)
+app.command()(doctor.doctor)
 app.command()(info.quota)
 app.command()(info.plans)
 app.command()(info.metrics)

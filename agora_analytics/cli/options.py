@@ -25,7 +25,7 @@ from agora_analytics.cli import parsing, tables
 from agora_analytics.cli.formatting import format_duration
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.runner import run_command
-from agora_analytics.cli.status import report_quota_waits
+from agora_analytics.cli.status_lines import report_quota_waits
 from agora_analytics.plans import PLANS, Endpoint, is_cut
 from agora_analytics.spans import HostSecond, Span, by_host
 

@@ -59,10 +59,14 @@ _NARROW = _Layout(WIDTH // 3, bar=10, tight=True, folded=True)
 
 @attrs.frozen
 class LiveView:
-    """Where a stream is shown: a table that is redrawn in place, or a line per event where that is not possible."""
+    """Where a stream is shown: a table that is redrawn in place, or a line per event where that is not possible.
+
+    A `notice` is a line that stays, above the table.
+    """
 
     line: Callable[[str], None]
     table: Callable[[Table], None]
+    notice: Callable[[str], None]
 
 
 Advance = Callable[[float, str], None]
@@ -180,13 +184,17 @@ class Screen:
         With `table` a terminal shows that instead of lines.
         """
         console = _console()
+
+        def write(line: str) -> None:
+            console.print(Text(printable(line)), soft_wrap=True)
+
         if self.json:
-            yield LiveView(_ignore, _ignore)
+            yield LiveView(_ignore, _ignore, _ignore)
         elif table and _can_redraw(console):
             with Live(console=console, auto_refresh=False, vertical_overflow="visible") as display:
-                yield LiveView(_ignore, lambda table: display.update(_titled(table, console), refresh=True))
+                yield LiveView(_ignore, lambda table: display.update(_titled(table, console), refresh=True), write)
         else:
-            yield LiveView(lambda line: console.print(Text(printable(line)), soft_wrap=True), _ignore)
+            yield LiveView(write, _ignore, write)
 
     def _print(self, table: Table) -> None:
         if not table.rows:

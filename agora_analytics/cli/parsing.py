@@ -1,16 +1,16 @@
-"""Command-line values: durations, times, lists with commas, and names of the catalogue with completion."""
+"""Command-line values: durations, times, lists with commas, and names of the catalogue with their shell completion."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
-from difflib import get_close_matches
 from enum import Enum
 from typing import Final
 
 import agora_analytics as agora
-from agora_analytics._core.validation import short_repr
+from agora_analytics._core.validation import durations, short_repr
+from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.catalogue import (
     Dimension,
     FreezeMetric,
@@ -44,23 +44,18 @@ CATALOGUE: Final[dict[str, type[Enum]]] = {
 }
 """Everything that `metrics` lists, by kind."""
 
-_SIMILAR: Final = 0.7
-"""Least similarity of a suggested name: by less, `hourly` would be taken for `country`."""
-
 _MAX_DIGITS: Final = 20
 _LONGEST: Final = 36_525 * DAY
 """A century: longer than any plan keeps data."""
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
 
 def parse_duration(text: str, option: str = "--last") -> int:
     """Return the seconds of a text like `45s`, `20m`, `3h`, `2d`, `1w` or `1h30m`."""
-    if not re.fullmatch(r"(?:\d+[smhdw])+", text):
-        raise ValueError(f"{option}={short_repr(text)}: allowed are durations like 45s, 20m, 3h, 2d, 1w or 1h30m")
-    parts = re.findall(r"(\d+)([smhdw])", text)
-    found = sum(_whole_number(option, number) * _UNITS[unit] for number, unit in parts)
-    if not 0 < found <= _LONGEST:
+    if not durations.DURATION.fullmatch(text):
+        raise ValueError(f"{option}={short_repr(text)}: allowed are durations like {durations.EXAMPLES}")
+    for number in re.findall(r"\d+", text):
+        _whole_number(option, number)
+    if not 0 < (found := durations.seconds_of(text) or 0) <= _LONGEST:
         raise ValueError(f"{option}={short_repr(text)}: allowed are durations from 1s to {_LONGEST // DAY}d")
     return found
 
@@ -129,7 +124,7 @@ def check_name(option: str, name: str, *kinds: str) -> None:
     pages = " and ".join(f"`agora-analytics metrics {kind}`" for kind in kinds)
     verb = "lists" if len(kinds) == 1 else "list"
     raise ValueError(
-        f"{option}={name!r} is not in the catalogue: {_guess(name, known)}{pages} {verb} the names;"
+        f"{option}={name!r} is not in the catalogue: {did_you_mean(name, known)}{pages} {verb} the names;"
         " --allow-unknown sends it as it is"
     )
 
@@ -137,7 +132,7 @@ def check_name(option: str, name: str, *kinds: str) -> None:
 def check_choice(option: str, name: str, allowed: Collection[str]) -> None:
     """Raise `ValueError` for a name that is not among those allowed, with the closest one that is."""
     if name not in allowed:
-        raise ValueError(f"{option}={name!r}: {_guess(name, allowed)}allowed are {', '.join(allowed)}")
+        raise ValueError(f"{option}={name!r}: {did_you_mean(name, allowed)}allowed are {', '.join(allowed)}")
 
 
 def check_plan(option: str, name: str) -> None:
@@ -146,14 +141,8 @@ def check_plan(option: str, name: str) -> None:
         check_choice(option, name, PLANS)
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name most like another, None if none is; case and underscores do not matter."""
-    folded = {_fold(one): one for one in known}
-    return next((folded[match] for match in get_close_matches(_fold(name), folded, n=1, cutoff=_SIMILAR)), None)
-
-
 def completion(*kinds: str) -> Callable[[str], list[str]]:
-    """Return a completion of the catalogue's names of these kinds."""
+    """Return a shell completion of the catalogue's names of these kinds."""
     return completion_of(names_of(*kinds))
 
 
@@ -185,20 +174,11 @@ def pairs_of(kinds: Iterable[str], second: str) -> list[str]:
     return [f"{name}:{other}" for name in names_of(*kinds) for other in names_of(second)]
 
 
-def _guess(name: str, known: Iterable[str]) -> str:
-    close = closest(name, known)
-    return f"did you mean {close}? " if close else ""
-
-
 def _whole_number(option: str, text: str) -> int:
     """Return the number that a text of digits is; raises `ValueError` if it is longer than any that is allowed."""
     if len(text) > _MAX_DIGITS:
         raise ValueError(f"{option}: {short_repr(text)} has more than {_MAX_DIGITS} digits")
     return int(text)
-
-
-def _fold(name: str) -> str:
-    return name.replace("_", "").replace("-", "").casefold()
 
 
 def _mid(text: str) -> int:
@@ -207,7 +187,7 @@ def _mid(text: str) -> int:
     try:
         return MetricId[text.upper()].value
     except KeyError:
-        guess = _guess(text, names_of("metric_id"))
+        guess = did_you_mean(text, names_of("metric_id"))
         raise ValueError(
             f"--mids={text!r}: {guess}allowed are numbers, and names that `agora-analytics metrics metric_id` lists"
         ) from None

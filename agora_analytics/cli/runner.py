@@ -1,4 +1,4 @@
-"""Runs a command: its event loop, its log, its errors, and its exit code.
+"""Runs a command: its event loop, its log, its errors, and the exit codes of all commands.
 
 Errors are one or two lines on standard error, without a traceback. They may quote the service or the network, so
 control characters are removed.
@@ -21,7 +21,7 @@ from agora_analytics.cli.throttle import MessageThrottle
 from agora_analytics.errors import AgoraError, ExportError
 
 DONE, FAILED, MISUSE, INTERRUPTED, CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
-"""Exit codes; the last three are a shell's for Ctrl-C, a closed pipe and SIGTERM."""
+"""All exit codes; the last three are those of a shell for Ctrl-C, a closed pipe and SIGTERM."""
 
 Work = Coroutine[Any, Any, None]
 

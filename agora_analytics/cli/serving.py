@@ -31,6 +31,7 @@ class ServeSettings:
     checkpoint: str | None = None
     sessions: bool | None = None
     gaps: bool | None = None
+    alerts: tuple[str, ...] | None = None
 
     def over(self, other: ServeSettings) -> ServeSettings:
         """Return these settings, completed by those of a source of lower precedence."""
@@ -38,7 +39,7 @@ class ServeSettings:
         return attrs.evolve(other, **own)
 
 
-_LISTS: Final = frozenset({"series", "hosts"})
+_LISTS: Final = frozenset({"series", "hosts", "alerts"})
 _FLAGS: Final = frozenset({"sessions", "gaps"})
 _KEYS: Final = frozenset({*(field.name for field in attrs.fields(ServeSettings)), "token_file"})
 

@@ -19,7 +19,8 @@ import attrs
 
 from agora_analytics import HOSTS, AnalyticsClient, FileCheckpoints, FileLedger, MemoryLedger, Plan
 from agora_analytics._core.transport import AiohttpTransport, Credentials, trusting
-from agora_analytics.cli.parsing import check_plan, closest
+from agora_analytics._core.validation.names import did_you_mean
+from agora_analytics.cli.parsing import check_plan
 from agora_analytics.protocols import Ledger, Transport
 
 _ENVIRONMENT = {
@@ -144,9 +145,8 @@ def check_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> 
     """Raise `ValueError` for unknown keys, with the closest known one."""
     unknown = sorted(set(table) - set(known))
     if unknown:
-        close = closest(unknown[0], known)
-        guess = f": did you mean {close}?" if close else ";"
-        raise ValueError(f"{where}: unknown {', '.join(unknown)}{guess} allowed are {', '.join(sorted(known))}")
+        guess, allowed = did_you_mean(unknown[0], known), ", ".join(sorted(known))
+        raise ValueError(f"{where}: unknown {', '.join(unknown)}: {guess}allowed are {allowed}")
 
 
 def default_path() -> Path:

@@ -83,7 +83,7 @@ class GracefulShutdown:
 
 @contextmanager
 def _signals_wake(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Wake the loop by signals while inside; otherwise one that arrives just before it sleeps is handled too late."""
+    """Let signals wake the loop while inside; otherwise one that arrives just before it sleeps is handled too late."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

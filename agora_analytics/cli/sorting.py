@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from agora_analytics.cli.parsing import check_choice
+from agora_analytics.ops.alerts.ranking import freeze_impact
 
 if TYPE_CHECKING:
     from agora_analytics.models import Call, Session
@@ -17,17 +18,6 @@ ItemT = TypeVar("ItemT")
 
 NEWEST: Final = "started"
 WORST: Final = "worst"
-
-
-def freeze_rate(call: Call) -> float | None:
-    """Return the higher of a call's audio and video freeze rates."""
-    return _max(call.call_audio_freeze_rate, call.call_video_freeze_rate)
-
-
-def freeze_impact(call: Call) -> float | None:
-    """Return the freeze rate times the peak of users: how bad a call was, and for how many."""
-    rate = freeze_rate(call)
-    return None if rate is None else rate * (call.call_pcu or 0)
 
 
 def call_duration(call: Call) -> float | None:

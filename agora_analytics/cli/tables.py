@@ -18,7 +18,8 @@ from agora_analytics.cli.formatting import (
     format_value,
 )
 from agora_analytics.cli.parsing import unit_of
-from agora_analytics.cli.sorting import call_duration, freeze_impact, session_duration
+from agora_analytics.cli.sorting import call_duration, session_duration
+from agora_analytics.ops.alerts.ranking import freeze_impact
 
 if TYPE_CHECKING:
     from agora_analytics import ClockState, QuotaState, Series

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from agora_analytics._core.lazy import door
 
 if TYPE_CHECKING:
-    from agora_analytics.endpoints.base import *
     from agora_analytics.endpoints.calls import *
     from agora_analytics.endpoints.insights import *
     from agora_analytics.endpoints.realtime import *
+    from agora_analytics.endpoints.results import *
 
 __all__ = [
     "Calls",
@@ -20,4 +20,4 @@ __all__ = [
     "Results",
 ]
 
-__getattr__, __dir__ = door(globals(), "base", "calls", "insights", "realtime")
+__getattr__, __dir__ = door(globals(), "results", "calls", "insights", "realtime")

@@ -1,4 +1,4 @@
-"""What the three groups of endpoints share: checked spans, requests, and results that say what is missing.
+"""What the three groups of endpoints share: checked spans, and requests for what of them the service still keeps.
 
 The service forgets its oldest data while a consumer works, and its clock is unknown before the first answer. A
 `SpanTracker` follows the spans of one call of a method: when a request is sent, it clips the span to what the service
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import attrs
 
@@ -25,8 +25,6 @@ from agora_analytics.models import Answer, BadRow, Found
 from agora_analytics.plans import Endpoint, Limits, is_cut
 from agora_analytics.protocols import CheckpointStore, Request
 from agora_analytics.spans import Instant, Span, by_host, ends_by_host, is_by_host, merged
-
-__all__ = ["Results"]
 
 T = TypeVar("T")
 AnswerT = TypeVar("AnswerT", bound=Answer)
@@ -49,6 +47,7 @@ log = logging.getLogger("agora_analytics")
 
 def to_service_clock(span: Span, ahead: float | None) -> Span:
     """Shift a span from the host's clock, which is `ahead` seconds ahead, to the service's."""
+    # Rounded to the past: a second later may not be available yet.
     by = -math.ceil(ahead or 0.0)
     return Span(max(span.start + by, 0), max(span.end + by, 1))
 
@@ -85,6 +84,7 @@ class SpanTracker:
     ) -> None:
         self._dispatcher = dispatcher
         self._limits = limits
+        # Once the service's clock is known, `_checked` has shifted the span already.
         unsynced = (by_host or ends) and dispatcher.time.steady_host_ahead() is None
         self._by_host = by_host and unsynced
         self._ends = ends and unsynced
@@ -106,10 +106,12 @@ class SpanTracker:
         """Return what of a span can be fetched now, for one attempt; raises `NothingToFetchError` for nothing."""
         self._check_budget()
         clipped = self._clip(self.moved(span))
+        # Counted last: a span of which nothing is left costs no attempt.
         self._attempts += 1
         return clipped
 
     def _clip(self, span: Span) -> Span:
+        # A later slice of a span whose end proved to lie in the future.
         if self._latest_end is not None and span.start >= self._latest_end:
             raise NothingToFetchError
         earliest = self._earliest()
@@ -138,6 +140,7 @@ class SpanTracker:
         the answer is about another time.
         """
         while True:
+            # As it is known before the request: the answer may tell the time, and show that this was another span.
             asked = self.moved(span)
             self._check_budget()  # before it waits for quota
             before, self.requests = self._attempts, self.requests + 1
@@ -149,6 +152,7 @@ class SpanTracker:
                     raise
                 return default
             except PlanRefused as error:
+                # The refusal itself told the time: what was refused was not the span that was meant.
                 if self.moved(span) != asked and error.kind in {"latency", "range"}:
                     continue
                 if error.kind != "range" or not self._widen_margin(span):
@@ -173,6 +177,7 @@ class SpanTracker:
         if span in self._pinned:
             return self._pinned[span]
         if self._by_host and self._ahead is None:
+            # Once for the whole call: slices that adjoin must still adjoin after they were moved.
             self._ahead = self._dispatcher.time.steady_host_ahead()
         if self._ends and self._latest_end is None and self._dispatcher.time.steady_host_ahead() is not None:
             self._latest_end = self._limits.newest(self._dispatcher.time.utc_second())
@@ -195,6 +200,7 @@ class SpanTracker:
         if not self._clips_start or self._refusals + 1 == len(_MARGINS):
             return False
         self._refusals += 1
+        # By the time that the refusal has told, and with the wider margin.
         now = self._earliest() or 0
         asked = self.moved(span)
         return asked.start < now < asked.end and (before is None or now > before)
@@ -212,54 +218,6 @@ class SpanTracker:
     def add_missing(self, *spans: Span) -> None:
         """Record spans that cannot be fetched."""
         self.missing = merged((*self.missing, *spans))
-
-
-class Results(AsyncGenerator[T, None], Generic[T]):
-    """An async iterator of items that also reports what it took and what is missing, as far as it was read."""
-
-    def __init__(self, items: AsyncGenerator[T], tracker: SpanTracker) -> None:
-        self._items = items
-        self._tracker = tracker
-
-    @property
-    def missing(self) -> tuple[Span, ...]:
-        """Spans that were too old or too young when their turn came, in order of time; empty if nothing is missing."""
-        return self._tracker.missing
-
-    @property
-    def requests(self) -> int:
-        """Requests so far, the one that prefetches the next page included; a retried request counts once."""
-        return self._tracker.requests
-
-    @property
-    def narrowed(self) -> int:
-        """The requests among them that read on where the service had cut off a list."""
-        return self._tracker.narrowed
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether it ended early because of `max_requests`."""
-        return self._tracker.exhausted
-
-    @property
-    def skipped(self) -> tuple[BadRow, ...]:
-        """Rows that do not fit the reference and were left out, the first thousand."""
-        return self._tracker.skipped
-
-    async def __anext__(self) -> T:
-        return await self._items.__anext__()
-
-    async def asend(self, value: None) -> T:
-        """Resume the iteration; the value is ignored."""
-        return await self._items.asend(value)
-
-    async def athrow(self, *error: Any) -> T:
-        """Raise an error where the last item was yielded."""
-        return await self._items.athrow(*error)
-
-    async def aclose(self) -> None:
-        """Stop, and cancel a page that is being fetched."""
-        await self._items.aclose()
 
 
 @attrs.frozen(kw_only=True)
@@ -337,6 +295,7 @@ class EndpointGroup:
         limits = plan.of_endpoint(endpoint)
         if by_host:
             span = to_service_clock(span, self._dispatcher.time.steady_host_ahead())
+        # Longer than all that the plan keeps: wrong whatever the time is, so no clock is needed to say so.
         elif self._check_age and not ends and span.duration > limits.available:
             raise ValueError(
                 f"end - start = {span.duration} s: start is older than the plan keeps (plan"

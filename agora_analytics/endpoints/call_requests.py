@@ -51,6 +51,7 @@ class CallRequests(CallSpans):
     ) -> Coroutine[Any, Any, CallPage]:
         """Fetch a page of calls, in full pages where a list that was cut off is read on."""
         tracker.narrowed += bool(part.rows_before)
+        # A second with too many calls is read channel by channel.
         channel, rows = part.cname or cname, part.page_size(size)
         return self._fetch_span(
             CALL_LISTS,
@@ -70,6 +71,7 @@ class CallRequests(CallSpans):
         exclude_server_user: bool,
     ) -> AsyncGenerator[Session]:
         seen: set[str] = set()
+        # No users means all: one batch, without the parameter.
         for batch in _batches(users, validation.UIDS) or [()]:
             fetch = partial(self._fetch_sessions_page, call_id, batch, tracker, exclude_server_user=exclude_server_user)
             spans = tracker.slices()
@@ -115,10 +117,13 @@ class CallRequests(CallSpans):
             wanted = tuple([session.sid async for session in listed])
         for batch in _batches(wanted, validation.SIDS):
             parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}
+            # Ids from an answer that cannot be sent back have no metrics, and cost no request.
             for span in tracker.slices() if any(map(validation.is_without_commas, batch)) else ():
                 answer = await self._fetch_metrics(call_id, span, batch, tracker)
                 for part in answer.metrics or ():
+                    # By `sid`: the service promises neither the order of sessions nor that each has data.
                     parts.setdefault(part.sid, []).append(part)
+                # Or it would keep all samples of the batch until the last session was delivered.
                 del answer
             while parts:
                 sid = next(iter(parts))

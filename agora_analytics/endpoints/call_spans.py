@@ -78,6 +78,7 @@ class CallSpanTracker(SpanTracker):
             at = self._limits.askable_at(self._start + 1)
             raise _too_early(self._call, now - self._start, at, self._limits.delay)
         gone = self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN
+        # Given up for good by a confirmed clock alone; otherwise the service decides.
         if gone and self._dispatcher.time.confirmed:
             raise _gone(self._call, self._limits.available)
 
@@ -89,8 +90,10 @@ class CallSpanTracker(SpanTracker):
         """
         at, longest = self._start, longest or self._limits.longest_query
         while at < (end := self._until(at)):
+            # An open call goes on: the bucket in which the last slice ended has grown, and is fetched again whole.
             at = at if at == self._start else at // mark * mark
             while at < end:
+                # One at a time, as the end and what has expired change while slices are fetched.
                 part = next(sliced(Span(self._kept_from(at, end, longest, mark), end), longest, mark))
                 if part.start > self._start and self._is_too_young(part):
                     self.add_missing(Span(part.start, end))
@@ -104,11 +107,13 @@ class CallSpanTracker(SpanTracker):
         first = min(oldest or at, end - 1) // mark * mark
         if first - at < longest:
             return at
+        # In one step: a call that claims to have begun in 1970 would be half a million slices.
         self.add_missing(Span(at, first))
         return first
 
     async def fetch_whole(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
         """Fetch all of it in one request; raises `PlanRefused` if the call is too long for one."""
+        # The caller knows the span, so nothing is clipped, waited for or sent again.
         if self._exact and self._whole is not None:
             return self.record(await fetch(self._whole))
         asked = self._whole_span()
@@ -129,6 +134,7 @@ class CallSpanTracker(SpanTracker):
             return span
         if self._waits and self._doubtful:
             return span  # waited long enough: the response tells the time
+        # Too young: `fetch` waits for it and asks again.
         if self._waits:
             raise NothingToFetchError
         if self._whole is not None:
@@ -155,8 +161,11 @@ class CallSpanTracker(SpanTracker):
                 refusals += 1
                 if error.kind != "latency" or (self._call is None and not self._waits):
                     raise
+                # By a certain clock it was not too young: the service is later than its plan, so asking again is no
+                # use.
                 if known and not (doubtful and refusals < most):
                     raise
+                # Even without a date it tells that it is that early: the host's clock must do then.
                 self._refused = True
                 if self._waits and known:  # a wrong clock may say again and again that no wait is needed
                     await asyncio.sleep(pause)
@@ -176,6 +185,7 @@ class CallSpanTracker(SpanTracker):
     def _until(self, at: int) -> int:
         """Return the end, by the time known now, after all before `at` was fetched."""
         if self._end is None:
+            # When the method was called, by what is known of the clock now: a call must not grow while it is read.
             then = self._dispatcher.time.utc() - (self._dispatcher.time.monotonic() - self._begun)
             newest = max(self._limits.newest(int(then)), self._start + 1)
             if at == self._start or newest - at > _NEAR:
@@ -185,6 +195,7 @@ class CallSpanTracker(SpanTracker):
 
     def _whole_span(self) -> Span:
         span = Span(self._start, self._until(self._start))
+        # By a wrong clock an open call may seem longer than a request may carry: the answer tells the time.
         if self._whole is None and not self._known:
             return Span(span.start, min(span.end, span.start + self._limits.longest_query))
         if self._call is not None and span.duration > self._limits.longest_query:
@@ -223,7 +234,7 @@ class CallSpanTracker(SpanTracker):
 
 
 class CallSpans(EndpointGroup):
-    """Tells when the details of calls are available."""
+    """Says when the details of calls are available."""
 
     def askable_at(self, call: Call) -> int:
         """Return when all details of a call are available (UTC seconds): its end plus the plan's delay.
@@ -275,8 +286,8 @@ def id_of(call: Call | str) -> str:
     """
     if isinstance(call, Call) and not validation.is_sendable(call.call_id):
         raise DecodeError(
-            f"the call has the id {validation.short_repr(call.call_id)}, which cannot be asked for: nothing was asked",
-            hint="Leave the call out; tell Agora support what its list holds.",
+            f"the call has the id {validation.short_repr(call.call_id)}, which cannot be sent back: nothing was sent",
+            hint="Leave the call out, and report its id to Agora support.",
         )
     return validation.non_empty_str("call", call.call_id if isinstance(call, Call) else call)
 
@@ -293,18 +304,19 @@ def sids_of(sids: Iterable[str | Session]) -> tuple[str, ...]:
 
 def _too_early(call: Call, age: int, at: int, delay: int) -> TooEarly:
     return TooEarly(
-        f"nothing can be asked about call {call.call_id!r} before {moment(at)}: it began {age} s ago, and details come"
+        f"no details of call {call.call_id!r} are available before {moment(at)}: it began {age} s ago, and details come"
         f" {delay} s later",
-        hint="Ask again then, or give wait=True to sessions() or metrics().",
+        hint="Request them then, or pass wait=True to sessions() or metrics().",
         askable_at=at,
     )
 
 
 def _too_long(call: Call, span: Span, longest: int) -> PlanRefused:
+    # No ValueError: the caller gave a call and no span, so no argument is wrong.
     error = PlanRefused(
-        f"call {call.call_id!r} lasted {span.duration} s, and the plan allows one request about {longest} s at most:"
-        " nothing was asked",
-        hint="Give start and end, and ask about one part after the other: averages of parts cannot be merged.",
+        f"call {call.call_id!r} lasted {span.duration} s, and one request may span at most {longest} s on this plan:"
+        " nothing was sent",
+        hint="Pass start and end of one part after the other; their averages cannot be merged.",
     )
     error.kind, error.limit = "length", longest
     return error
@@ -313,8 +325,8 @@ def _too_long(call: Call, span: Span, longest: int) -> PlanRefused:
 def _gone(call: Call | None, available: int) -> PlanRefused:
     which = f"call {call.call_id!r}" if call else "the call"
     error = PlanRefused(
-        f"{which} is over for longer than the plan keeps ({available} s): nothing was asked",
-        hint="Ask about calls while they are kept, or export them.",
+        f"{which} ended longer ago than the plan keeps data ({available} s): nothing was sent",
+        hint="Request details while the plan keeps them, or export them.",
     )
     error.kind, error.limit = "range", available
     return error

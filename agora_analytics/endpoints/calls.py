@@ -20,9 +20,10 @@ from agora_analytics._core.decoding.codec import decoder, points_decoder
 from agora_analytics._core.dispatcher import SpanProvider
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.wire import Param
-from agora_analytics.endpoints.base import MaxRequestsReachedError, Results
+from agora_analytics.endpoints.base import MaxRequestsReachedError
 from agora_analytics.endpoints.call_requests import CallRequests, sessions_params
 from agora_analytics.endpoints.call_spans import id_of, sids_of
+from agora_analytics.endpoints.results import Results
 from agora_analytics.models import (
     Call,
     CallPage,
@@ -327,7 +328,9 @@ async def _begun_in(within: SpanProvider, calls: AsyncGenerator[Call]) -> AsyncG
     async with aclosing(calls):
         with suppress(MaxRequestsReachedError):
             async for call in calls:
+                # Each time: the first answer may have moved the span to the service's clock.
                 span = within()
+                # 0 and impossible times count as unknown, and such a call is kept rather than lost.
                 began = call.created_ts if call.started_at else None
                 if began is None or span.start <= began < span.end:
                     yield call

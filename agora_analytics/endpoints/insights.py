@@ -105,6 +105,7 @@ class Insights(EndpointGroup):
         `region`; peak metrics take no dimension. `POST /beta/insight/usage/aggregation`.
         """
         metric = validation.non_empty_str("metric", metric)
+        # The service would answer for the whole App ID, as if no dimension had been asked for.
         if dimension is not None and metric in _PEAKS:
             raise ValueError(f"metric={metric!r} is known for the whole project only: no dimension is allowed")
         span, tracker, _ = self._open(INSIGHT_USAGE_TOTAL, start, end)
@@ -159,6 +160,7 @@ class Insights(EndpointGroup):
             times: dict[str, Param] = {"startTs": part.start, "endTs": part.end, "metric": metric}
             return self._fetch(endpoint, decode, times | params)
 
+        # Alone, because its answer may show that the host's clock was wrong.
         first = span.overlapping(longest, bucket)[0]
         parts = [(await tracker.fetch(lambda: fetch(tracker.clip(first)), first, Rows[Point](data=()))).items]
         # The first answer may have shifted the span: the other slices follow it.

@@ -153,12 +153,13 @@ class Realtime(RealtimeRequests):
             final_after=validation.int_in_range("final_after", final_after, 0),
             revisions=validation.boolean("revisions", revisions),
             only_final=validation.boolean("only_final", only_final),
+            # Rounded up to whole windows: never more often than was asked for.
             min_interval=-(-validation.int_in_range("every", every, WINDOW) // WINDOW),
         )
         self._app()
         told = self.coverage(*series)
         if not (validation.boolean("gaps", gaps) or told.complete):
-            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
+            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept gaps with gaps=True (--gaps)")
         source = ApiWindowSource(self._dispatcher, self._scope, series)
         return Watch(source, self._dispatcher.limiters, series, settings, self._position(series, checkpoint))
 
@@ -178,7 +179,7 @@ class Realtime(RealtimeRequests):
             raise TypeError("series=(): allowed is one Series or several")
         if len(set(series)) < len(series):
             twice = next(one for one in series if series.count(one) > 1)
-            raise ValueError(f"series: {twice} is there twice")
+            raise ValueError(f"series: {twice} is given twice")
         self._dispatcher.plan.of_endpoint(REALTIME_USAGE)
         weights = [query.weight for query in queries(series)]
         return coverage(self._dispatcher.plan, weights, -(-validation.int_in_range("every", every, WINDOW) // WINDOW))
@@ -186,6 +187,7 @@ class Realtime(RealtimeRequests):
     def _position(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Position:
         from agora_analytics.streams.position import position_for  # noqa: PLC0415
 
+        # Sorted, so that a program may list its series in another order and still resume.
         told = "\n".join((self._app(), *sorted(map(str, series))))
         stream = f"watch {fingerprint(told)}"
         return position_for(stream, checkpoint, self._scope.checkpoints)

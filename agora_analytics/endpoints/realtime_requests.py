@@ -40,6 +40,7 @@ class RealtimeRequests(EndpointGroup):
         self, metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
     ) -> RequestTemplate:
         metric, dimension = validation.non_empty_str("metric", metric), validation.optional_str("dimension", dimension)
+        # A dimension takes effect with `userCount` alone: the answer would not be what was asked for.
         if dimension is not None and metric == RealtimeUsageMetric.CHANNEL_COUNT:
             raise ValueError(f"dimension={dimension!r} works with metric='userCount' only, not {metric!r}")
         decode = points_decoder(metric, dimension)
@@ -56,6 +57,7 @@ class RealtimeRequests(EndpointGroup):
         uids: Iterable[Uid],
     ) -> RequestTemplate:
         users = validation.max_length("uids", validation.uids(uids), validation.UIDS)
+        # Without a channel the service silently ignores users, so the answer would be about everyone.
         if users and (cname is None or dimension is not None):
             raise ValueError(f"uids={users!r} need a cname, and exclude a dimension")
         metric, dimension = validation.non_empty_str("metric", metric), validation.optional_str("dimension", dimension)
@@ -89,6 +91,7 @@ class RealtimeRequests(EndpointGroup):
 
         def fetch() -> Coroutine[Any, Any, Rows[Ranked]]:
             start = tracker.clip(span).start
+            # A shifted time lies on no window's mark any more; a caller's own is sent as it was given.
             window = start // WINDOW * WINDOW if by_host else start
             return self._fetch(endpoint, decode, {"ts": window} | params)
 

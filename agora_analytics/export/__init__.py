@@ -1,6 +1,16 @@
 """Exports: everything the plan keeps, as files, resumable after any crash; see `client.export`.
 
-How it works: `docs/concepts/exports.md`.
+| Question | Where to look |
+| --- | --- |
+| How does an export begin and end? | `exporter.py`, `lifecycle.py` |
+| What is requested, in which order, and retried how? | `fetch/`: `run.py`, `slice_planner.py`, `fetcher.py` |
+| What is skipped, and why? | `fetch/refusals.py`, `fetch/retention.py`, `fetch/skip_reasons.py` |
+| Crash recovery: what does a rerun keep? | `state/export_state.py`; of rows, `state/staging.py` |
+| What if files or the state are gone or altered? | `state/preflight.py`, `state/rebuild.py` |
+| How does another machine take over? | `state/remote_copy.py` |
+| How do rows become files? | `write/part_writer.py`, `formats/`, `sinks/` |
+
+docs/concepts/exports.md shows the data flow, and what a crash leaves at each step.
 """
 
 from __future__ import annotations

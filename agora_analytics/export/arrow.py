@@ -67,13 +67,13 @@ class RowGroupBuffer:
         if self._tables:
             self._write(concat(self._tables))
             self._tables, self._bytes = [], 0
-            # Arrow's allocator would keep much more than that in store.
+            # Arrow's allocator would keep much more memory than that.
             pa.default_memory_pool().release_unused()
 
 
 def parquet_writer(file: IO[bytes], dataset: Dataset) -> Any:
     """Return pyarrow's Parquet writer for a file of a dataset."""
-    # Loading it holds all threads of a process that only makes frames.
+    # Loading it blocks all threads, and data frames do not need it.
     import pyarrow.parquet as pq  # noqa: PLC0415 - as said
 
     return pq.ParquetWriter(file, schema(dataset), compression="zstd")

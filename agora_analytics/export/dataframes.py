@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["to_arrow", "to_pandas", "to_polars"]
 
 _CHUNK: Final = 1_000
-"""Models that are converted at once: on another thread, but it holds the interpreter meanwhile."""
+"""Models that are converted at once: on another thread, which holds the interpreter lock meanwhile."""
 
 _TIMES: Final = frozenset({"ts", "window_start", "window_end"})
 

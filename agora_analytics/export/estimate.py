@@ -27,11 +27,11 @@ class ExportEstimate:
 
     Attributes:
         calls: calls that the selection's filters let through.
-        counted: whether `calls` is the service's own count, which takes that all slices were sampled and no filter
-            applies; otherwise it is estimated.
+        counted: whether `calls` is the service's own count: all slices were sampled, and no filter applies. Otherwise
+            it is estimated.
         requests: estimated requests, by quota counter of the plan.
         spent: requests that the estimate itself made.
-        estimates: rows and bytes by dataset, of those about calls.
+        estimates: rows and bytes of each dataset about calls.
         done_at: when the export will be done if nothing else uses the quota; None if the client enforces no quota.
         expired: what the export cannot fetch: it has expired, will expire before its turn, or its App ID is refused.
 

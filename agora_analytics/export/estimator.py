@@ -1,4 +1,4 @@
-"""Estimates an export from a handful of requests: pages of the lists of calls for their totals, a few calls for size.
+"""Estimates an export from a handful of requests: pages of call lists for their totals, a few calls for their size.
 
 ```text
 calls    = totals of up to 6 slices of each list, scaled by time, times the share that the filters let through

@@ -82,8 +82,8 @@ class Exporter:
                 print(skipped.what, skipped.reason, skipped.span)
         ```
 
-        Run it again after whatever ended it: it resumes where it stopped, and no row is lost or written twice. Run
-        again after it finished, it fetches what is new, calls that were open, and rows that were provisional.
+        Run it again after whatever ended it: it resumes where it stopped, and no row is lost or written twice. After it
+        has finished, another run fetches what is new, calls that were open, and rows that were provisional.
 
         Files are partitioned by App ID and UTC day (for rows of a call, the day on which it began). Each appears when
         it is complete; `manifest.json` lists them. Details of the oldest calls are fetched first, since they expire
@@ -109,7 +109,7 @@ class Exporter:
             max_requests: end the run after this many requests.
             concurrency: requests in flight, from 1 to 1000.
             on_progress: called with an `ExportProgress` about once a second; an exception from it ends the export.
-            state: for a URL, the folder of the local copy of the state (default: one of the user's).
+            state: for a URL, the local folder of the state (default: one below `~/.local/state`).
             sink_options: options of the URL's file system, for fsspec.
             rebuild: accept the files as they are: rebuild a lost state from `manifest.json`, and report rows that are
                 gone in `skipped` without fetching them again.

@@ -223,7 +223,7 @@ def _check_place(sink: Sink, folder: Path) -> None:
 
 
 def _state_folder(sink: Sink, state: Path | None) -> Path:
-    """Return the folder of the state: beside local files; for a URL `state`, or one of the user's."""
+    """Return the folder of the state: beside local files; for a URL `state`, or one in the user's home."""
     if isinstance(sink, LocalSink):
         if state is not None:
             raise ValueError(f"state={str(state)!r} goes with a URL: a local export keeps its state in its folder")

@@ -61,6 +61,8 @@ class ExportProgress:
         waiting: requests that wait for quota.
         early: calls of `calls` that ended so recently that the service has no details yet.
         done_at: when the run will be done, as far as known.
+        skipped: calls without details, and spans, that were selected and that the service refused or no longer has.
+        expires_at: when the plan lets the service drop the oldest data that is still pending; None if nothing is.
 
     """
 
@@ -73,6 +75,8 @@ class ExportProgress:
     waiting: int
     early: int = 0
     done_at: datetime | None = None
+    skipped: int = 0
+    expires_at: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,7 +1,7 @@
 """Call Inspector: calls, sessions, their metrics and statistics.
 
 The fields are the service's own, under its names and in its units: `…_ts` are UTC seconds, rates are fractions (0.12 is
-12 %), null where it sent null or nothing. Comforts are properties.
+12 %), null where it sent null or nothing. Derived values are properties.
 """
 
 from __future__ import annotations

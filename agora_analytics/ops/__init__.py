@@ -7,9 +7,34 @@ from typing import TYPE_CHECKING
 from agora_analytics._core.lazy import door_of_modules
 
 if TYPE_CHECKING:
+    from agora_analytics.ops import alerts, doctor
+    from agora_analytics.ops.metrics.collector import *
+    from agora_analytics.ops.push.push import *
+    from agora_analytics.ops.tracing.otel import *
     from agora_analytics.ops.web.routes import *
     from agora_analytics.ops.web.state import *
 
-__all__ = ["LiveState", "routes"]
+__all__ = [
+    "Collector",
+    "LiveState",
+    "OpenTelemetry",
+    "Push",
+    "PushError",
+    "alerts",
+    "doctor",
+    "routes",
+]
 
-__getattr__, __dir__ = door_of_modules(globals(), {"LiveState": "web.state", "routes": "web.routes"})
+__getattr__, __dir__ = door_of_modules(
+    globals(),
+    {
+        "Collector": "metrics.collector",
+        "LiveState": "web.state",
+        "OpenTelemetry": "tracing.otel",
+        "Push": "push.push",
+        "PushError": "push.push",
+        "alerts": "alerts",
+        "doctor": "doctor",
+        "routes": "web.routes",
+    },
+)

@@ -39,18 +39,21 @@ class BlockedUnit(NamedTuple):
 
     def while_probing(self, unit: Unit, reading: ClockReading) -> BlockedUnit:
         """Return what holds for all other requests while one probes the unit."""
+        # There was no pause: the bucket itself waits for the next window, in which all may go.
         if self.until == self.at:
             return self
         return self._replace(until=reading.monotonic + _next_pause(self, unit, reading))
 
     def probe_lost(self, issued: float) -> BlockedUnit:
         """Return what holds after the probe with a permit issued at `issued` got no answer: another may probe."""
+        # A permit from before the error was no probe, so that it was lost changes nothing.
         return self._replace(until=min(self.until, issued)) if self.at < issued else self
 
 
 def block(previous: BlockedUnit | None, unit: Unit, planned: int, reading: ClockReading) -> BlockedUnit:
     """Return the block that follows from a rate-limit error; `planned` is 0 for a unit that the plan lacks."""
     now, growth = reading.monotonic, _GROWTH_PLANNED if planned else _GROWTH_UNPLANNED
+    # Unless the block is of an earlier day: midnight has ended it, and pauses start over.
     if previous is not None and not (unit == "day" and reading.monotonic - previous.at > seconds_into_day(reading)):
         pause = _next_pause(previous, unit, reading)
     elif planned and unit != "day":
@@ -73,4 +76,5 @@ def just_after_midnight(reading: ClockReading) -> bool:
 def _until_window_ends(unit: Unit, reading: ClockReading) -> float:
     """Return seconds until the present window of a unit that the plan lacks has certainly ended."""
     window = WINDOWS[unit]
+    # Where a second ends is not known well enough: wait for a whole one.
     return window - reading.utc_min % window + guard(window) if window > 1 else window + guard(window)

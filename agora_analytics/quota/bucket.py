@@ -1,7 +1,7 @@
-"""The token bucket of one counter: the rule that decides whether one more request may be sent now.
+"""The bucket of one counter, like a token bucket but with fixed windows: it decides whether a request may be sent.
 
-A request is charged to every second, minute and day of the service's clock in which it may have been counted. At most
-`limit` requests are ever charged to one window, so the service never counts more, whatever the latency.
+A request costs one permit, charged to every second, minute and day of the service's clock in which it may be counted.
+At most `limit` requests are ever charged to one window, so the service never counts more, whatever the latency.
 docs/concepts/quota.md explains the rule with a picture and an example.
 """
 
@@ -12,7 +12,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable
 from heapq import merge
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 import attrs
 
@@ -31,6 +31,7 @@ from agora_analytics.quota.clock_reading import (
     service_day,
 )
 from agora_analytics.quota.learned_limits import LearnedLimits, OtherPrograms
+from agora_analytics.quota.permit import Permit, Rates, Rejection, Reservation
 
 LATE_ARRIVAL: Final = 2.0
 """Seconds after a request was given up in which the service may still count it."""
@@ -49,39 +50,10 @@ _PRUNE_ABOVE: Final = 64
 
 
 _END_OF_DAY: Final = 1_800.0
-"""Seconds before midnight in which a limit of the day may be tested: streams backfill windows that are this old."""
+"""Seconds before midnight in which a limit of the day may be tested: streams can backfill windows of that age."""
 
 _MAX_DAYS: Final = 8
 """UTC days that are counted at a time, however often a clock was set."""
-
-
-Rates = dict[Unit, int]
-"""The plan's requests per unit, shortest unit first."""
-
-
-class Permit(NamedTuple):
-    """The right to send one request: its number, when it was issued (monotonic), and the UTC days it is charged to."""
-
-    number: int
-    at: float
-    days: tuple[int, ...]
-
-
-class Rejection(NamedTuple):
-    """No permit now: seconds until the next try makes sense, and the exhausted unit with its limit."""
-
-    wait: float
-    unit: Unit
-    limit: int
-
-
-class Reservation(NamedTuple):
-    """Requests that a stream needs: for the rest of the UTC day `day`, and per day after; its weight among streams."""
-
-    day: int
-    rest: int
-    daily: int
-    weight: float = 1.0
 
 
 @attrs.define
@@ -101,7 +73,7 @@ class WindowCounter:
         refusals: how many rate-limit errors were received.
         reservations: what streams will need, by number.
         other_programs: what programs outside the ledger use.
-        first_day: the UTC day in which this count began; it is not whole.
+        first_day: the UTC day in which this count began, which it does not cover whole.
 
     """
 
@@ -130,6 +102,7 @@ class WindowCounter:
         if unit == "day":
             return self._remaining_of_days(limit, possible_days(reading), reading)
         since, since_early = cutoffs(unit, reading)
+        # An error closes its window at once, whatever was counted here: other programs may use the account.
         if self.rate_limited_at and self.rate_limited_at.get(unit, -math.inf) > since:
             return 0
         charged = len(self.completed) - bisect_right(self.completed, since)
@@ -138,6 +111,7 @@ class WindowCounter:
 
     def remaining_today(self, limit: int, reading: ClockReading) -> int:
         """Return how many requests the day has left, even while the unit is blocked for a moment."""
+        # Not `remaining`, which is 0 during a pause: a stream would take the day for spent and sleep until midnight.
         return max(0, self._remaining_of_days(limit, possible_days(reading), reading))
 
     def plannable_today(self, planned: int, reading: ClockReading) -> int:
@@ -153,6 +127,7 @@ class WindowCounter:
 
     def _in_earlier_seconds(self, unit: Unit, reading: ClockReading) -> int:
         """Return how many requests in flight were sent early in an earlier second, and so were counted in that."""
+        # Minutes and days are long compared with a request; there it stays charged until it is answered.
         if unit != "second" or not self.early_in_flight or not reading.calibrated:
             return 0
         # Half a second separates those sent early in the previous second from those sent early in this one.
@@ -170,6 +145,7 @@ class WindowCounter:
         pause = self.blocked[unit].until - now if unit in self.blocked else 0.0
         if unit == "day":
             short = ahead + 1 - self._remaining_of_days(limit, possible_days(reading), reading)
+            # The requests ahead may fill further days.
             days = (short - 1) // max(limit, 1)
             return max(pause, 0.0 if short <= 0 else seconds_until_next_day(reading) + days * DAY)
         since, since_early = cutoffs(unit, reading)
@@ -181,6 +157,7 @@ class WindowCounter:
         short = ahead + 1 - (limit - charged)
         if short <= 0:
             return first
+        # Each whole limit of missing permits takes a window more; `index` is the answer that frees the last one.
         rounds, index = divmod(short - 1, max(limit, 1))
         freed = merge(
             (frees_at(at, unit, reading) for at in islice(self.completed, free, None)),
@@ -191,7 +168,7 @@ class WindowCounter:
         return max(first, next(islice(freed, index, None), soonest) - now) + rounds * WINDOWS[unit]
 
     def reserved_by_streams(self, reading: ClockReading) -> int:
-        """Return how many requests streams will still make in the day."""
+        """Return how many requests of the day streams have reserved."""
         if not self.reservations:
             return 0
         today = possible_days(reading)[-1]
@@ -206,6 +183,7 @@ class WindowCounter:
         limits = {unit: self.limit(unit, planned, reading) for unit, planned in rates.items()}
         daily = limits.pop("day", None)
         today = requests if daily is None else self.remaining_today(daily, reading)
+        # Within today the short units decide; beyond it, midnight comes first.
         if requests <= today or daily is None:
             pauses = (unit.until - reading.monotonic for unit in self.blocked.values())
             waits = (self.time_until(unit, limit, reading, requests - 1) for unit, limit in limits.items())
@@ -216,13 +194,15 @@ class WindowCounter:
 
     def acquire(self, number: int, rates: Rates, reading: ClockReading, reserved: int = 0) -> Permit | Rejection:
         """Issue a permit charged to every unit, or to none; `reserved` requests of the day are left to others."""
+        # Also of units that the plan lacks, which the loop over `rates` does not see.
         if self.blocked and (rejection := self.longest_block(rates, reading)):
             return rejection
         days, early = possible_days(reading), reading.early_in_second
         completed = len(self.completed) + len(self.completed_early)
         if completed >= _PRUNE_ABOVE:
             self._prune(reading.monotonic, rates)
-        # An upper bound, with requests of past windows; it is mostly low enough to skip the exact count.
+        # An upper bound, with requests of past windows; it is mostly low enough to skip the exact count. Every unit is
+        # checked before any is charged, so a rejection costs nothing.
         recent = len(self.in_flight) + completed
         for unit, planned in rates.items():
             limit = self.limit(unit, planned, reading) if self.learned_limits.limits else planned
@@ -246,21 +226,25 @@ class WindowCounter:
         self.in_flight[number] = reading.monotonic + IN_FLIGHT_TTL
         if early:
             self.early_in_flight[number] = reading.monotonic
+        # This is the probe of units whose pause has ended: the others wait until it is answered.
         if self.blocked:
             self.blocked = {unit: blocked.while_probing(unit, reading) for unit, blocked in self.blocked.items()}
         return Permit(number, reading.monotonic, days)
 
     def settle(self, permit: Permit, received: float | None, reading: ClockReading) -> None:
         """Record when a request was answered, or (None) that no answer will come."""
+        # It expired, or was reclaimed from a crashed process, and is counted as answered already.
         if self.in_flight.pop(permit.number, None) is None:
             return
         early = self.early_in_flight.pop(permit.number, None) is not None
+        # Not early any more: without an answer nothing says in which second it will be counted.
         if received is None:
             insort(self.completed, reading.monotonic + LATE_ARRIVAL)
         else:
             insort(self.completed_early if early else self.completed, received)
         # By now the service's clock may be known better, and with it the days that can have counted the request.
         days = possible_days(reading, permit.at)
+        # By a confirmed clock only: a wrong day would make a partly counted one look whole.
         if self.first_day is None and reading.confirmed:
             self.first_day = days[-1]
         if days != permit.days:
@@ -280,6 +264,7 @@ class WindowCounter:
         """Take back the permit of a request that was not sent."""
         if self.in_flight.pop(permit.number, None) is not None:
             self.early_in_flight.pop(permit.number, None)
+            # It may have been the probe of a blocked unit, which another request makes now.
             self.on_unanswered(permit)
             for day in permit.days:
                 self._refund(day)
@@ -293,13 +278,16 @@ class WindowCounter:
         self.refusals += 1
         unit = error.unit
         yesterday = unit == "day" and self._belongs_to_yesterday(planned, reading)
+        # Yesterday counted it, so it costs nothing of today.
         if yesterday:
             self._refund(possible_days(reading)[-1])
         elif unit == "day":
             self._exhaust_day(service_day(reading), error.limit or self.limit(unit, planned, reading))
+        # Sent before the last error came: the service could not say anything else.
         if sent <= self.rate_limited_at.get(unit, -math.inf):
             return False
         self.rate_limited_at[unit] = reading.monotonic
+        # A spent day needs no block: `exhausted_day` rejects everything until midnight.
         if unit != "day" or yesterday:
             self.blocked[unit] = block(self.blocked.get(unit), unit, planned, reading)
         if error.limit is not None:
@@ -314,6 +302,7 @@ class WindowCounter:
 
     def on_accepted(self, permit: Permit) -> list[Unit]:
         """Record that a request was accepted; return the units that are unblocked by that."""
+        # A request that was sent before the error proves nothing about the window after it.
         unblocked = [unit for unit, blocked in self.blocked.items() if blocked.at < permit.at]
         for unit in unblocked:
             del self.blocked[unit]
@@ -340,9 +329,11 @@ class WindowCounter:
 
     def _belongs_to_yesterday(self, planned: int, reading: ClockReading) -> bool:
         """Whether a rate-limit error for the day may be about yesterday, where the counting clock still is."""
+        # An earlier error was taken for yesterday's, and nothing has been accepted since.
         if "day" in self.blocked:
             return True
         counted = self.used_per_day.get(possible_days(reading)[-1], 0) - len(self.in_flight)
+        # Where much of the new day is used already, the error is about today.
         return just_after_midnight(reading) and 2 * counted <= self.limit("day", planned, reading)
 
     def _reject(self, rates: Rates, reading: ClockReading, reserved: int) -> Rejection:
@@ -359,10 +350,12 @@ class WindowCounter:
             return int(self.exhausted_day < service_day(reading) and not self.in_flight)
         if len(days) == 1:
             return limit - self.used_per_day.get(days[0], 0)
+        # It may be counted on either day: the fuller one decides.
         return limit - max(self.used_per_day.get(day, 0) for day in days)
 
     def drop_later_than(self, now: float) -> None:
         """Drop all that is later than `now`: its times are of an earlier boot of the machine."""
+        # Requests without an answer are stored up to this far ahead, and so are expiries below.
         self.completed = [at for at in self.completed if at <= now + LATE_ARRIVAL]
         self.completed_early = [at for at in self.completed_early if at <= now]
         self.in_flight = {number: until for number, until in self.in_flight.items() if until <= now + IN_FLIGHT_TTL}
@@ -377,6 +370,7 @@ class WindowCounter:
 
     def _prune_days(self, day: int) -> None:
         """Drop days far from one that begins; none where a clock was set, as it may have been set wrongly."""
+        # In the order of insertion: the day that was begun last.
         before = next(reversed(self.used_per_day), day)
         distance = 2 if abs(day - before) <= 2 else math.inf  # noqa: PLR2004 - a day or two without a request
         for other in sorted(self.used_per_day, key=lambda other: -abs(other - day)):
@@ -384,6 +378,7 @@ class WindowCounter:
                 del self.used_per_day[other]
 
     def _refund(self, day: int) -> None:
+        # The day may have been pruned since it was charged.
         self.used_per_day[day] = max(0, self.used_per_day.get(day, 0) - 1)
 
     def _prune(self, now: float, rates: Rates) -> None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from agora_analytics.plans import WINDOWS, Unit
 
 GUARD: Final = 0.1
-"""Seconds by which the clocks of the hosts behind one name may differ: twice that, and a margin."""
+"""Seconds to keep clear of a window's edges: twice what hosts behind one name may differ by, and a margin."""
 
 MAX_WALL_ERROR: Final = 5.0
 """Seconds by which the host's wall clock may be wrong; before the first answer nothing else tells the day."""
@@ -36,7 +36,7 @@ class ClockReading(NamedTuple):
         wall: the best reading of UTC; the host's wall clock until the service has answered.
         offset_min: seconds by which the service's clock is ahead of `monotonic` at least.
         typical_error: seconds by which it may be further ahead in practice, once the clock is calibrated.
-        max_error: seconds by which it may certainly not be further ahead; infinite while nothing is known.
+        max_error: seconds by which it is further ahead at most, for certain; infinite while nothing is known.
         rival_wall: the host's wall clock, while it contradicts `wall` and neither is confirmed.
         send_lead: seconds by which the send clock is ahead of `monotonic + offset_min`.
         rtt_min: the shortest round trip.
@@ -57,6 +57,7 @@ class ClockReading(NamedTuple):
     @property
     def utc(self) -> float:
         """UTC seconds, as well as they are known."""
+        # While the error is unknown there is no bound to build on; `wall` is the best guess.
         return self.wall if self.max_error == math.inf else self.monotonic + self.offset_min
 
     @property
@@ -76,13 +77,13 @@ class ClockReading(NamedTuple):
 
     @property
     def second_start(self) -> float:
-        """When this second of the send clock began, less the guard."""
+        """When this second of the send clock began; a second is this one once the guard has passed."""
         ahead = self.offset_min + self.send_lead
         return math.floor(self.monotonic + ahead - GUARD) - ahead
 
     @property
     def next_second_start(self) -> float:
-        """When the next second of the send clock begins."""
+        """When the next second of the send clock has begun, and the guard has passed."""
         return self.second_start + 1 + GUARD
 
     @property
@@ -104,9 +105,10 @@ def guard(window: float) -> float:
 
 
 def possible_days(reading: ClockReading, since: float | None = None) -> tuple[int, ...]:
-    """Return the UTC days in which a request is counted that is sent now, or (`since`) between a time and now."""
+    """Return the UTC days that may count a request which is sent now, or was counted between `since` and now."""
     now, wall, low, _, max_error, rival, *_ = reading
     passed = 0.0 if since is None else now - since
+    # The service may count by either clock, so the days of both are charged.
     if rival is not None:
         return tuple(sorted({*_days(wall - passed), *_days(rival - passed), *_days(wall), *_days(rival)}))
     if max_error == math.inf:
@@ -129,7 +131,9 @@ def service_day(reading: ClockReading) -> int:
 def seconds_until_next_day(reading: ClockReading) -> float:
     """Return seconds until the next UTC day has certainly begun."""
     if reading.rival_wall is not None:
+        # The nearer midnight: one request finds out there which clock was right.
         return min(_until_next_day(reading.wall - MAX_WALL_ERROR), _until_next_day(reading.rival_wall - MAX_WALL_ERROR))
+    # For an unknown clock, `utc_min` keeps clear of midnight by the wall clock's possible error already.
     return _until_next_day(reading.utc_min if reading.max_error == math.inf else reading.utc_min - GUARD)
 
 
@@ -143,12 +147,13 @@ def seconds_into_day(reading: ClockReading) -> float:
 
 
 def cutoffs(unit: Unit, reading: ClockReading) -> tuple[float, float]:
-    """Return the times up to which an answered request shares no window with one that is sent now.
+    """Return two times: a request answered before shares no window with one that is sent now.
 
     The first is for requests in general, the second for those with an early permit.
     """
     now, _, low, typical_error, max_error, _, _, rtt_min, _ = reading
     window = WINDOWS[unit]
+    # Answered a whole window ago: by no clock can both be counted in one window.
     latest = now - window - GUARD
     if max_error == math.inf:
         return latest, latest
@@ -163,6 +168,7 @@ def cutoffs(unit: Unit, reading: ClockReading) -> tuple[float, float]:
 
 def frees_at(at: float, unit: Unit, reading: ClockReading) -> float:
     """Return when the first window has certainly begun that a request answered at `at` cannot be counted in."""
+    # The inverse of `cutoffs`: the first moment at which `at` is before the cutoff.
     window = WINDOWS[unit]
     latest = at + window + GUARD
     low, max_error = reading.offset_min, reading.max_error

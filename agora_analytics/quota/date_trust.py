@@ -1,19 +1,19 @@
 """Which `Date` header is believed: the rule between an answer and `ServiceClock`.
 
-No single answer sets the clock. There are three witnesses of the time: the clock as it is known, carried on by our
+No single answer sets the clock. There are three sources of the time: the clock as it is known, carried on by our
 monotonic clock; the `Date` of an answer; and the host's wall clock, which never sets the time but may agree. Two that
 agree confirm the clock:
 
 - An answer that agrees with the known clock is passed on to it. If the clock was tentative, a later second in the
   header or agreement with the wall clock confirms it.
-- The first answer starts a tentative clock, if the wall clock contradicts it; so does each further answer that
-  contradicts a tentative clock.
+- The first answer starts the clock, which is tentative if the wall clock contradicts it. An answer that contradicts a
+  tentative clock starts it again.
 - An answer that contradicts a confirmed clock becomes the candidate of its host and changes nothing. A later answer of
   the same host that agrees with the candidate restarts the clock.
 - A machine that slept has a monotonic clock that stood still and a wall clock that went on. When the two have parted,
   an answer that agrees with the wall clock restarts the clock at once.
 
-A repeated `Date` is no second witness: a cache sends the same header again, so the second must name a later second.
+A repeated `Date` is no second source: a cache sends the same header again, so the second must name a later second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import attrs
 from agora_analytics.quota.service_clock import DRIFT, MAX_STALENESS, ServiceClock
 
 TOLERANCE: Final = 5.0
-"""Seconds by which two witnesses may differ and still agree."""
+"""Seconds by which two sources may differ and still agree."""
 
 _CONFIRMATION_TTL: Final = 600.0
 """Seconds for which answers alone confirm a clock that the wall clock contradicts; then the service decides again."""
@@ -55,6 +55,7 @@ class DateSample(NamedTuple):
         """Whether a later sample shows the same time."""
         sent, received, date = self
         other_sent, other_received, other_date = other
+        # Both headers name whole seconds and either may be stale; the clocks drift between the two answers.
         near = TOLERANCE + 1 + MAX_STALENESS + DRIFT * abs(other_received - received)
         return other_date - other_received - date + sent <= near and date - received - other_date + other_sent <= near
 
@@ -63,7 +64,7 @@ class DateSample(NamedTuple):
         return self.offset_min - TOLERANCE <= wall_offset <= self.offset_max + TOLERANCE
 
     def precedes(self, other: DateSample) -> bool:
-        """Whether another sample is a second witness: sent after this one was received, and dated later."""
+        """Whether another sample is a second source: sent after this one was received, and dated later."""
         return self.received < other.sent and self.date < other.date
 
 
@@ -73,7 +74,7 @@ class DateTrust:
 
     Attributes:
         accepted: the sample that the clock stands on.
-        confirmed: whether two witnesses agreed on it.
+        confirmed: whether two sources agreed on it.
         contradicted: whether the last answer contradicted it.
         agreed_at: when the last answer agreed with it (monotonic).
         wall_offset: how far the wall clock was ahead of the monotonic clock then.
@@ -92,6 +93,7 @@ class DateTrust:
         """Whether the clock may be relied on without asking the service again."""
         if not self.is_stable(now, wall) or self.contradicted or self.accepted is None:
             return False
+        # The service's word alone holds for a while; after that the wall clock must agree, or another answer renew it.
         return now - self.agreed_at < _CONFIRMATION_TTL or self.accepted.agrees_with_wall(wall - now)
 
     def is_stable(self, now: float, wall: float) -> bool:
@@ -112,6 +114,7 @@ class DateTrust:
         """Pass a host's sample on to the clock if it is believed; `wall_offset` is wall minus monotonic time."""
         if self.accepted is None or not self.accepted.agrees(sample):
             if not self._should_replace(host, sample, wall_offset):
+                # What is not believed does not reach the clock, not even as a bound.
                 self._store_candidate(host, sample)
                 return
             if self.accepted is not None:
@@ -128,6 +131,7 @@ class DateTrust:
         """Whether a sample that contradicts the clock is believed instead of it."""
         if not self.confirmed:
             return True
+        # The machine slept: its monotonic clock stood still, and the wall clock says by how much.
         if self._wall_jump(sample.received, sample.received + wall_offset) and sample.agrees_with_wall(wall_offset):
             return True
         return self._confirms_candidate(host, sample)
@@ -140,11 +144,14 @@ class DateTrust:
         """Keep a sample as its host's candidate: the first of several that agree, so that a later one confirms it."""
         self.contradicted = True
         before = self.candidates.pop(host, None)
+        # The first is kept, since a second source must be sent after it and dated later.
         self.candidates[host] = before if before is not None and before.agrees(sample) else sample
         if len(self.candidates) > _MAX_CANDIDATES:
+            # That of the host which has been silent longest.
             del self.candidates[next(iter(self.candidates))]
 
     def _restart(self, host: int, sample: DateSample, wall_offset: float) -> None:
+        # A tentative clock that starts again is tentative again, whatever candidates its hosts have.
         by_candidate = self.confirmed and self._confirms_candidate(host, sample)
         self.confirmed = sample.agrees_with_wall(wall_offset) or by_candidate
         self.accepted = sample
@@ -158,6 +165,7 @@ class DateTrust:
         elif sample.received - sample.sent <= before.received - before.sent + drift:
             self.accepted = sample  # it is as precise as the old one has become by drift
         self.contradicted, self.agreed_at, self.wall_offset = False, sample.received, wall_offset
+        # The host agrees again, so what it said before was its mistake.
         if self.candidates:
             self.candidates.pop(host, None)
 

@@ -54,6 +54,7 @@ class FileLedger:
         """
         if self._worker is None or self._worker.process != os.getpid():
             self._worker = _Worker(self.path)
+            # The callback holds the worker and not the ledger, or the ledger would never be collected.
             self._dropped = weakref.finalize(self, _abandon, self._worker)
         return await wait_until_done(self._worker.change(account, change))
 
@@ -61,6 +62,7 @@ class FileLedger:
         """Close the file; may be called twice, and the ledger may be used again after it."""
         worker, self._worker = self._worker, None
         if self._dropped is not None:
+            # The file is closed in order below, so the finalizer has nothing to abandon.
             self._dropped.detach()
         if worker is not None and worker.process == os.getpid():
             await wait_until_done(worker.close_file())
@@ -82,6 +84,7 @@ class _Worker:
         self.process = os.getpid()  # threads do not survive a fork
         self._path = path
         self._file: LedgerFile | None = None
+        # One thread keeps changes in order, and SQLite's waits for locks off the event loop.
         self._thread = ThreadPoolExecutor(1, "agora_analytics ledger")
 
     def change(self, account: str, change: Callable[[LedgerState], T]) -> asyncio.Future[T]:

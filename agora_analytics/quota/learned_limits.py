@@ -3,7 +3,7 @@
 An error may name a limit. Nobody knows whether it is the account's for good or of that moment, so it is believed for a
 day, and no longer once the plan's own number changes; the next error teaches it again.
 
-The service tells nobody what others use, but an error for the day shows what was used besides our own requests.
+The service does not say what others use, but an error for the day shows what was used besides our own requests.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class LearnedLimits:
         age = utc - learned.at if learned.planned == planned else math.inf
         if abs(age) < _TTL:  # a clock that was set back makes it negative
             return max(0.0, age)
+        # A higher limit must be named twice again; what was said days ago confirms nothing.
         self.unconfirmed.pop(unit, None)
         if abs(age) > _PLANNING_TTL:
             del self.limits[unit]
@@ -85,6 +86,7 @@ class LearnedLimits:
         limit = max(1, limit)
         if limit > _MAX_LIMIT:
             return
+        # A limit that is too low only delays; one that is too high would spend refused requests.
         if limit <= self.limit(unit, planned, utc) or self.unconfirmed.get(unit) == limit:
             self.limits[unit] = LearnedLimit(limit, utc, planned)
         self.unconfirmed[unit] = limit
@@ -104,4 +106,5 @@ class OtherPrograms:
 
     def expected_on(self, day: int) -> int:
         """Return how many requests others will probably make on a UTC day, of which some may have been made already."""
+        # The day after is expected whole; only days that passed without an error let it decay.
         return int(self.daily * _DECAY ** max(0, day - self.day - 1))

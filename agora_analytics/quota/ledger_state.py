@@ -57,6 +57,7 @@ class LedgerState:
     def next_permit_id(self) -> int:
         """Return a number for a permit or a reservation that is unique among all processes and rises."""
         self.issued += 1
+        # The slot is in the number, so that a crashed process's permits can be told from all others.
         return self.issued * MAX_PROCESSES + self.process_slot
 
     def has_stale_permits(self, now: float) -> bool:
@@ -64,6 +65,7 @@ class LedgerState:
         return any(
             number % MAX_PROCESSES != self.process_slot and until < now + IN_FLIGHT_TTL - SEND_DELAY
             for counter in self.counters.values()
+            # A reservation has no time of its own, so one of another process always counts as stale.
             for number, until in (*counter.in_flight.items(), *dict.fromkeys(counter.reservations, now).items())
         )
 
@@ -82,6 +84,7 @@ class LedgerState:
     def rebase(self, now: float, wall: float) -> None:
         """Adapt a stored state to this boot of the machine: a restart sets monotonic time back to zero."""
         if abs(wall - now - self.boot_time) > _REBOOT_JUMP:
+            # Monotonic time began anew, so no bound of the last boot means anything; days are UTC and stay.
             self.clock.restart()
             self.trust.reset()
             for counter in self.counters.values():
@@ -99,6 +102,7 @@ def decode(stored: bytes) -> LedgerState:
     else.
     """
     state = _decode(stored)
+    # An error rather than a fresh state, which would forget what was spent today.
     if state.format != _FORMAT:
         raise ValueError(f"another version of the library stored it, in format {state.format} instead of {_FORMAT}")
     return state

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.protocols import Ledger
-from agora_analytics.quota.bucket import Permit, Rejection, Reservation, WindowCounter
+from agora_analytics.quota.bucket import WindowCounter
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
+from agora_analytics.quota.permit import Permit, Rejection, Reservation
 from agora_analytics.quota.service_clock import TICK_TOLERANCE, ServiceClock
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.quota.wait_queue import Priority, WaitQueue
@@ -97,6 +98,7 @@ class Limiter:
         self.name = name
         self.queue = WaitQueue(self)
         self._rates = rates
+        # Rounded up, so that even the smallest plan leaves one request to interactive use.
         self._interactive_reserve = math.ceil(_INTERACTIVE_SHARE * rates["day"])
         self._account = account
         self._time = account.time
@@ -115,6 +117,7 @@ class Limiter:
         try:
             return await self._account.change(partial(self._try_acquire, issued, priority, waiting))
         except asyncio.CancelledError:
+            # A ledger in a file finishes a change that was submitted, and then there is a permit that nobody will use.
             for permit in issued:
                 if isinstance(permit, Permit):
                     await self.release(permit)
@@ -127,6 +130,7 @@ class Limiter:
     async def release(self, permit: Permit) -> None:
         """Return a permit whose request was not sent."""
         await self._account.change(lambda state: state.counter(self.name).release(permit))
+        # Waiters sleep until a time that was computed without this permit.
         self.queue.notify()
 
     async def settle(self, permit: Permit, settlement: Settlement) -> None:
@@ -154,6 +158,7 @@ class Limiter:
         """Return the error for a wait that would take longer than `max_wait` seconds."""
         limit = rejection.limit
         spent = f"the plan's {limit} requests per {rejection.unit} of {self.name!r} are spent"
+        # A gateway may count in a unit of its own, of which the plan knows no limit.
         if rejection.unit not in self._rates:
             spent = f"the service refuses more requests per {rejection.unit} of {self.name!r}"
         return QuotaExhausted(
@@ -196,6 +201,7 @@ class Limiter:
             from aiolimiter import AsyncLimiter  # noqa: PLC0415 - most programs export nothing
 
             unit, rate = next(iter(self._rates.items()))
+            # Capacity 1: an idle time saves up nothing, so there is never a burst of exports.
             self._export_pacer = AsyncLimiter(1, WINDOWS[unit] / max(rate, 1))
         self._pacing += 1
         try:
@@ -213,6 +219,7 @@ class Limiter:
     ) -> Permit | Rejection:
         """Take a permit, and add it to `issued`: its caller may have been cancelled by the time it is returned."""
         reading, counter = self._time.reading(state), state.counter(self.name)
+        # A single request is no burst, and must not wait for a tick.
         held = self._hold_for_sync(counter, state.clock, reading, waiting) if waiting > 1 else None
         reserved = 0
         if priority is Priority.EXPORT:
@@ -225,8 +232,9 @@ class Limiter:
     def _hold_for_sync(
         self, counter: WindowCounter, clock: ServiceClock, reading: ClockReading, waiting: int
     ) -> Rejection | None:
-        """Hold a burst of at least a second's limit back for the start of a second of the service."""
+        """Hold back a burst of at least a second's limit until a second of the service begins."""
         limit = counter.limit("second", self._rates.get("second", 0), reading)
+        # Fewer than a second's limit cannot exceed it, in whichever seconds they are counted.
         if not limit or waiting < limit or not clock.known:
             return None
         if clock.calibrating or clock.needs_calibration(reading.monotonic):
@@ -244,6 +252,7 @@ class Limiter:
         All of a burst while the clock is first calibrated; later only the last one of a window.
         """
         now = reading.monotonic
+        # Looking back by the tolerance: a request just after the tick is still a probe.
         at_tick = clock.next_tick(now - TICK_TOLERANCE) <= now
         if at_tick or (not clock.calibrating and counter.remaining("second", limit, reading) > 1):
             return None
@@ -253,8 +262,10 @@ class Limiter:
         reading, counter = self._time.reading(state), state.counter(self.name)
         number = state.next_permit_id() if number is None else number
         limit = counter.limit("day", self._rates["day"], reading)
+        # Without its own: a stream that renews its reservation does not compete with itself.
         others = sum(reservation.weight for key, reservation in counter.reservations.items() if key != number)
         share = demand.weight / (demand.weight + others)
+        # Rounded down, so that the shares of all streams never add up to more than is left.
         left = int(counter.plannable_today(self._rates["day"], reading) * share)
         rest, daily = min(demand.rest, left), min(demand.daily, int(limit * share))
         counter.reservations[number] = Reservation(possible_days(reading)[-1], rest, daily, demand.weight)
@@ -294,6 +305,7 @@ class Limiter:
         if received is None:
             return counter.on_unanswered(permit)
         unblocked = counter.on_accepted(permit)
+        # The first one accepted after midnight's refusals shows how late the counting host's day began.
         if "day" in unblocked:
             state.clock.on_day_start(permit.at)
         return bool(unblocked)
@@ -301,6 +313,7 @@ class Limiter:
     def _on_rate_limited(self, permit: Permit, error: RateLimited, state: LedgerState, reading: ClockReading) -> None:
         counter, planned = state.counter(self.name), self._rates.get(error.unit, 0)
         is_news = counter.on_rate_limited(error, permit.at, planned, reading)
+        # Bursts are aimed at seconds alone, and only where the plan limits them.
         if is_news and error.unit == "second" and planned:
             limit = counter.limit("second", planned, reading)
             state.clock.on_rate_limited(reading, aim_suspected=counter.burst_may_exceed(permit.at, limit))

@@ -1,6 +1,7 @@
 """The rate limiters of a client: one for each counter of the plan, over one account of a ledger.
 
-This is what the dispatcher, streams and exports spend from; `Quota` is the public view of it.
+The dispatcher, streams and exports spend from these: a request costs one permit (`PermitRequest`). A stream reserves
+requests of the day (`Reserve`). `Quota` is the public view.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from agora_analytics._core import validation
 from agora_analytics.errors import PlanRefused, RateLimited, ResponseError, TransportError
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
-from agora_analytics.quota.bucket import Permit
 from agora_analytics.quota.clock_reading import DAY
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
 from agora_analytics.quota.limiter import Budget, Demand, LedgerAccount, Limiter, Settlement
+from agora_analytics.quota.permit import Permit
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.quota.wait_queue import Priority
 
@@ -44,6 +45,7 @@ class Limiters:
         self.enforced = enforce
         self.closed = False
         """Whether the client is closed, for loops that wait without a request."""
+        self.account = account
         self.time = ServiceTime(clock)
         # Where nothing is counted only the time could be shared, which is not worth opening a ledger.
         self._account = LedgerAccount(ledger if enforce else MemoryLedger(), account, self.time)
@@ -74,6 +76,7 @@ class Limiters:
         if self._not_in_plan and (known := self._not_in_plan.get((app, endpoint.name))) is not None:
             until, error = known
             if self.time.monotonic() < until:
+                # A copy: each raise adds a traceback, and callers in other tasks may hold the same error.
                 raise copy(error)
             del self._not_in_plan[app, endpoint.name]
         return self._of(endpoint)
@@ -95,6 +98,10 @@ class Limiters:
         """See `Quota.snapshot`."""
         return await self._account.change(self._snapshot)
 
+    def snapshot_now(self) -> QuotaSnapshot | None:
+        """Return the snapshot of a ledger in memory; None for any other, which must be awaited."""
+        return None if self._account.state is None else self._snapshot(self._account.state)
+
     async def forecast(self, requests: int, counter: str | Endpoint) -> Forecast:
         """See `Quota.forecast`."""
         if isinstance(counter, Endpoint):
@@ -115,6 +122,7 @@ class Limiters:
     def reserve(self, endpoint: Endpoint) -> Reserve:
         """See `Quota.reserve`."""
         validation.instance("endpoint", endpoint, Endpoint)
+        # Not `limiter`, which may refuse: a reservation sends nothing, and the stream's first request will tell.
         return Reserve(self._of(endpoint), self.time)
 
     def _snapshot(self, state: LedgerState) -> QuotaSnapshot:
@@ -136,7 +144,7 @@ class Limiters:
 
 
 class Reserve:
-    """Requests of a counter that exports leave to a stream; `Quota.reserve` returns it."""
+    """A stream's reservation: requests of a counter and day that exports leave to it; `Quota.reserve` returns it."""
 
     def __init__(self, limiter: Limiter | None, time: ServiceTime) -> None:
         self._limiter = limiter
@@ -193,18 +201,21 @@ class PermitRequest:
         self._limiter = self._limiters.limiter(self._endpoint, self._app)
         if self._limiter is not None:
             self._permit = await self._limiter.acquire(self._priority, self._max_wait)
+        # The permit's moment is not later than the sending, so the bounds that follow from it are safe.
         self._sent_at = self._permit.at if self._permit is not None else self._time.monotonic()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Only `no auth` is about the endpoint; latency, range and length are about one request's span.
         if isinstance(error, PlanRefused) and error.kind == "access":
             self._limiters.remember_not_in_plan(self._endpoint, error, self._app)
         sample = self._date_sample(error)
         if self._limiter is None or self._permit is None:
             if sample is not None:
                 await self._limiters.learn_time(self._host, sample)
+        # Without a connection the service cannot have counted the request.
         elif not self.sent or (isinstance(error, TransportError) and not error.sent):
             await self._limiter.release(self._permit)
         else:

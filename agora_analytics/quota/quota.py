@@ -44,7 +44,7 @@ class Quota:
 
     @property
     def confirmed(self) -> bool:
-        """Whether two witnesses agree on the service's clock: two answers, or an answer and the host's clock.
+        """Whether two sources agree on the service's clock: two answers, or an answer and the host's clock.
 
         False before the first answer. Until it is true, nothing is given up because of the time.
         """
@@ -66,8 +66,8 @@ class Quota:
         return await self._limiters.forecast(requests, counter)
 
     def reserve(self, endpoint: Endpoint) -> Reserve:
-        """Return a reservation that keeps exports off requests of a stream: `async with quota.reserve(…) as kept: …`.
+        """Return a reservation of requests that exports leave to a stream: `async with quota.reserve(…) as kept: …`.
 
-        It reserves nothing until `kept.keep` says how many, and nothing after it was exited.
+        It reserves nothing until `kept.keep` says how many, and nothing after the block.
         """
         return self._limiters.reserve(endpoint)

@@ -1,7 +1,7 @@
 """An estimate of the service's clock from the `Date` headers of its answers, and where in a second to aim a burst.
 
 An answer that was received at `r` and is dated `D` proves that the service's clock had reached `D` by then: a lower
-bound of its offset, on which everything builds. The upper bounds are weaker, as headers may be stale. While the clock
+bound of its offset, on which everything builds. The upper bounds are weaker, as headers may be stale. Until the clock
 is *calibrated*, a burst is held back for the next tick of the service's second, as the answer then proves most.
 
 The host that counts requests may have another clock than the one that writes the header, at a fixed distance. So each
@@ -55,7 +55,7 @@ _AIM_PROVEN_AFTER: Final = 300
 _FIRST_BURST_PAUSE: Final = 1.0
 _MAX_BURST_PAUSE: Final = 60.0
 _REPEAT_WITHIN: Final = 30.0
-"""Seconds without bursts after a rate-limit error, at most, and within which another error doubles them."""
+"""Seconds without bursts after an error, at first and at most, and after these in which another error doubles them."""
 
 _MAX_DAY_LAG: Final = 60.0
 """Largest delay in seconds of the counting host's midnight that is learned."""
@@ -119,11 +119,14 @@ class ServiceClock:
     def bounds(self, now: float) -> tuple[float, float, float]:
         """Return `(offset_min, typical_error, max_error)` in seconds; the errors are infinite before any answer."""
         low = self.floor - DRIFT * (now - self.floor_at)
+        # Nothing is known yet: drift moves the bound a little away from exactly -UNKNOWN.
         if low < -UNKNOWN / 2:
             return low, math.inf, math.inf
         max_error = self.hard_ceiling + DRIFT * (now - self.hard_ceiling_at) - low
+        # A typical error as large as the maximum means not calibrated: no permit is early, so there are no bursts.
         if self.calibrated_at is None or now < self.no_bursts_until:
             return low, max_error, max_error
+        # Early permits of two seconds are 0.82 s apart: what jitter leaves of that, the error may take.
         return low, min(max_error, max(_ERROR_BUDGET - self.rtt_p99 + self.rtt_min, _CALIBRATED_ERROR)), max_error
 
     def reading(self, now: float, wall: float) -> ClockReading:
@@ -140,7 +143,9 @@ class ServiceClock:
         `aim_suspected` says whether a wrong aim can explain it: enough requests were sent to exceed the limit if some
         were counted in the wrong second.
         """
+        # The bounds are kept: a new search for the clock would hold bursts back, and end at the same wrong aim.
         now, since_pause = reading.monotonic, reading.monotonic - self.no_bursts_until
+        # During the pause no bursts are sent, so the aim cannot be the cause.
         if since_pause < 0:
             return
         repeated = since_pause < _REPEAT_WITHIN
@@ -150,6 +155,7 @@ class ServiceClock:
         if aim_suspected and reading.calibrated and not proven:
             self.aim_shift = (self.aim_shift + _AIM_SHIFTS[self.aim_moves % len(_AIM_SHIFTS)]) % 1
             self.aim_moves += 1
+            # `_narrow` keeps a moved aim in place while the bounds beneath it get tighter.
             self.aim_moved = True
         self.answers_since_rate_limit = 0
 
@@ -157,6 +163,7 @@ class ServiceClock:
         """Learn how late the counting host's day began, from the first request accepted after it had refused others."""
         lag = (at + self.offset_min(at)) % DAY
         if self.known and lag < _MAX_DAY_LAG:
+            # Never shortened: too long a lag only delays requests at midnight.
             self.day_lag = max(self.day_lag, lag)
 
     @property
@@ -180,15 +187,18 @@ class ServiceClock:
         """Learn from an answer: when its request was sent, when it was received, and its `Date` in UTC seconds."""
         low, high = date - received, date + 1 - sent
         known = self.floor - DRIFT * (received - self.floor_at)
+        # The new bounds exclude the old ones: one of the two clocks was set.
         contradicts = high + MAX_STALENESS < known or low > self.hard_ceiling + DRIFT * (
             received - self.hard_ceiling_at
         )
         if contradicts:
             self.restart()
+        # A calibrated clock learns only from an answer that raises its lower bound; most do not.
         if contradicts or low > known or self.calibrated_at is None or self.needs_calibration(received):
             self._narrow(sent, received, low, high)
             self._finish_calibration(received)
         self._update_rtt(received - sent)
+        # An aim is proven by answers and not by time, in which little may have been sent.
         self.answers_since_rate_limit += 1
 
     def _update_rtt(self, rtt: float) -> None:
@@ -200,6 +210,7 @@ class ServiceClock:
 
     def _narrow(self, sent: float, received: float, low: float, high: float) -> None:
         """Tighten the bounds by one answer, whose own are `low` and `high`."""
+        # Requests of one burst are one probe: they tell about the same tick.
         if sent > self.probed_at and self.next_tick(sent - TICK_TOLERANCE) <= sent:
             self.probes, self.probed_at = self.probes + 1, received
         if low > self.offset_min(received):
@@ -217,6 +228,7 @@ class ServiceClock:
 
     def restart(self) -> None:
         """Forget the bounds; keep the round trips, the aim, and the counting host's lag."""
+        # These are about the route and the service's hosts, which setting a clock does not change.
         names = ("rtt_p99", "rtt_min", "aim_shift", "aim_moves", "answers_since_rate_limit", "day_lag")
         self.__init__(**{name: getattr(self, name) for name in names})  # type: ignore[misc]
 
@@ -234,4 +246,5 @@ class ServiceClock:
         return self.ceiling + DRIFT * (now - self.ceiling_at)
 
     def _drift_error(self, now: float) -> float:
+        # Both bounds give way, in opposite directions.
         return 2 * DRIFT * (now - (self.calibrated_at or 0.0))

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from agora_analytics.protocols import WallClock
 from agora_analytics.quota.clock_reading import ClockReading
@@ -21,8 +21,31 @@ from agora_analytics.quota.service_clock import DRIFT, UNKNOWN, ServiceClock
 _JUMP: Final = 30.0
 """Seconds that the wall clock must gain on the loop's clock between two observations to count as a sleep."""
 
+CLOCK_TOLERANCE: Final = 5.0
+"""Seconds by which a clock may have been wrong without making a request wrong."""
+
 _SAME_ERROR: Final = 5.0
 """Two readings of the host's error that differ by less than this many seconds are the same error."""
+
+
+class Now(NamedTuple):
+    """One reading of the clocks; a step of a stream takes one and hands it down."""
+
+    monotonic: float
+    utc: float
+    confirmed: bool
+    """Whether two sources agree on the service's time."""
+
+    host_ahead: float | None
+    """Seconds by which the host's clock is ahead of the service's; None until the service has answered."""
+
+    def confirms(self, earlier: Now) -> bool:
+        """Whether the service's time was known at an earlier reading, by all that is known now."""
+        return self.confirmed and abs(self.shift_since(earlier)) < CLOCK_TOLERANCE
+
+    def shift_since(self, earlier: Now) -> float:
+        """Return the seconds by which UTC turned out to be ahead of what it was taken for at an earlier reading."""
+        return self.utc - earlier.utc - (self.monotonic - earlier.monotonic)
 
 
 class ServiceTime:
@@ -52,12 +75,18 @@ class ServiceTime:
         if self._loop_time is None:  # nothing was sent yet, and no loop may be running
             return wall
         now = self._loop_time()
+        # Every step of a stream comes by here, so no sleep of the host passes unseen.
         self._host.observe(now, wall)
         clock = self._clock
         if clock.floor == -UNKNOWN:
             return self._trust.utc(now, wall)
         # `clock.offset_min`, spelled out since every step of a stream reads the time several times.
         return now + (clock.floor - DRIFT * (now - clock.floor_at))
+
+    def now(self) -> Now:
+        """Read the clocks, once for a whole step."""
+        confirmed = self.confirmed  # first: a ledger's thread may replace the clock in between
+        return Now(self.monotonic(), self.utc(), confirmed, self.host_ahead())
 
     def utc_second(self) -> int:
         """Return the whole second of `utc()`, as requests name it."""
@@ -66,11 +95,12 @@ class ServiceTime:
     def passed_second(self) -> int:
         """Return the last second that is certainly over: until the clock is confirmed, by the host's clock too."""
         utc = self.utc()
+        # The earlier of the two is over by either clock.
         return int(utc if self.confirmed else min(utc, self._wall()))
 
     @property
     def confirmed(self) -> bool:
-        """Whether two witnesses agree on the service's clock: two answers, or an answer and the host's clock.
+        """Whether two sources agree on the service's clock: two answers, or an answer and the host's clock.
 
         False before the first answer, and whenever something contradicts the clock. Nothing may be given up because
         of the time while this is false: only the service knows.
@@ -79,7 +109,7 @@ class ServiceTime:
 
     def host_ahead(self) -> float | None:
         """Return by how many seconds the host's clock is ahead of the service's, None until that is known."""
-        return self._wall() - self.utc() if self._loop_time is not None and self._clock.known else None
+        return self._wall() - self.utc() if self._loop_time is not None and self._clock.floor > -UNKNOWN else None
 
     def steady_host_ahead(self) -> float | None:
         """Return `host_ahead()`, unchanged for as long as it differs by less than 5 s.
@@ -106,10 +136,12 @@ class ServiceTime:
     def reading(self, state: LedgerState) -> ClockReading:
         """Return a reading of both clocks, as a ledger's state knows the service's, which is used from now on."""
         now, wall = self.monotonic(), self._wall()
+        # A ledger in a file returns another state each time, as other processes may have changed it.
         self._clock, self._trust = clock, trust = state.clock, state.trust
         if trust.accepted is None or trust.is_stable(now, wall):
             return clock.reading(now, wall if clock.known else trust.utc(now, wall))
         # Until the clock is confirmed it may be either of two days, and the start of no second is known.
+        # The monotonic clock stood still while the machine slept, and with it the time by the last answer.
         utc = trust.utc(now, wall) + trust.apparent_sleep(now, wall)
         return ClockReading(now, utc, clock.offset_min(now), math.inf, math.inf, wall)
 
@@ -131,6 +163,7 @@ class SleepDetector:
 
     def __init__(self) -> None:
         self._offset: float | None = None
+        # Bounded, as a stream may run for months.
         self._gains: deque[tuple[float, float]] = deque(maxlen=64)
 
     def observe(self, now: float, wall: float) -> None:

@@ -29,8 +29,8 @@ class QuotaState:
         resets_in: seconds until a request can be sent, 0 where some are left.
         priorities: `waiting` by priority.
         refusals: how many rate-limit errors the service has sent for the counter.
-        expected: of a day, what streams will still need of it; exports leave it to them.
-        others: of a day, what programs outside the ledger probably use, as days that were spent early showed.
+        expected: of a day, what streams have reserved of the rest; exports leave it to them.
+        others: of a day, what programs outside the ledger probably use, by days that were spent early.
         planned: the plan's own limit.
         learned: seconds since a rate-limit error named `limit`, a day at most; None where `limit` is the plan's.
 
@@ -55,7 +55,7 @@ class QuotaState:
 class ClockState:
     """The service's clock: seconds it is ahead of the host's wall clock, at least, and how much more it may be.
 
-    `confirmed` is true once two witnesses agree on it: two answers, or an answer and the host's clock. Until then
+    `confirmed` is true once two sources agree on it: two answers, or an answer and the host's clock. Until then
     nothing is refused because of the time.
     """
 

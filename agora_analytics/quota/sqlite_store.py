@@ -1,8 +1,8 @@
 """The SQLite file behind `FileLedger`: one row per account, one row per process.
 
-SQLite's locks make changes one after the other. They are the kernel's, so a killed process leaves none behind, and what
-it wrote is whole or absent. Its requests in flight and reservations stay until another process finds that it crashed:
-each process that has the file open is registered with the name of a `ProcessLock` beside it.
+SQLite's locks serialize changes. They are the kernel's, so a killed process leaves none behind, and what it wrote is
+whole or absent. Its requests in flight and reservations stay until another process finds that it crashed: each process
+that has the file open is registered with the name of a `ProcessLock` beside it.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class LedgerFile:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not not_linked(path).exists():
                 path.touch(0o600)  # before SQLite creates it with other permissions
+            # No waiting of SQLite's own (see `_LOCK_POLL`); transactions are explicit; `abandon` may run in any thread.
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
@@ -62,9 +63,11 @@ class LedgerFile:
         """Apply a change to the state of an account, whole or not at all; errors of `change` itself pass unchanged."""
         with self._transaction():
             state = self._read(account)
+            # At most once a second: to look at the locks of other processes opens files.
             if state.has_stale_permits(now := time.monotonic()) and now > self._checked_at + 1:
                 self._checked_at = now
                 self._reclaim_crashed()
+                # Read again, since reclaiming has changed what is stored.
                 state = self._read(account)
             result = change(state)
             self._write(account, state)
@@ -73,6 +76,7 @@ class LedgerFile:
     def close(self) -> None:
         """Unregister the process and close the file."""
         if self._lock is not None:
+            # If that fails, the released lock shows others that this process is gone.
             with suppress(LedgerError), self._transaction():
                 self._database.execute("DELETE FROM process_slots WHERE slot = ?", (self._slot,))
             self._lock.remove()
@@ -91,10 +95,12 @@ class LedgerFile:
             self._retry_locked("PRAGMA synchronous=NORMAL")
             self._path.chmod(0o600)
         with self._transaction(), self._as_ledger_error():
+            # An error rather than a fresh start, which would forget what was spent today.
             if self._database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'books'").fetchone():
                 raise ValueError("an earlier version of the library stored it; delete it when no program uses it")
             for table in _LAYOUT:
                 self._database.execute(table)
+            # Before it registers, so that the slot that it takes owns nothing of a crashed process.
             self._reclaim_crashed()
             for account in self._accounts():
                 state = self._read(account)
@@ -143,6 +149,7 @@ class LedgerFile:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._as_ledger_error():
+            # The write lock at once: two readers that both want to write later would block each other.
             self._retry_locked("BEGIN IMMEDIATE")
         try:
             yield
@@ -176,6 +183,7 @@ class LedgerFile:
 
 def _locked(error: Exception) -> bool:
     """Whether a statement failed because of a lock."""
+    # The low byte is the code; SQLite puts variants such as BUSY_SNAPSHOT above it.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from agora_analytics.errors import QuotaExhausted
-from agora_analytics.quota.bucket import Permit, Rejection
+from agora_analytics.quota.permit import Permit, Rejection
 
 __all__ = ["Priority"]
 
@@ -78,6 +78,7 @@ class WaitQueue:
         if alone:  # the fast path of most requests
             self._turn_taken = True
             try:
+                # 0: nobody waits, so it is no burst that could be held back for a tick.
                 result = await self._permits.try_acquire(priority, 0)
             finally:
                 self._turn_taken = False
@@ -96,8 +97,10 @@ class WaitQueue:
         deadline = None if max_wait is None else asyncio.get_running_loop().time() + max_wait
         if self._total > 1 or self._turn_taken:
             ahead = sum(self.waiting[other] for other in _SERVED_BEFORE[priority]) - 1
+            # Fail at once rather than after `max_wait`, where those ahead alone take longer than that.
             if ahead and max_wait is not None:
                 self._check_max_wait(await self._permits.min_wait(ahead), max_wait, max_wait)
+            # With nobody ahead it tries at once, although requests of lower priorities wait.
             if ahead or self._turn_taken:
                 await self._wait_turn(priority, deadline, max_wait)
         while True:
@@ -107,6 +110,7 @@ class WaitQueue:
             now = asyncio.get_running_loop().time()
             if deadline is not None and max_wait is not None:
                 self._check_max_wait(result, deadline - now, max_wait)
+            # The whole priority sleeps with its head: the others would only be told the same.
             self._blocked_until[priority] = now + min(max(result.wait, _MIN_BACKOFF), _MAX_BACKOFF)
             await self._wait_turn(priority, deadline, max_wait, at_head=True)
 
@@ -146,17 +150,20 @@ class WaitQueue:
             waiters.appendleft(waiter)
         else:
             waiters.append(waiter)
+        # There may be no timer yet, or one that is later than this waiter needs.
         self._wake_next()
         try:
             async with asyncio.timeout_at(deadline):
                 await waiter
         except BaseException as error:
+            # The turn was given in the loop iteration in which this was cancelled; `acquire` passes it on.
             if waiter.done() and not waiter.cancelled():
-                self._turn_taken = False  # the turn came too late
+                self._turn_taken = False
             else:
                 waiter.cancel()
                 self._drop_cancelled(priority)
             if isinstance(error, TimeoutError):
+                # For the error alone: which unit is spent, and for how long.
                 rejection = await self._permits.min_wait(0)
                 raise self._permits.quota_exhausted(rejection, max_wait or 0.0) from None
             raise
@@ -173,6 +180,7 @@ class WaitQueue:
         priorities = [priority for priority in Priority if self._head(priority) is not None]
         ready = [priority for priority in priorities if self._blocked_until[priority] <= now]
         if ready:
+            # Priorities are in order, so the highest of the overdue ones is first.
             overdue = [priority for priority in ready if self._skipped[priority] >= _MIN_SHARE - 1]
             self._turn_taken = True
             self._waiters[(overdue or ready)[0]].popleft().set_result(None)

@@ -26,7 +26,7 @@ with asyncio.Runner(loop_factory=VirtualLoop) as runner:
 | Where is the world of `agora-analytics demo` and `simulate`? | `World(seed=…)`; its code is in `world/` |
 | How does the service answer? | `Service`; its code is in `service/`, with a module for each group of endpoints |
 | How do I script a fault? | `Fault` says what goes wrong, `Faults` says when |
-| How do I try other behaviour of the API? | `Variants`; all of it at once: `Variants.hostile()` |
+| How do I try other readings of the API reference? | `Variants`; many at once: `Variants.hostile()` |
 | How do I make a day take a second? | `VirtualLoop`, an event loop on virtual time |
 | How do I suspend the machine, or set its clock wrong? | `Clock.suspend()`, `HostClock.wrong` |
 | How do I use up the quota? | `Service.spend()`, or all day long `OtherProgram` |

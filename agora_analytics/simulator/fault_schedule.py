@@ -1,6 +1,6 @@
 """Fault injection: which requests fail. By script, at random, during an outage, or for selected requests only.
 
-A schedule is a pure function: whether a request fails follows from its number, host, parameters and time alone.
+A schedule is a pure function: whether a request fails depends on its number, host, parameters and time alone.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class Faults:
 
     @classmethod
     def of_call(cls, call_id: str, fault: Fault = UNKNOWN_CALL) -> Self:
-        """Return a schedule in which every request for details of one call fails; see `UNKNOWN_CALL` for how."""
+        """Return a schedule in which every request for details of one call fails, by default with `UNKNOWN_CALL`."""
         return cls.always(fault).only(call_id=validation.non_empty_str("call_id", call_id))
 
     def only(self, endpoint: Endpoint | str | None = None, *, host: int | None = None, **params: object) -> Self:

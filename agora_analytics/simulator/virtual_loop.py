@@ -14,7 +14,7 @@ _IDLE_ITERATIONS = 1_000
 """Loop iterations without any wait after which virtual time advances all the same, by `_CREEP`."""
 
 _OVERDUE_TIMERS = 20
-"""Timers set for a past time after which further ones are delayed by `_CREEP` seconds."""
+"""Timers that may be set for a past time in a row; further ones are delayed by `_CREEP` seconds."""
 
 _CREEP = 1e-6
 
@@ -47,9 +47,8 @@ class _Selector(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop on virtual time: `time()` starts at 0 and advances by what tasks sleep, without real waiting.
 
-    Raises `RuntimeError` on a deadlock: every task waits, and none for a timer. Functions passed to
-    `run_in_executor` run at once, in the same thread. Not for real sockets: the loop never
-    waits for them.
+    Raises `RuntimeError` on a deadlock: every task waits, and none for a timer. Functions passed to `run_in_executor`
+    run at once, in the same thread. Not for real sockets: the loop never waits for them.
 
     ```python
     import asyncio

@@ -1,6 +1,16 @@
 """Streams: real-time windows and call events without end, delivered at least once, with checkpoints to resume from.
 
-docs/concepts/streams.md explains the theory: watermark, late data, checkpoints, and what a crash repeats.
+| Question | Where to look |
+| --- | --- |
+| How often is a series polled, and how is an outage backfilled? | `watch/schedule.py`, `watch/watch.py` |
+| When is a window delivered, revised, final, or lost? | `watch/assembler.py` |
+| How are calls followed? | `follow/follow.py`, `follow/open_calls.py`, `follow/sessions.py` |
+| Which errors end a stream, and what does `health` say? | `error_policy.py`, `health.py`; the loop is in `poller.py` |
+| How far back can be asked, and why is there a gap? | `retention.py`, `downtime.py` |
+| Where does a stream resume, and when is that saved? | `position.py`, `checkpoints.py`, `checkpoint_stores.py` |
+| How do several consumers share a stream? | `fan_out.py` |
+
+docs/concepts/streams.md explains the theory: watermark, late data, and what a crash repeats.
 """
 
 from __future__ import annotations

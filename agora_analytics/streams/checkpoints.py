@@ -24,7 +24,7 @@ _MAX_NAMED: Final = 5
 """Unknown fields that an error names, at most."""
 
 _USE_NEWER: Final = "Use the version of the library that wrote it, or a later one."
-_RESTORE: Final = "Restore it, or remove it to start over, from `start` or `--last` if given."
+_RESTORE: Final = "Restore it, or remove it to start over (from `start` or `--last`, if given)."
 
 
 @attrs.frozen(kw_only=True)
@@ -110,7 +110,7 @@ def unreadable(source: str, why: object) -> CheckpointError:
 
 
 def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the checkpoint") -> dict[str, T]:
-    """Return a field of those entries of `open` that have it, as values of type `kind`.
+    """Return a field of the entries of `open` by key, as values of type `kind`; entries without it are left out.
 
     Raises `CheckpointError` for a value of another type, and for fields that the type does not know.
     """

@@ -9,16 +9,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final
 
-from agora_analytics.quota.service_time import ServiceTime
+from agora_analytics.quota.service_time import Now, ServiceTime
 from agora_analytics.streams.events import Loss
-
-CLOCK_TOLERANCE: Final = 5.0
-"""Seconds by which a clock may have been wrong without making a request wrong."""
 
 _JUMP: Final = 30.0
 """Seconds by which UTC must outrun the monotonic clock before that counts as a sleep of this machine."""
@@ -32,38 +28,11 @@ _MAX_ENTRIES: Final = 1_024
 _end_of = itemgetter(1)
 
 
-class Now(NamedTuple):
-    """One reading of the clocks; a step of a stream takes one and hands it down."""
-
-    monotonic: float
-    utc: float
-    confirmed: bool
-    """Whether two sources agree on the service's time."""
-
-    host_ahead: float | None
-    """Seconds by which the host's clock is ahead of the service's; None until the service has answered."""
-
-    @classmethod
-    def read(cls, time: ServiceTime) -> Now:
-        """Read the clocks."""
-        confirmed = time.confirmed  # first: a ledger's thread may replace the clock in between
-        return cls(time.monotonic(), time.utc(), confirmed, time.host_ahead())
-
-    def confirms(self, earlier: Now) -> bool:
-        """Whether the service's time was known at an earlier reading, by all that is known now."""
-        return self.confirmed and abs(self.shift_since(earlier)) < CLOCK_TOLERANCE
-
-    def shift_since(self, earlier: Now) -> float:
-        """Return the seconds by which UTC turned out to be ahead of what it was taken for at an earlier reading."""
-        return self.utc - earlier.utc - (self.monotonic - earlier.monotonic)
-
-
 class Downtime:
     """Records what kept a stream from polling; calls `on_clock_change` where UTC jumped."""
 
     def __init__(self, time: ServiceTime, on_clock_change: Callable[[], None]) -> None:
         self._time = time
-        self._read_clock = partial(Now.read, time)
         self._on_clock_change = on_clock_change
         self._log = DowntimeLog()
         self._last: Now | None = None
@@ -132,7 +101,7 @@ class Downtime:
 
         A wait for a minute's limit is part of the attempt that it is for: if that fails, the failure is the reason.
         """
-        start = self._read_clock()
+        start = self._time.now()
         self.record_failure(start)
         failing, short = self.is_failing, seconds <= _MINUTE
         if not short:
@@ -140,7 +109,7 @@ class Downtime:
         try:
             yield
         finally:
-            now = self._read_clock()
+            now = self._time.now()
             if short and failing:
                 self.record_failure(now)
             else:

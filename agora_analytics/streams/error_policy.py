@@ -12,7 +12,8 @@ with exponential backoff, reports the state in `health` and the log, and backfil
 | `LedgerError` | ends | survives |
 | all others | survives | survives |
 
-Errors that are no `AgoraError`, such as the one for a closed client, end it at once.
+Until the service's clock is known, a `BadRequest` is survived for a minute: it may have been for a wrong time. Errors
+that are no `AgoraError`, such as the one for a closed client, end a stream at once.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class ErrorRule:
         return self.before_success
 
     def is_calibration(self, seconds: float, *, certain: bool) -> bool:
-        """Whether an error that has lasted so long is no trouble: the clock was wrong, as after a sleep."""
+        """Whether an error that has lasted so long is only due to a wrong clock, as after a sleep."""
         return self.clock_dependent and not certain and seconds < _CALIBRATION
 
 

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Missing = Literal["no data", "not asked"]
-"""Why a window lacks a series: the service had no data when it was polled in time, or it was not polled in time."""
+"""Why a window lacks a series: after the allowed lateness the service still had no data, or no poll came in time."""
 
 Loss = Literal["outage", "quota", "consumer", "asleep", "before_start", "service"]
 """Why data was not polled in time: see `Gap`."""
@@ -127,7 +127,7 @@ class CallFinished:
     """A call that is over.
 
     `sessions` is set if they were wanted and fetched in time. Otherwise `reason` says why not: `quota` or `outage`
-    (they may follow as `CallSessions`), `expired` (the plan no longer keeps them), or the text of the refusal.
+    (they may follow as `CallSessions`), `expired` (the plan no longer keeps them), or a text, such as the refusal.
     """
 
     call: Call

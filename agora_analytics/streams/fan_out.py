@@ -52,9 +52,9 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
     def subscribe(self, *, last: int = 0) -> Subscription[T]:
         """Return an iterator over the `last` events, as far as the hub has them, and all from now on.
 
-        Close it, or drop it, to unsubscribe. After the end of the stream or of the hub it ends after the `last` events;
-        after a failure it raises that. Raises `ValueError` or `TypeError` unless `last` is between 0 and the `history`
-        of the hub.
+        Close it, or drop it, to unsubscribe. Once the stream or the hub has ended, it yields the `last` events, and
+        then ends, or raises the stream's error. Raises `ValueError` or `TypeError` unless `last` is between 0 and the
+        `history` of the hub.
         """
         limit = self._history.maxlen or 0
         if validation.int_in_range("last", last, 0) > limit:
@@ -70,7 +70,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         return subscription
 
     def processed(self) -> int:
-        """Return how many events all subscribers have processed or lost; a closed one counts until the next event."""
+        """Return how many events all subscribers processed or dropped; a closed one counts until the next event."""
         return min((subscriber.progress.processed for subscriber in self._subscribers), default=self.delivered)
 
     async def __aenter__(self) -> Self:
@@ -274,8 +274,8 @@ def broadcast(
     drops that consumer's oldest event, counts it in `dropped`, and logs it.
 
     Delivery is at least once: a named checkpoint moves past an event once every subscriber that got it has asked for
-    the next one, or lost it. After a crash some events are repeated and none is lost. A subscription that is closed,
-    dropped or fails counts until the next event; what was in its queue is lost.
+    the next one. After a crash some events are repeated. Lost are only events that `drop_oldest` drops, and what was in
+    the queue of a subscription that was closed or dropped: it holds the checkpoint back until the next event.
 
     A late subscriber gets the events from then on, preceded by up to `history` past ones on request:
     `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError` for bad arguments; entering the context raises

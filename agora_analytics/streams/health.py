@@ -36,8 +36,8 @@ class Health:
             consumer` (the consumer has not asked for the next event for a minute or longer, and nothing is polled
             meanwhile); `outage` or `refused` (requests fail, and are retried; see `last_error`); or `stopped`.
         since: when that state began.
-        last_window: the start of the last window, or the time up to which calls were read.
-        lag: seconds since the end of that, up to now or to the end of the stream.
+        last_window: the start of the last delivered window, or the time up to which calls were read.
+        lag: seconds since the end of that window, or since that time, up to now or to the end of the stream.
         requests_left: requests that the stream can count on for the rest of the day.
         failures: failed polls in a row.
         last_error: the text of the last error; empty once a poll was answered again.
@@ -140,7 +140,7 @@ class HealthMonitor:
         self._ever_answered |= answered
         rule = rule_for(errors[0])
         if rule.is_calibration(now - self._failing_since[rule], certain=certain):
-            log.info("%s: a request was for a wrong time, because the clock was wrong: %s", self.name, errors[0])
+            log.info("%s: the clock was wrong, and so was the span of a request: %s", self.name, errors[0])
         else:
             self._enter_failure(rule.state, errors[0])
 
@@ -178,7 +178,7 @@ class HealthMonitor:
         if self._warned:
             self._warned = False
             log.warning(
-                "%s resumes after %.0f s of %s", self.name, self._time.monotonic() - self._entered, self.health.state
+                "%s resumes after %.0f s (%s)", self.name, self._time.monotonic() - self._entered, self.health.state
             )
         self._enter("polling")
 

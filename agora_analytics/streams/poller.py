@@ -14,9 +14,10 @@ from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaEx
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.limiter import Budget
 from agora_analytics.quota.limiters import Limiters, Reserve
+from agora_analytics.quota.service_time import CLOCK_TOLERANCE, Now
 from agora_analytics.spans import DAY
 from agora_analytics.streams.checkpoints import Checkpoint
-from agora_analytics.streams.downtime import CLOCK_TOLERANCE, Downtime, Now
+from agora_analytics.streams.downtime import Downtime
 from agora_analytics.streams.error_policy import rule_for
 from agora_analytics.streams.events import Loss
 from agora_analytics.streams.health import HealthMonitor, log
@@ -132,7 +133,7 @@ class Poller(ABC, Generic[T]):
 
     def read_clock(self) -> Now:
         """Read the clocks, once for each step."""
-        return Now.read(self._time)
+        return self._time.now()
 
     # Waiting.
 
@@ -256,7 +257,7 @@ class Poller(ABC, Generic[T]):
         """Learn the service's time from requests that are due anyway.
 
         Takes a few answers, because some have no date. Nothing else happens before the first, because spans computed
-        from the host's clock alone may be wrong by any time.
+        from the host's clock alone may be off by any amount.
         """
         await self._limiters.snapshot()  # a ledger may know the time already
         start = self.start_poll()

@@ -98,6 +98,15 @@ class Position:
         """Whether it is saved under a name."""
         return self._store is not None
 
+    def beside(self, suffix: str, stream: str) -> Position | None:
+        """Return the position of something that belongs to this stream, in the same store under a longer name.
+
+        None if this one is not saved under a name. Raises `ValueError` if the name is too long for that.
+        """
+        if self._store is None:
+            return None
+        return Position(stream, store=self._store, name=checked_name(f"{self._name}.{suffix}", "checkpoint"))
+
     def mark_done(self, span: Span) -> None:
         """Mark a span as done, where nothing is saved."""
         self._done = merged((*self._done, span))

@@ -37,7 +37,7 @@ class RetentionBounds:
     limits: Limits
     margin: int
     oldest_accepted: int = 0
-    """The start of the span that was accepted last, or the oldest start that it could have had."""
+    """The oldest start that the span accepted last could have had."""
 
     delay: int = attrs.field(init=False)
     """Seconds by which the newest queryable second is behind now."""

@@ -92,6 +92,14 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._position.share_with(progress)
         return self._position
 
+    def utc(self) -> float:
+        """Return UTC seconds: the service's clock as far as it is known, otherwise the host's."""
+        return self._time.utc()
+
+    def position_beside(self, suffix: str, stream: str) -> Position | None:
+        """Return where the state of a consumer is saved, beside the stream's own; None if that is not saved."""
+        return self._position.beside(suffix, stream)
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -1,1 +1,1 @@
-"""Exports that are killed, damaged, out of disk, or carried on by another machine: row for row what they should be."""
+"""Crash recovery of exports: killed, damaged, on full disks, resumed by another machine; compared row by row."""

@@ -1,8 +1,8 @@
 """`python -m benchmarks.crashes [--kills 20] [--only kills,damage,disk,s3] [--service URL START END]`.
 
-Runs exports as processes over the simulator, or over another service (asked with the credentials in the environment,
-and which limits nobody), and does to them what happens: see the modules. The truth is what an export yields that
-nothing disturbs. Prints a table, and BROKEN lines with exit code 1 where a promise does not hold.
+Runs exports as processes against the simulator, or against another service without rate limits (with the credentials
+in the environment), and disturbs them: see the modules. The truth is the result of an undisturbed export. Prints a
+table, and for each broken promise a line BROKEN; then the exit code is 1.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ async def _main(given: argparse.Namespace) -> int:
 
 @asynccontextmanager
 async def _job(given: argparse.Namespace) -> AsyncIterator[Job]:
-    """Serve, and count what is asked."""
+    """Serve, and record the requests."""
     async with AsyncExitStack() as stack:
         if given.service:
             (url, start, end), options = given.service, {}
@@ -75,7 +75,7 @@ async def _served(calls: int) -> AsyncIterator[list[str]]:
 
 
 async def _truth(folder: Path, job: Job) -> Truth:
-    """Return what an export yields that nothing disturbs."""
+    """Return the result of an undisturbed export."""
     job.counter.begin()
     ended = await Machine(folder / "home", job).run(folder / "export", "jsonl")
     if not ended.complete:
@@ -128,7 +128,7 @@ async def _s3(folder: Path, job: Job, truth: Truth, given: argparse.Namespace) -
 async def _disk(folder: Path, job: Job, truth: Truth, given: argparse.Namespace) -> list[str]:
     """Export onto disks that are full."""
     if not full.can_mount():
-        return ["no small disk can be mounted here, so nothing is shown of full ones: --only leaves them out"]
+        return ["no small disk can be mounted here, so full disks are not tested: --only leaves them out"]
     print(full.HEAD)
     broken = []
     for form in given.formats.split(","):
@@ -147,6 +147,6 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--formats", default=",".join(_FORMATS))
     parser.add_argument("--only", default=",".join(_PARTS))
-    parser.add_argument("--folder", type=Path, help="where exports are left to be looked at")
+    parser.add_argument("--folder", type=Path, help="where the exports are kept")
     parser.add_argument("--service", nargs=3, metavar=("URL", "START", "END"))
     sys.exit(asyncio.run(_main(parser.parse_args())))

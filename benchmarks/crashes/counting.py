@@ -1,4 +1,4 @@
-"""A gateway before the service that notes what is asked, when, and by which run."""
+"""A gateway in front of the service that records each request, its run, and when it was answered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiohttp import web
 
 @attrs.define
 class Asked:
-    """A request: of which run it is, and when it was answered, if it was."""
+    """A request: its run, and when it was answered, if it was."""
 
     what: tuple[str, str, bytes]
     run: int
@@ -22,7 +22,7 @@ class Asked:
 
 @attrs.define
 class Counter:
-    """What was asked since the last `begin`, run by run."""
+    """The requests since the last `begin`, run by run."""
 
     url: str = ""
     asked: list[Asked] = attrs.field(factory=list)
@@ -31,7 +31,7 @@ class Counter:
     alarm: tuple[int, Callable[[], None]] | None = None
 
     def note(self, what: tuple[str, str, bytes]) -> Asked:
-        """Note a request; the one that there is an alarm for sets it off."""
+        """Record a request; calls the `alarm` at the request of that number."""
         self.asked.append(Asked(what, self.run))
         if self.alarm and self.alarm[0] == sum(one.run == self.run for one in self.asked):
             self.alarm[1]()
@@ -44,16 +44,16 @@ class Counter:
         self.run = 0
 
     def end_run(self) -> int:
-        """Note that a run has ended, and return how many requests it made."""
+        """Record that a run has ended, and return how many requests it made."""
         self.ends[self.run] = time.monotonic()
         made = sum(one.run == self.run for one in self.asked)
         self.run += 1
         return made
 
     def again(self, but: str | None = None) -> list[float]:
-        """Return the requests that a run before had answered; for each the age its answer had when that run ended.
+        """Return, for each request repeated after its answer, how long before the end of its run that was answered.
 
-        Those of which the path has `but` may be asked again.
+        Requests whose path contains `but` may be repeated.
         """
         known: dict[tuple[str, str, bytes], Asked] = {}
         ages = []
@@ -69,7 +69,7 @@ class Counter:
 
 @asynccontextmanager
 async def counting(service: str) -> AsyncIterator[Counter]:
-    """Serve in the service's place."""
+    """Serve in place of the service."""
     counter = Counter()
     async with aiohttp.ClientSession() as session:
 

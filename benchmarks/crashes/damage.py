@@ -1,4 +1,4 @@
-"""Exports whose state or files are not what they were: noticed before anything is asked, and mended as is advised."""
+"""Exports whose state or files are damaged: refused before any request, and repaired as the error advises."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Harm = Callable[[Path], None]
 _STATE: Final = Path(".agora-export", "state.db")
 _PAGE: Final = 8_192
 _HALF: Final = 40
-"""Requests of a first run, which ends and writes a manifest, before one that is killed."""
+"""Requests of a first run, which ends and writes a manifest, before a second one is killed."""
 
 
 @attrs.frozen
 class Damage:
-    """Something that happens to an export; it is noticed, and told as one of `kinds`, but where it is `harmless`.
+    """A damage to an export; it is refused with one of the error `kinds`, unless it is `harmless`.
 
-    What is `unreadable` after it is told, and stays so.
+    `unreadable` damage leaves a file that a rebuild reports, and does not repair.
     """
 
     name: str
@@ -45,7 +45,7 @@ def _emptied(folder: Path) -> None:
 
 
 def _cut(size: Callable[[int], int], folder: Path) -> None:
-    """Cut the state short, as it is once all of its log is in it."""
+    """Cut the state short, after its log was merged into it."""
     path = folder / _STATE
     _settled(path)
     held = path.read_bytes()
@@ -74,7 +74,7 @@ def _garbled(folder: Path) -> None:
 
 
 def _replaced(other: Path, folder: Path) -> None:
-    """Put another export's state there, which was closed; the log of the one before stays."""
+    """Replace the state by the closed one of another export; the log of the replaced one stays."""
     shutil.copyfile(other / _STATE, folder / _STATE)
 
 
@@ -117,12 +117,12 @@ def _strangers(folder: Path) -> None:
 
 
 def _anothers(other: Path, folder: Path) -> None:
-    """Put another export's file in the place of one."""
+    """Replace a file by one of another export."""
     shutil.copyfile(files_of(other)[0], files_of(folder)[0])
 
 
 def damages(form: str, other: Path) -> list[Damage]:
-    """Return what happens to an export of a format; `other` is one of another selection."""
+    """Return the damages to an export of a format; `other` is an export of another selection."""
     places = {
         "1 byte": lambda _: 1,
         "half a header": lambda _: 50,
@@ -158,7 +158,7 @@ def damages(form: str, other: Path) -> list[Damage]:
 
 @attrs.define(kw_only=True)
 class Told:
-    """What came of damages to an export of a format."""
+    """The results of all damages to an export of a format."""
 
     form: str
     state: str
@@ -186,7 +186,7 @@ HEAD: Final = f"{'':17} " + " ".join(
 
 @attrs.define
 class Damaging:
-    """Damages copies of an export of a format, and does what it is advised to."""
+    """Damages copies of an export of a format, and follows the advice of the error."""
 
     form: str
     job: Job
@@ -202,7 +202,7 @@ class Damaging:
         self.told = Told(form=self.form, state="finished" if self.finished else "killed")
 
     async def run(self) -> Told:
-        """Do all of it."""
+        """Try all damages."""
         other = self.folder / "other"
         await self.machine.here(other, self.form, datasets=["sessions"])
         whole = self.folder / "whole"
@@ -214,7 +214,7 @@ class Damaging:
         return self.told
 
     async def _made(self, whole: Path) -> None:
-        """Export all, or twice a part, the second time with a sudden end."""
+        """Export everything, or a part in one run and more in a second one that is killed."""
         if self.finished:
             await self.machine.here(whole, self.form)
             return
@@ -244,15 +244,15 @@ class Damaging:
         self._refused(damage, "run again", ended, damage.kinds | ({"state"} if damage.harmless else set()))
         self.told.refused += 1
         if _held(folder) != before:
-            self._broken(damage, "files are others after a refusal")
+            self._broken(damage, "the refusal changed files")
         await self._rebuilt(damage, folder, ended)
         await self._put_back(damage, whole, folder)
 
     async def _rebuilt(self, damage: Damage, folder: Path, refusal: Ended) -> None:
-        """Rebuild it; where that was advised, it works, but for what nobody can know before it is tried."""
+        """Rebuild it; if that was advised without conditions, it has to work."""
         hint = refusal.told.get("hint", "")
         ended = await self.machine.here(folder, self.form, rebuild=True)
-        if "kind" in ended.told and "Take them away" in ended.told["hint"]:
+        if "kind" in ended.told and "Move them away" in ended.told["hint"]:
             _take_away(folder)
             ended = await self.machine.here(folder, self.form, rebuild=True)
             self.told.taken += 1
@@ -260,9 +260,9 @@ class Damaging:
             self._refused(damage, "rebuild", ended, damage.kinds)
             self.told.elsewhere += 1
             if "--rebuild" in hint and "if that lists" not in hint and "as far as" not in hint:
-                self._broken(damage, f"to rebuild was advised, and refused: {ended.told}")
+                self._broken(damage, f"a rebuild was advised, and refused: {ended.told}")
             if "another place" not in ended.told["hint"] or "--rebuild" in ended.told["hint"]:
-                self._broken(damage, f"nothing good is advised: {ended.told}")
+                self._broken(damage, f"the advice does not help: {ended.told}")
         elif ended.complete:
             self.told.rebuilt += 1
             self._is_truth(damage, "rebuilt", folder)
@@ -270,7 +270,7 @@ class Damaging:
             self._is_told(damage, ended, folder)
 
     def _is_told(self, damage: Damage, ended: Ended, folder: Path) -> None:
-        """Insist that what is not there is told, and that nothing is there twice: in what can be read."""
+        """Check that missing rows are reported, and that none is there twice, as far as files can be read."""
         self.told.less += 1
         skipped = ended.told["skipped"]
         if not skipped:
@@ -286,7 +286,7 @@ class Damaging:
             self._broken(damage, f"rebuilt, and told {ended.told}: {found}")
 
     async def _put_back(self, damage: Damage, whole: Path, folder: Path) -> None:
-        """Put back what was there before, and go on."""
+        """Put back what was there before, and run the export again."""
         shutil.rmtree(folder)
         shutil.copytree(whole, folder)
         ended = await self.machine.here(folder, self.form)
@@ -324,10 +324,10 @@ def _take_away(folder: Path) -> None:
 
 
 def _held(folder: Path) -> dict[str, bytes]:
-    """Return what is in all files but those of the state."""
+    """Return the content of all files except those of the state."""
     return {name: held for name, held in _all(folder).items() if _STATE.parent.name not in Path(name).parts}
 
 
 def _all(folder: Path) -> dict[str, bytes]:
-    """Return what is in all files."""
+    """Return the content of all files."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,4 +1,4 @@
-"""Machines that export: each with a home of its own, whose processes end, are killed, and leave nobody behind."""
+"""Machines that export, each with a home folder; their processes end or are killed, and must leave none behind."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from benchmarks.crashes.counting import Counter
 from benchmarks.crashes.worker import exported
 
 _PATIENCE: Final = 10.0
-"""Seconds that a process may take to find out that its parent is gone."""
+"""Seconds that a process may take to end after its parent is gone."""
 
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What is exported: with these `options`."""
+    """What is exported, and the `options` of the export."""
 
     start: int
     end: int
@@ -34,7 +34,7 @@ class Job:
 
 @attrs.frozen
 class Ended:
-    """How a run ended: its exit code, what it told, its requests, and the seconds that it took."""
+    """How a run ended: its exit code, its report or error, its requests, and the seconds that it took."""
 
     code: int
     told: dict[str, Any]
@@ -43,7 +43,7 @@ class Ended:
 
     @property
     def complete(self) -> bool:
-        """Whether it says that every row is there."""
+        """Whether it reports that every row is there."""
         return bool(self.told.get("complete"))
 
 
@@ -57,7 +57,7 @@ class Machine:
     left: list[str] = attrs.field(factory=list)
 
     async def run(self, to: str | Path, form: str, *, before: tuple[str, ...] = (), **options: Any) -> Ended:
-        """Export until it ends by itself."""
+        """Run an export until it ends by itself."""
         return await self._ended(await self._start(to, form, before, options), time.monotonic())
 
     async def here(self, to: Path, form: str, **options: Any) -> Ended:
@@ -68,7 +68,7 @@ class Machine:
         return Ended(0, told, self.job.counter.end_run(), time.monotonic() - begun)
 
     async def killed(self, to: str | Path, form: str, seconds: float, who: str, **options: Any) -> Ended:
-        """Export, and kill it after some seconds, if it has not ended: `all`, its `parent` alone, or its `writer`."""
+        """Run an export, and kill it unless it ends in time: `all`, the `parent` alone, or the `writer`."""
         begun = time.monotonic()
         process = await self._start(to, form, (), options)
         with suppress(TimeoutError):
@@ -79,7 +79,7 @@ class Machine:
         return await self._ended(process, begun)
 
     async def killed_at(self, to: str | Path, form: str, request: int, **options: Any) -> Ended:
-        """Export, and kill all of it when it makes its request of this number."""
+        """Run an export, and kill both processes at the request of this number."""
         begun = time.monotonic()
         process = await self._start(to, form, (), options)
         self.job.counter.alarm = (request, lambda: _kill(process.pid, "all"))
@@ -95,7 +95,7 @@ class Machine:
         line = [sys.executable, "-m", "benchmarks.crashes.worker", str(to), form]
         places = {name: str(self.home) for name in ("HOME", "XDG_STATE_HOME", "TMPDIR")}
         span = (str(self.job.start), str(self.job.end))
-        # Files, not pipes: these would end no sooner than a process that inherited them.
+        # Files, because a pipe stays open as long as a process that inherited it.
         with (self.home / "out").open("wb") as out, (self.home / "err").open("wb") as err:
             return await asyncio.create_subprocess_exec(
                 *(*before, *line, *span, given),
@@ -115,7 +115,7 @@ class Machine:
         return Ended(process.returncode or 0, told, requests, seconds)
 
     async def _alone(self) -> None:
-        """Wait until no process of this machine is left, and note how long that took, or who does not end."""
+        """Wait until no process of this machine is left, and record how long that took, or which do not end."""
         begun = time.monotonic()
         while left := list(self._processes()):
             if time.monotonic() - begun > _PATIENCE:
@@ -125,7 +125,7 @@ class Machine:
         self.orphaned = max(self.orphaned, time.monotonic() - begun)
 
     def _processes(self) -> Iterator[str]:
-        """Yield the command lines of the machine's processes; each inherits where to put temporary files."""
+        """Yield the command lines of the machine's processes, found by the `TMPDIR` that they inherit."""
         mark = f"TMPDIR={self.home}".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # somebody else's, or it has ended

@@ -1,4 +1,4 @@
-"""Exports on a disk that is full before they are done, and has room again."""
+"""Exports on a disk that is full before they are done, and is enlarged later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.crashes.exporter import Job, Machine
 from benchmarks.crashes.rows import Found, Truth, compared, files_of, read, unlike_manifest
 
 _SHARES: Final = (0.05, 0.15, 0.3, 0.5, 0.7, 0.9)
-"""Sizes of the disk, by what the whole export takes."""
+"""Sizes of the disk, as shares of what the whole export takes."""
 
 _SCRIPT: Final = (
     'mount -t tmpfs -o size="$1" tmpfs "$2" && folder="$2" && saved="$3" && shift 3; "$@";'
@@ -22,7 +22,7 @@ _SCRIPT: Final = (
 
 
 def can_mount() -> bool:
-    """Whether small disks can be made here, which the export alone sees."""
+    """Whether small disks can be mounted here that only the export sees."""
     command = ("unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt")
     return (
         shutil.which("unshare") is not None
@@ -32,7 +32,7 @@ def can_mount() -> bool:
 
 @attrs.define(kw_only=True)
 class Told:
-    """What came of full disks to an export of a format."""
+    """The results of full disks for an export of a format."""
 
     form: str
     disks: int = 0
@@ -74,9 +74,9 @@ async def filled(form: str, job: Job, folder: Path, truth: Truth) -> Told:
 
 
 def _look(told: Told, share: float, last: dict[str, object], saved: Path, truth: Truth, *, full: bool) -> None:
-    """Insist that a disk that is full is told as that, and that all rows are there in the end.
+    """Check that a full disk is reported as such, and that all rows are there in the end.
 
-    It is `full` for certain where the files alone, without the state, take more.
+    The disk must have been `full` if the files alone, without the state, take more.
     """
     told.disks += 1
     first = last.get("first", {})

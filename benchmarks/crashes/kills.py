@@ -1,4 +1,4 @@
-"""Exports that are killed again and again: by time, at an operation of the file system, whole or the parent alone."""
+"""Exports that are killed repeatedly, at a time or an operation of the file system: both processes, or one of them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from benchmarks.crashes.exporter import Ended, Job, Machine
 from benchmarks.crashes.rows import DATABASES, Found, Truth, compared, manifest_of, read, unlike_manifest
 
 _IN_A_ROW: Final = 5
-"""Kills until a run may end, and all is looked at."""
+"""Kills before a run may end, and its result is checked."""
 
 _KILLED: Final = -9
 
 _YOUNG: Final = 1.0
 _YOUNG_ELSEWHERE: Final = 3.0
-"""Seconds before a kill from which on what came may be lost: on a disk, and where a copy of the state goes to a URL."""
+"""Seconds before a kill whose responses may be lost: on a disk, and with a copy of the state at a URL."""
 
 
 class Place(Protocol):
@@ -33,7 +33,7 @@ class Place(Protocol):
         """Return a local folder with what is there."""
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Remove everything there."""
 
 
 @attrs.define
@@ -60,7 +60,7 @@ class Folder:
 
 @attrs.define(kw_only=True)
 class Seen:
-    """What a format did under fire; `broken` are the promises that did not hold."""
+    """The results of kills for a format; `broken` are the promises that were broken."""
 
     form: str
     kills: int = 0
@@ -91,7 +91,7 @@ HEAD: Final = (
 
 @attrs.define
 class Killing:
-    """Kills exports of a format into a place, and looks at what is there when one may end."""
+    """Kills exports of a format into a place, and checks what is there after one that may end."""
 
     form: str
     job: Job
@@ -109,7 +109,7 @@ class Killing:
         self.chance = random.Random(f"{self.seed} {self.form}")  # noqa: S311 - the same kills for the same seed
 
     async def run(self, kills: int) -> Seen:
-        """Kill so many, and return what was seen."""
+        """Kill that many times, and return the results."""
         await self._undisturbed()
         while self.seen.kills < kills:
             await self._round(kills)
@@ -125,7 +125,7 @@ class Killing:
         self._look("undisturbed", self.whole)
 
     async def _round(self, kills: int) -> None:
-        """Kill some in a row, let one end, kill some that have nothing to do, and look once more."""
+        """Kill some runs, let one end, kill one that has nothing to do, and check once more."""
         self._begin()
         for number in range(min(_IN_A_ROW, kills - self.seen.kills)):
             if await self._kill(self.whole.seconds * (1 - number / _IN_A_ROW)):
@@ -140,17 +140,17 @@ class Killing:
 
     def _finished(self, ended: Ended) -> None:
         made = len(self.job.counter.asked)
-        # While calls go on, each run asks for their lists.
+        # While calls are open, each run requests their lists.
         again = self.job.counter.again(but="/call/lists" if self.whole.told["unfinished"] else None)
         self.seen.most = max(self.seen.most, made)
         self.seen.again += again
         self._look("finished", ended)
         young = _YOUNG if self.place.local else _YOUNG_ELSEWHERE
         if max(again, default=0.0) > young and (self.place.local or self.form not in DATABASES):
-            self._broken(f"asked again for what was {max(again):.1f} s old when a run was killed")
+            self._broken(f"repeated a request that was answered {max(again):.1f} s before a run was killed")
 
     async def _kill(self, seconds: float) -> bool:
-        """Let a run be killed; returns whether it ended before."""
+        """Kill a run; returns whether it ended before."""
         who = self.chance.choice(["all", "parent", "parent", "writer"])
         die = None if who == "writer" or self.chance.random() < 0.5 else self._moment(who)  # noqa: PLR2004
         wait = self.chance.uniform(0.2, max(seconds, 0.5)) if die is None else 4 * seconds + 30
@@ -163,11 +163,11 @@ class Killing:
         if ended.code == _KILLED:
             self._claims(f"killed ({who}, {die or f'{wait:.1f} s'})")
         elif ended.told.get("kind") != "writer":
-            self._broken(f"{who} was killed, and the run told {ended.code} {ended.told}")
+            self._broken(f"{who} was killed, and the run ended with {ended.code} {ended.told}")
         return False
 
     def _moment(self, who: str) -> dict[str, Any]:
-        """Return which operation of the file system kills: any one, or a renaming, before it or after."""
+        """Return the operation of the file system to kill at: any or a rename, before or after it."""
         of = self.chance.choice(["any", "os.rename"])
         most = self.whole.told["events"].get(of, 1)
         return {
@@ -178,7 +178,7 @@ class Killing:
         }
 
     def _claims(self, when: str) -> None:
-        """Insist that who says that all is there has all of it, at any moment."""
+        """Check that a manifest that says `complete` is right, at any moment."""
         folder = self.place.fetched()
         if not (folder / "manifest.json").exists() or not manifest_of(folder)["complete"]:
             return
@@ -186,7 +186,7 @@ class Killing:
             self._broken(f"{when}: the manifest says complete, and there is {found}")
 
     def _look(self, when: str, ended: Ended) -> None:
-        """Insist that all rows are there once, and nothing else."""
+        """Check that all rows are there once, and nothing else."""
         if not ended.complete:
             self._broken(f"{when}: {ended.code} {ended.told}")
             return

@@ -1,4 +1,4 @@
-"""What an export holds, read by other means than those that wrote it, and how that differs from the truth."""
+"""The rows of an export, read without the library's code, and how they differ from the truth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATABASES: Final = ("sqlite", "duckdb")
 
 @attrs.frozen
 class Found:
-    """How many rows there should be and are; doubled, lost, and such as never were."""
+    """How many rows there should be, how many there are, and how many are doubled, lost, or strange."""
 
     true: int = 0
     found: int = 0
@@ -38,7 +38,7 @@ Truth = Mapping[str, Counter[Row]]
 
 
 def read(folder: Path) -> Truth:
-    """Return the rows of each dataset as text, each with how often it is there."""
+    """Return the rows of each dataset as text, with the number of times that each occurs."""
     if not (folder / "manifest.json").exists():
         return {}
     columns = manifest_of(folder)["columns"]
@@ -73,7 +73,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def unlike_manifest(folder: Path) -> list[str]:
-    """Return the files whose size or checksum the manifest does not have, and those that it has and are not there."""
+    """Return the files that differ from the manifest in size or checksum, and those that are missing."""
     manifest = manifest_of(folder)
     told = {one["path"]: (one["bytes"], one["sha256"]) for one in manifest["parts"] if one["sha256"]}
     if manifest["database"]:
@@ -141,7 +141,7 @@ def _told(row: Mapping[str, Any], columns: list[dict[str, Any]]) -> Row:
 
 
 def _text(value: Any, kind: str) -> str:
-    """Return a value as text, the same of every format; CSV knows no null, and quotes what would be a formula."""
+    """Return a value as text, the same for every format; CSV has no null, and escapes formulas."""
     if value is None or value == "":
         return ""
     if isinstance(value, datetime):

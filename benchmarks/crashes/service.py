@@ -1,6 +1,6 @@
-"""A simulated service that limits nobody, in a process of its own: `python -m benchmarks.crashes.service CALLS`.
+"""A simulated service without rate limits, in a process of its own: `python -m benchmarks.crashes.service CALLS`.
 
-Prints its URL and the span, in epoch seconds, of which it has about so many calls.
+Prints its URL, and the start and end (UTC seconds) of a span with about that many calls.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from agora_analytics.simulator.server import serve
 
 _DAY: Final = 86_400
 _END: Final = 16 * 3_600
-"""When the span ends in the UTC day before: a world is busier at one hour than at another."""
+"""Seconds into yesterday (UTC) at which the span ends: a world is busier at some hours than at others."""
 
 _WORLD: Final = World(seed=7, calls_per_hour=600, typical_minutes=0.3, long_share=0.0, large_share=0.0)
 
 
 def _unlimited() -> Plan:
-    """Return the enterprise plan without its rates."""
+    """Return the enterprise plan, with rate limits that are never reached."""
     plan = Plan.of("enterprise")
     for table, limits in plan.limits.items():
         plan = plan.with_limits(table, **{f"per_{unit}": 10**6 for unit in limits.rates})

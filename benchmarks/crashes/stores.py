@@ -21,7 +21,7 @@ _CODE: Final = (
 
 @attrs.define
 class Bucket:
-    """A folder of a bucket, and a local one to look at it."""
+    """A folder of a bucket, and a local folder to check its files in."""
 
     store: Any
     to: str
@@ -31,7 +31,7 @@ class Bucket:
     local: bool = False
 
     def fetched(self) -> Path:
-        """Copy what is there into a local folder."""
+        """Copy the files into the local folder, and return it."""
         shutil.rmtree(self.beside, ignore_errors=True)
         self.store.invalidate_cache()
         top = self.to.removeprefix("s3://")
@@ -43,7 +43,7 @@ class Bucket:
         return self.beside
 
     def clear(self) -> None:
-        """Remove it, and what machines know of it."""
+        """Remove the files, and the state that machines have of them."""
         self.store.invalidate_cache()
         if self.store.exists(self.to):
             self.store.rm(self.to, recursive=True)
@@ -53,7 +53,7 @@ class Bucket:
 
 @asynccontextmanager
 async def bucket() -> AsyncIterator[tuple[Any, dict[str, Any]]]:
-    """Serve S3 in a process of its own; yields the store, and the options that it is reached with."""
+    """Serve S3 in a process of its own; yields the store, and the options to connect with."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _CODE), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )

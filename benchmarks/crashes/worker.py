@@ -1,7 +1,7 @@
 """An export as a process: `python -m benchmarks.crashes.worker TO FORMAT START END OPTIONS`; prints how it ended.
 
-`die` in the options kills it right before so many of what it asks of the file system, or of its renamings of files;
-with `all` the process that writes too.
+`die` in the options kills it before or after an operation of the file system, or a rename, of that number; with `all`
+the process that writes too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WATCHED: Final = frozenset({"open", "os.rename", "os.remove", "os.mkdir", "os.r
 
 
 class _Events:
-    """Counts what the process asks of the file system below the places of its export."""
+    """Counts the operations of the file system below the folders of the export."""
 
     def __init__(self, places: tuple[str, ...], die: dict[str, Any] | None) -> None:
         self.seen: Counter[str] = Counter()
@@ -29,7 +29,7 @@ class _Events:
         self._die = die
 
     def __call__(self, event: str, told: tuple[Any, ...]) -> None:
-        """Be told of an event, before it happens."""
+        """Count an operation before it happens, and kill the process if it is time."""
         if event not in _WATCHED or not self._is_ours(told[0]):
             return
         self.seen.update({event: 1, "any": 1})
@@ -43,7 +43,7 @@ class _Events:
         return name.startswith(self._places)
 
     def _due(self, event: str) -> bool:
-        """Whether it is time: an event of a kind has been seen so often, and, `after` it, another has come."""
+        """Whether it is time: an operation was seen that many times, and with `after` another one follows it."""
         die = self._die or {}
         seen = self.seen[die["of"]]
         return seen >= die["number"] and (event != die["of"] or not die["after"] or seen > die["number"])

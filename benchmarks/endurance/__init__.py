@@ -1,1 +1,1 @@
-"""A watch and a follow for a month of virtual time, through all that can happen, and a judge who knows the world."""
+"""A watch and a follow over a month of accidents on virtual time, checked by a judge that knows the world."""

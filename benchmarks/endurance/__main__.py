@@ -1,4 +1,4 @@
-"""`python -m benchmarks.endurance [--days 30] [--seed 1]`: print what was seen; exits with 1 where a promise broke."""
+"""`python -m benchmarks.endurance [--days 30] [--seed 1]`: print the results; exits with 1 if a promise was broken."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    logging.disable()  # of outages that are meant to be
+    logging.disable()  # warnings of intended outages
     wall, cpu = time.perf_counter(), time.process_time()
     judge = run(drawn(given.seed, _MIDNIGHT, given.days))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -31,7 +31,7 @@ def main() -> int:
 
 
 def table(judge: Judge) -> str:
-    """Write what was seen as lines of text."""
+    """Return the results as lines of text."""
     lines = [f"deaths: {len(judge.deaths)}"]
     for name, seen in (("watch", judge.windows.seen), ("follow", judge.calls.seen), ("quota", judge.refusals)):
         lines += [f"{name}: {what}: {count:,}" for what, count in sorted(seen.items())]

@@ -1,4 +1,4 @@
-"""What a follow must have told of each call: its start and its end once and in order, or that it is lost, and why."""
+"""Checks a follow: start and end of each call once and in order, or a loss with the right reason."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from benchmarks.endurance.windows import Report
 _LIMITS: Final = PREMIUM.limits["call_lists"]
 _HOUR: Final = 3_600
 _SOON: Final = 3_600.0
-"""Seconds without a hindrance in which a follow reads on, whatever fails singly."""
+"""Seconds without a hindrance in which a follow makes progress, even if single requests fail."""
 
 _JUDGED: Final = _LIMITS.available + DAY
-"""Seconds after a call began in which all that can be told of it is told, those of twelve hours among them."""
+"""Seconds after the start of a call within which all its events come, even if it lasts twelve hours."""
 
 _MOVED: Final = 130
 _MAY_FOLLOW: Final = {"quota", "outage"}
@@ -31,7 +31,7 @@ _REASON: Final = re.compile(r"quota|outage|expired|[A-Z]\w+: .*")
 
 @attrs.define
 class _Told:
-    """What was told of a call, in order, and when it began."""
+    """The events of a call, in order, and when it began."""
 
     kinds: list[str] = attrs.field(factory=list)
     ended: int | None = None
@@ -40,12 +40,12 @@ class _Told:
 
     @property
     def over(self) -> bool:
-        """Whether its end was told, or that nobody will see it."""
+        """Whether its end was reported, or its loss."""
         return "CallFinished" in self.kinds or "CallLost" in self.kinds
 
 
 class CallJudge:
-    """Takes the committed events of all lives in their order."""
+    """Takes the committed events of all processes, in order."""
 
     def __init__(self, simulation: Simulation, begin: int, hindrances: Hindrances, report: Report, seed: int) -> None:
         self._simulation = simulation
@@ -108,13 +108,13 @@ class CallJudge:
             self._report("sessions refused by the service alone", f"{event.call.call_id}: {event.reason}")
 
     def judge(self, now: float) -> None:
-        """Judge the calls of which nothing more can be told, and forget them."""
+        """Judge the calls of which no more events can come, and forget them."""
         while self.judged + _HOUR < now - _JUDGED:
             self._judge_hour(self.judged, now)
             self.judged += _HOUR
 
     def close(self, end: int, now: float) -> None:
-        """Judge all calls that began before the troubles were over."""
+        """Judge all calls that began before the accidents were over."""
         while self.judged < end:
             self._judge_hour(self.judged, now)
             self.judged += _HOUR
@@ -128,17 +128,17 @@ class CallJudge:
                 self._report(f"calls: {wrong}", f"{call} {fate(self._simulation, call)} {told}")
 
     def _wrong(self, call: SimulatedCall, fate: Fate, told: _Told, now: float) -> str:
-        """Return what is wrong with what was told of a call; empty if nothing."""
+        """Return what is wrong with the events of a call; empty if nothing is."""
         if wrong := _wrong_order(told):
             return wrong
         if not told.kinds:
-            return "" if self._unseen(call, fate) else "a start that was not told"
+            return "" if self._unseen(call, fate) else "a start that was not reported"
         if told.reason:
             return self._wrong_loss(call, fate, told, now)
         return self._wrong_end(call, fate, told) if told.over else self._wrong_open(call, fate, now)
 
     def _unseen(self, call: SimulatedCall, fate: Fate) -> bool:
-        """Whether a call was deleted before anybody could read of it, or began before the follow did, after all."""
+        """Whether a call was deleted before it could be read, or was moved to before the follow began."""
         visible = call.created + _LIMITS.delay + LATE
         if call.created + fate.moved < self._begin:
             return True
@@ -160,17 +160,17 @@ class CallJudge:
         return "an end after it was deleted" if fate.deleted is not None and fate.deleted < call.destroyed else ""
 
     def _wrong_open(self, call: SimulatedCall, fate: Fate, now: float) -> str:
-        """Return what is wrong with a call that goes on, as far as was told."""
+        """Return what is wrong with a call that is still open by its events; empty if nothing is."""
         if fate.deleted is not None:
             age = now - fate.deleted
             return "deleted, and not told" if age > 2 * _HOUR + 0.2 * (now - call.created) else ""
         if fate.endless:
             return "expired, and not told" if now > call.created + _LIMITS.available + DAY else ""
-        return "an end that was not told" if now > call.destroyed + _HOUR + 0.2 * call.duration else ""
+        return "an end that was not reported" if now > call.destroyed + _HOUR + 0.2 * call.duration else ""
 
 
 def _wrong_order(told: _Told) -> str:
-    """Return what is wrong with the order of what was told of a call; empty if nothing."""
+    """Return what is wrong with the order of the events of a call; empty if nothing is."""
     often = Counter(told.kinds)
     if any(count > 1 for count in often.values()) or often["CallFinished"] + often["CallLost"] > 1:
         return "a start or an end twice"

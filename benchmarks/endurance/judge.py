@@ -1,4 +1,4 @@
-"""The judge: hears all that streams told and the service saw, and says which promises broke."""
+"""The judge: takes all events of the streams and all requests of the service, and reports broken promises."""
 
 from __future__ import annotations
 
@@ -35,32 +35,32 @@ _REFUSALS: Final = {
     "credentials": b"Invalid authentication",
 }
 _ENOUGH: Final = 5
-"""Days that a third must have to be compared with another."""
+"""Fewest days of a third of the time that is compared with another."""
 
 _GROWTH: Final = 1.25
-"""How many times as much the later third may have."""
+"""Largest ratio of the last third to the one before."""
 
 _PEOPLE: Final = 0.1 - 0.01
-"""Part of the day's details that people have, less the few requests under way when the rest was spent."""
+"""Share of the day's detail requests for interactive use, less the few in flight when the rest was spent."""
 
 _TEN_MINUTES: Final = 600
 _EARLY: Final = 2
-"""Refusals in ten minutes that the quota's aim at the service's second may cost."""
+"""Refusals in ten minutes that the rate limiter may cause, which sends at the start of the service's seconds."""
 
 _OK: Final = 200
 _LESSONS: Final = 4
-"""Answers after which the time is known: two of each of two streams."""
+"""Answers after which the service's time is known: two of each of two streams."""
 
 _SECONDS: Final = 2
-"""How many different seconds they must be dated: answers of the same second may be a cache's."""
+"""Different seconds that these must be dated: answers of the same second may come from a cache."""
 
 _ONCE: Final = 3
-"""Refusals of one kind for one reason that cannot be avoided: each stream learns of it by one."""
+"""Refusals of one kind and reason that cannot be avoided, because each stream learns from its own."""
 
 
 @attrs.frozen
 class Daily:
-    """What a day came to: requests by counter, lengths of checkpoints, objects of the library, memory in MB."""
+    """Figures of a day: requests by counter, bytes of the checkpoints, objects of the library, memory in MB."""
 
     requests: dict[str, int]
     checkpoints: tuple[int, int]
@@ -74,7 +74,7 @@ class Daily:
 
 
 class Judge:
-    """Hears everything; `broken` has each promise that broke, with some examples."""
+    """Takes everything; `broken` has some examples of each broken promise."""
 
     def __init__(self, simulation: Simulation, schedule: Schedule) -> None:
         self._simulation = simulation
@@ -98,25 +98,25 @@ class Judge:
         self._day = schedule.begin // DAY
 
     def fault(self, promise: str, how: str) -> None:
-        """Note that a promise broke."""
+        """Record that a promise was broken."""
         self.counts[promise] += 1
         if len(self.broken[promise]) < 5:  # noqa: PLR2004 - examples
             self.broken[promise].append(how)
 
     def died(self, now: float, error: BaseException | None) -> None:
-        """Note that the process ended by itself."""
+        """Record that the process ended by itself."""
         self.deaths.append(f"{now:.0f}: {error!r}")
         self.fault("0 deaths", f"{now:.0f}: {error!r}")
 
     @property
     def ignorant(self) -> bool:
-        """Whether the machine slept, or the process began, and the service has hardly told the time since."""
+        """Whether the machine slept or the process began, with too few answers since to know the service's time."""
         return len(self._lessons) < _LESSONS or len({*self._lessons}) < _SECONDS
 
     def slept(self, begun: float, now: float) -> None:
-        """Note that the machine slept; one that had no quota to ask with finds out only when it asks again.
+        """Record that the machine slept; without quota it notices that only with its next request.
 
-        When that was, between the answers before and after it, it cannot know.
+        When it slept, between the answers before and after, it cannot know.
         """
         self._lessons = []
         self._slept = min(self._slept, self._last_answer)
@@ -128,12 +128,12 @@ class Judge:
             self.hindrances.add(Trouble("spent", midnight, midnight + late))
 
     def begins(self, now: float) -> None:
-        """Note that a process begins."""
+        """Record that a process begins."""
         self._lessons = []
         self.windows.lives.append(now)
 
     def answered(self, request: Request, response: Response, now: float, *, ignorant: bool) -> None:
-        """Note that a request was answered; one that was sent while the time was not known may be refused for that."""
+        """Record an answer; a request that was sent while the time was unknown (`ignorant`) may be refused."""
         # What a gateway says teaches nothing.
         if self.ignorant and response.status == _OK and response.body.startswith(b'{"code"'):
             self._lessons.append(response.headers.get("Date"))
@@ -153,7 +153,7 @@ class Judge:
             self.fault("no refusal that could be avoided", f"{now:.1f} {kind} {request}")
 
     def look(self, now: float, checkpoints: tuple[str, str]) -> None:
-        """Look at the service's log and counters, and at the day if it is over."""
+        """Read the service's log and counters, and judge the day if it is over."""
         for entry in self._simulation.service.log:
             self._hear(entry)
         self._simulation.service.log.clear()
@@ -170,20 +170,20 @@ class Judge:
             self.questions.forget(now - DAY)
 
     def close(self, now: float) -> None:
-        """Judge all that is left; nobody asks any more."""
+        """Judge what is left, once no more requests are sent."""
         self.hindrances.add(Trouble("down", now, now + DAY))
         self.windows.close(int(now))
         self.calls.close(self._schedule.end, now)
         self._judge_memory()
 
     def _judge_share(self, requests: Counter[str]) -> None:
-        """Compare a day's requests for details with what is not left to people, who may need a tenth."""
+        """Check that a tenth of a day's requests for details was left to interactive use."""
         limit = self._simulation.service.plan.rates("call_details")["day"]
         if requests["call_details"] > (1 - _PEOPLE) * limit:
             self.fault("people have a tenth of the details", f"{requests['call_details']} of {limit} were taken")
 
     def _judge_memory(self) -> None:
-        """Compare the last third of the days with the one before: by then all that is kept for a week is there."""
+        """Compare the last third of the days with the one before: by then everything kept for a week is there."""
         third = len(self.days) // 3
         if third < _ENOUGH:
             return
@@ -194,7 +194,7 @@ class Judge:
                 self.fault("flat memory", f"{what}: {least:,.0f} in the second third, {most:,.0f} in the last")
 
     def _look_at_quota(self, now: float) -> None:
-        """Note until when a counter is spent for the day, if it is."""
+        """Record until when a counter is used up for the day, if it is."""
         service = self._simulation.service
         day = int(now // DAY)
         for counter in ("realtime", "call_lists"):
@@ -209,7 +209,7 @@ class Judge:
         self._requests[int(entry.at // DAY)][counter] += 1
 
     def _excuse_quota(self, counter: str, kind: str, now: float) -> str:
-        """Return why a refusal for frequency could not be avoided; empty if it could."""
+        """Return why a refusal by a rate limit could not be avoided; empty if it could."""
         unit = _UNITS[kind]
         window = int(now // unit)
         rates = self._simulation.service.plan.rates(counter)
@@ -228,7 +228,7 @@ class Judge:
 
 
 def library_objects() -> int:
-    """Return how many objects of the library are alive, those of the simulator aside."""
+    """Return the number of live objects of the library, without those of the simulator."""
     gc.collect()
     return sum(_ours(type(one)) for one in gc.get_objects())
 

@@ -1,4 +1,4 @@
-"""The process that watches and follows, which is killed or stopped once a day, and the machine that it runs on."""
+"""The process with the watch and the follow, killed or stopped once a day, and the machine that it runs on."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from benchmarks.endurance.truth import SERIES, Asked
 T = TypeVar("T")
 
 _LOOK: Final = 300.0
-"""Seconds between two looks at the service's counters."""
+"""Seconds between two readings of the service's counters."""
 
 _WINDOWS: Final = 1
 _CALLS: Final = 50
-"""Events of each stream in one transaction of its sink."""
+"""Events of a stream in one transaction of its sink."""
 
 
 class Recorder(SimulatorTransport):
-    """Notes which windows were asked about, and whether that was answered."""
+    """A transport that records which windows were requested, and whether that was answered."""
 
     def __init__(self, service: Service, latency: Callable[[], tuple[float, float]], judge: Judge, life: int) -> None:
         super().__init__(service, latency=latency)
@@ -40,7 +40,7 @@ class Recorder(SimulatorTransport):
         self._life = life
 
     async def send(self, request: Request, host: int = 0) -> Response:
-        """Carry a request there and its answer back."""
+        """Send a request, and return the answer."""
         sent = self._clock()
         ignorant = self._judge.ignorant
         response = await super().send(request, host)
@@ -65,13 +65,13 @@ def _success(response: Response) -> bool:
 
 
 class Disk:
-    """A ledger that outlasts its process, as a `FileLedger` does, without a thread: those keep no virtual time."""
+    """A ledger that outlives its process, like a `FileLedger`, but without a thread, which virtual time excludes."""
 
     def __init__(self) -> None:
         self._state = LedgerState()
 
     async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
-        """Apply a change to the book of the one account."""
+        """Apply a change to the state of the only account."""
         assert account  # noqa: S101 - there is but one
         return change(self._state)
 
@@ -79,7 +79,7 @@ class Disk:
         """Close nothing."""
 
     def reopen(self, now: float, wall: float) -> None:
-        """Be opened by another process, as a file is."""
+        """Act like a file that another process opens."""
         self._state = decode(self._state.encode())
         self._state.reclaim(self._state.process_slot, now)
         self._state.rebase(now, wall)
@@ -87,7 +87,7 @@ class Disk:
 
 @attrs.define
 class Sink:
-    """Keeps rows and the checkpoint in one transaction; what was not committed is gone with the process."""
+    """Commits rows with the checkpoint in one transaction; what was not committed is lost with the process."""
 
     write: Callable[[float, int, Any], None]
     batch: int
@@ -95,26 +95,26 @@ class Sink:
     pending: list[tuple[float, int, Any]] = attrs.field(factory=list)
 
     def take(self, at: float, life: int, event: Any, stream: Any) -> None:
-        """Take an event, and commit where there are enough."""
+        """Take an event, and commit once there are enough."""
         self.pending.append((at, life, event))
         if len(self.pending) >= self.batch:
             self.commit(stream)
 
     def commit(self, stream: Any) -> None:
-        """Write what is pending, and where the stream is then."""
+        """Commit what is pending, and the stream's checkpoint."""
         for row in self.pending:
             self.write(*row)
         self.pending.clear()
         self.checkpoint = stream.checkpoint.encode()
 
     def resume(self) -> Checkpoint | None:
-        """Return where the stream goes on, in a process that has nothing else."""
+        """Return the committed checkpoint for a new process."""
         self.pending.clear()
         return Checkpoint.decode(self.checkpoint) if self.checkpoint else None
 
 
 class Month:
-    """Runs a schedule; all that is seen is told to the judge."""
+    """Runs a schedule, and passes everything on to the judge."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -139,7 +139,7 @@ class Month:
         return self.simulation.clock()
 
     async def run(self) -> Judge:
-        """Let the whole time pass."""
+        """Run the whole schedule."""
         self._start()
         looking = asyncio.create_task(self._look_on())
         try:
@@ -155,7 +155,7 @@ class Month:
         return self.judge
 
     def _acts(self) -> list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]]:
-        """Return all that is done to the machine and the process, in order of time."""
+        """Return everything that happens to the machine and the process, in order of time."""
         schedule = self.schedule
         sleeps = [(one.start, partial(self._sleep, one)) for one in schedule.sleeps]
         steps = [(one.at, partial(self._step, one.wrong)) for one in schedule.steps]
@@ -193,7 +193,7 @@ class Month:
         self._process = asyncio.create_task(self._live())
 
     async def _end(self, *, kill: bool) -> None:
-        """Kill the process, or stop it gracefully, if it has anything to stop yet."""
+        """Kill the process, or stop it gracefully if its streams have started."""
         process = self._process
         if process is None:
             return
@@ -217,7 +217,7 @@ class Month:
             self._start()
 
     async def _live(self) -> None:
-        """Be a process: a client, a watch and a follow, each with a sink."""
+        """Run a process: a client, a watch and a follow, each with a sink."""
         draw = rng_for(self.schedule.seed, "latency", self._life)
         judge, life = self.judge, self._life
         recorder = Recorder(
@@ -225,7 +225,7 @@ class Month:
         )
         self._ledger.reopen(asyncio.get_running_loop().time(), self.simulation.host_clock())
         async with self.simulation.client(ledger=self._ledger, transport=recorder) as client:
-            client._dispatcher._random = draw  # noqa: SLF001 - pauses between attempts are drawn: alike in each run
+            client._dispatcher._random = draw  # noqa: SLF001 - the same jitter in each run
             watch = client.realtime.watch(*SERIES, start=self.schedule.begin, checkpoint=self._windows.resume())
             follow = client.calls.follow(start=self.schedule.begin, checkpoint=self._calls.resume(), with_sessions=True)
             self._streams = (watch, follow)
@@ -249,7 +249,7 @@ class Month:
 
 
 def run(schedule: Schedule) -> Judge:
-    """Run a schedule on virtual time, and return the judge with all that was seen."""
+    """Run a schedule on virtual time, and return the judge with the results."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(_run(schedule))
 

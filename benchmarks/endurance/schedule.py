@@ -1,4 +1,4 @@
-"""What befalls a service, a machine and a process on each day: drawn from a seed, known beforehand."""
+"""What happens to the service, the machine and the process on each day, drawn from a seed beforehand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agora_analytics.simulator.world.rng import fraction
 
 DAY: Final = 86_400
 LATE: Final = 180
-"""Seconds by which windows and calls may be late, or be revised."""
+"""Seconds by which windows and calls may be late, or revised."""
 
 Kind = Literal["outage", "asleep", "down", "spent"]
 
@@ -51,7 +51,7 @@ _REFUSALS: Final = (
 
 @attrs.frozen
 class Trouble:
-    """A time in which a stream cannot ask, in UTC seconds, and why."""
+    """A time in which a stream can send no requests, in UTC seconds, and why."""
 
     kind: Kind
     start: float
@@ -61,7 +61,7 @@ class Trouble:
 
 @attrs.frozen
 class Step:
-    """At a moment the host's clock is set wrong by so many seconds."""
+    """The host's clock is set wrong at a moment, by some seconds."""
 
     at: float
     wrong: float
@@ -69,7 +69,7 @@ class Step:
 
 @attrs.frozen
 class Schedule:
-    """All that happens from `begin` on, for so many days, and `calm` seconds of nothing after; see `drawn`."""
+    """Everything that happens from `begin` on, and at last `calm` seconds without accidents; see `drawn`."""
 
     seed: int
     begin: int
@@ -84,7 +84,7 @@ class Schedule:
 
     @property
     def end(self) -> int:
-        """When the troubles are over."""
+        """When the accidents are over."""
         return self.begin + self.days * DAY
 
     @property
@@ -93,7 +93,7 @@ class Schedule:
         return self.end + self.calm
 
     def faults(self) -> Faults:
-        """Return the faults of the whole time, first the outages."""
+        """Return the faults of the whole time, outages first."""
         outages = Faults((_Outages(self.outages),))
         chance = Faults.chance(0.05, _FAULTS, seed=self.seed)
         days = Faults((_Until(self.end, (Faults((_WrongDates(self.dates),)), chance)),))
@@ -122,7 +122,7 @@ class Schedule:
 def drawn(seed: int, begin: int, days: int, *, calls: int = 3_000, calm: int = 36_000) -> Schedule:
     """Draw a schedule: on each day an outage or two, a sleep, a restart, a wrong host clock, and a wrong `Date`.
 
-    There are `calls` a day, and at last `calm` seconds in which all that can be told is told.
+    There are `calls` a day, and in the last `calm` seconds the remaining events come.
     """
     whole = range(days)
     outages = [one for day in whole for one in _outages(seed, begin, day)]
@@ -147,26 +147,26 @@ def _outages(seed: int, begin: int, day: int) -> Iterator[Trouble]:
 
 
 def _one(kind: Kind, seed: int, begin: int, day: int, lengths: tuple[int, int], *, number: int = 0) -> Trouble:
-    """Draw a time of trouble; short ones are as likely as ones that are twice as long."""
+    """Draw a time of trouble; its length is distributed evenly on a logarithmic scale."""
     shortest, longest = lengths
     start = _moment(kind, seed, begin, day, number)
     return Trouble(kind, start, start + shortest * (longest / shortest) ** fraction(seed, kind, "length", day, number))
 
 
 def _moment(what: str, seed: int, begin: int, day: int, number: int = 0) -> float:
-    """Draw a moment of a day that leaves its last hours to what begins in it."""
+    """Draw a moment in the first 93 % of a day."""
     return begin + day * DAY + 300 + int(fraction(seed, what, day, number) * 0.93 * DAY)
 
 
 def _off(seed: int, what: str, day: int, most: int) -> float:
-    """Draw seconds to either side, small ones as likely as great ones."""
+    """Draw seconds to either side, distributed evenly on a logarithmic scale."""
     size = most ** fraction(seed, what, "off", day)
     return round(60 + size if fraction(seed, what, "side", day) < 0.5 else -60 - size)  # noqa: PLR2004 - half of them
 
 
 @attrs.frozen
 class _Outages:
-    """One rule for many outages: each request looks at the next alone."""
+    """One rule for many outages; each request is only compared with the next one."""
 
     troubles: tuple[Trouble, ...]
 

@@ -1,4 +1,4 @@
-"""What is true: the values of windows, what became of calls, and what stood in a stream's way, without the client."""
+"""The truth, without the client: values of windows, fates of calls, and what hindered the streams."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SERIES: Final = (
     Series("userCount", product="WebRTC"),
     Series("audioFreezeRate", product="Native"),
 )
-"""What the watch watches: counts and rates of either product."""
+"""The series of the watch: counts and rates of both products."""
 
 
 def value(world: World, series: Series, ts: int) -> float | None:
-    """Return the final value of a series in a window; None where there is nobody of whom it could be told."""
+    """Return the final value of a series in a window; None if there are no users to measure."""
     users = world.users(series.product, ts, None)[""]  # type: ignore[arg-type]  # products are plain texts
     if series.metric == "userCount":
         return users
@@ -34,7 +34,7 @@ def value(world: World, series: Series, ts: int) -> float | None:
 
 @attrs.frozen
 class Fate:
-    """What the service makes of a call: when it was deleted, whether it has no end, how often it may be moved."""
+    """What the service reports of a call: when it was deleted, whether it never ends, by how much it was moved."""
 
     deleted: float | None = None
     endless: bool = False
@@ -52,18 +52,18 @@ def fate(simulation: Simulation, call: SimulatedCall) -> Fate:
 
 
 class Hindrances:
-    """Times in which the streams could not ask, as the schedule and the service know them."""
+    """Times in which the streams could send no requests, by the schedule and the service."""
 
     def __init__(self, troubles: Iterable[Trouble]) -> None:
         self._troubles = list(troubles)
 
     def add(self, trouble: Trouble) -> None:
-        """Add one that came about."""
+        """Add a time of trouble."""
         if trouble.end > trouble.start:
             self._troubles.append(trouble)
 
     def kinds(self, start: float, end: float) -> set[Kind]:
-        """Return what was in the way at any moment of a time."""
+        """Return the kinds of hindrances in a time."""
         return {one.kind for one in self._troubles if one.start < end and one.end > start}
 
     def free(self, start: float, end: float) -> float:
@@ -71,7 +71,7 @@ class Hindrances:
         return max((stop - begun for begun, stop in self._gaps(start, end)), default=0.0)
 
     def next_free(self, moment: float, length: float) -> float:
-        """Return the end of the first time of this length, from a moment on, in which nothing was in the way."""
+        """Return the end of the first time of this length, from a moment on, without a hindrance."""
         for begun, stop in self._gaps(moment, moment + 30 * 86_400):
             if stop - begun >= length:
                 return begun + length
@@ -91,7 +91,7 @@ class Hindrances:
 
 @attrs.frozen
 class Asked:
-    """A request for windows that was answered with a success: when, by which life of the process, for which span."""
+    """A successful request for windows: when it was sent and answered, by which process, and for which span."""
 
     sent: float
     received: float
@@ -107,7 +107,7 @@ class Questions:
         self._asked: dict[int, list[Asked]] = {place: [] for place in range(len(SERIES))}
 
     def add(self, place: int, asked: Asked) -> None:
-        """Note one."""
+        """Add a successful request."""
         self._asked[place].append(asked)
 
     def forget(self, before: float) -> None:
@@ -116,13 +116,13 @@ class Questions:
             self._asked[place] = asked[bisect_left(asked, before, key=lambda one: one.sent) :]
 
     def about(self, place: int, ts: int, since: float = 0.0) -> list[Asked]:
-        """Return the answers that were about a window of a series, asked for at a moment or later."""
+        """Return the successful requests for a window of a series that were sent at `since` or later."""
         asked = self._asked[place]
         first = bisect_left(asked, max(ts, since), key=lambda one: one.sent)
         return [one for one in asked[first : first + 200] if one.start <= ts < one.end]
 
     def last(self, place: int, moment: float) -> float:
-        """Return when a series was asked for last, and answered, before a moment."""
+        """Return when the last successful request for a series before a moment was sent."""
         asked = self._asked[place]
         before = bisect_left(asked, moment, key=lambda one: one.sent)
         return asked[before - 1].sent if before else 0.0

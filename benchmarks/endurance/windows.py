@@ -1,4 +1,4 @@
-"""What a watch must have told of each window: once, in order, with the final value, or lost for a true reason."""
+"""Checks a watch: each window once, in order, with the final value, or lost with the right reason."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from benchmarks.endurance.truth import SERIES, Asked, Hindrances, Questions, val
 _LIMITS: Final = PREMIUM.limits["realtime"]
 _ALLOWANCE: Final = 120
 _PACE: Final = 1_900.0
-"""Seconds without a hindrance in which each series is asked for at least once, one failure and all."""
+"""Seconds without a hindrance in which each series is polled at least once, even after one failure."""
 
 _JUDGED: Final = 14 * 3_600
-"""Seconds after which nothing more can be told of a window."""
+"""Seconds after which no more events of a window can come."""
 
 _LATEST: Final = 120.0
-"""Seconds after its start within which a process asks; a window that is too old by then was so before its start."""
+"""Seconds within which a new process sends its first request; what has expired by then counts as before its start."""
 
 _LOW: Final = 0.9
 
@@ -35,7 +35,7 @@ Report = Callable[[str, str], None]
 
 @attrs.define
 class _Told:
-    """What was told of a window: each series' value, or why it is missing; when, and by which life."""
+    """What was delivered of a window: each series' value, or why it is missing; when, and by which process."""
 
     at: float
     life: int
@@ -46,7 +46,7 @@ class _Told:
 
 
 class WindowJudge:
-    """Takes the committed events of all lives in their order."""
+    """Takes the committed events of all processes, in order."""
 
     def __init__(self, world: World, begin: int, hindrances: Hindrances, questions: Questions, report: Report) -> None:
         self._world = world
@@ -88,7 +88,7 @@ class WindowJudge:
             self.seen[f"values missing: {reason}"] += 1
             overdue = window.ts + WINDOW + _LIMITS.delay + _ALLOWANCE
             heard = [one for one in self._questions.about(place, window.ts, overdue) if one.received <= at]
-            # What an earlier process heard is known where it was committed.
+            # What an earlier process received is known only if it was committed.
             surely = [one for one in heard if one.life == life]
             if surely if reason != "no data" else not heard:
                 self._report("missing with the right reason", f"{window.ts} {SERIES[place]}: {reason}, heard {heard}")
@@ -109,7 +109,7 @@ class WindowJudge:
         told.missing.pop(place, None)
 
     def judge(self, now: float) -> None:
-        """Judge the windows of which nothing more can be told, and forget them."""
+        """Judge the windows of which no more events can come, and forget them."""
         while self.judged < min(now - _JUDGED, self.due):
             told = self._told.pop(self.judged, None)
             if told is not None and told.lost:
@@ -121,7 +121,7 @@ class WindowJudge:
             self._commits.popleft()
 
     def close(self, stop: int) -> None:
-        """Judge all that is left; the stream was stopped at `stop`."""
+        """Judge the windows that are left; the stream was stopped at `stop`."""
         self.judge(float("inf"))
         if self.due < stop - WINDOW - _LIMITS.delay - _ALLOWANCE - _PACE:
             self._report("windows to the end", f"the last was that before {self.due}, stopped at {stop}")
@@ -138,13 +138,13 @@ class WindowJudge:
         if told.lost not in causes:
             self._report("gaps with the reason that was there", f"{ts}: {told.lost}, not of {sorted(causes)}")
         for place, series in enumerate(SERIES):
-            # What a process had heard and not told is gone with it.
+            # What a process had received and not delivered is lost with it.
             heard = [one for one in self._questions.about(place, ts, first + LATE) if one.life == told.life]
             if heard and value(self._world, series, ts) is not None:
                 self._report("nothing lost that was answered", f"{ts} {series}: {told.lost}, {heard[0]}")
 
     def _begun_failing(self, first: float, last: float) -> bool:
-        """Whether it was out when it asked last: with no requests left, it cannot know that the outage is over."""
+        """Whether the last request failed in an outage: with no requests left, a stream cannot know that it is over."""
         asked = [self._questions.last(place, first) for place in range(len(SERIES))]
         return "outage" in self._hindrances.kinds(max(asked), last)
 
@@ -163,7 +163,7 @@ class WindowJudge:
                 self.seen["values not final: could not be asked for again"] += 1
 
     def _heard(self, answers: list[Asked]) -> list[Asked]:
-        """Return those after which the same life committed something: others died with it."""
+        """Return the answers after which the same process committed something; others were lost with it."""
         return [one for one in answers if any(life == one.life and at >= one.received for at, life in self._commits)]
 
 

@@ -1,1 +1,1 @@
-"""Answers that no service should send, at every endpoint, through the public door: only documented errors come out."""
+"""Fuzzing: responses that no service should send, at every endpoint; only documented errors may come out."""

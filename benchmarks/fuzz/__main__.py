@@ -1,4 +1,4 @@
-"""`python -m benchmarks.fuzz [--bodies N] [--seed S]`: print what came of them; exits with 1 where a promise broke."""
+"""`python -m benchmarks.fuzz [--bodies N] [--seed S]`: print the results; exits with 1 if a promise was broken."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def main() -> int:
 
 
 def _say_nothing() -> None:
-    """Let nothing of the library's log be printed in this process."""
+    """Silence the library's log in this process."""
     logging.getLogger("agora_analytics").addHandler(logging.NullHandler())
 
 
 def table(tally: Tally) -> str:
-    """Write what was seen as lines of text."""
+    """Return the results as lines of text."""
     titles = ("bodies", "answered", "refused", "not read", "cut off", "slowest")
     lines = [f"{'':26}" + "".join(f"{title:>10}" for title in titles)]
     for door in DOORS:

@@ -1,4 +1,4 @@
-"""The endpoints as a caller uses them, each one request, with a whole answer as the reference has it."""
+"""The endpoints as a caller uses them, each with one request and a complete response by the reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Ask = Callable[[AnalyticsClient], Awaitable[object]]
 
 @attrs.frozen
 class Door:
-    """A way to ask: its name, the request, an answer to it, and where in this the rows are."""
+    """An endpoint: its name, the request, a response, and the key of its rows."""
 
     name: str
     ask: Ask

@@ -1,4 +1,4 @@
-"""What is promised of every answer, and what became of one."""
+"""The promises for every response, and the check of one."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _SECONDS_A_BYTE: Final = 20e-9
 _BYTES: Final = 16 * 2**20
 _BYTES_A_BYTE: Final = 64
 _LONG: Final = 1_200
-"""Characters of an error in all: what was asked, 500 of what the service said, and the hint."""
+"""Most characters of an error: the request, 500 of the service's message, and the hint."""
 
 _SAID: Final = 500
 _TRACEBACK: Final = 20_000
 _LARGE: Final = 2**16
-"""Bytes from which on a body's memory is measured: small ones would take longer to measure than to read."""
+"""Bytes of a body from which on its memory is measured: for smaller ones that takes longer than reading."""
 
 _PATIENCE: Final = 2.0
-"""Seconds after which a body is given up."""
+"""Seconds after which reading a body is aborted."""
 
 _BEAT: Final = 0.001
 _LOOKED_AT: Final = 5_000
-"""Values of an answer that are looked at: the first ones."""
+"""Values of a result that are checked: the first ones."""
 
 _MODELS: Final = 3
-"""Models whose comforts are used."""
+"""Models whose properties are used."""
 
 ERRORS: Final = "only documented errors"
 SHORT: Final = "errors are short, of one line, and can be printed and pickled"
@@ -53,7 +53,7 @@ PROMISES: Final = (ERRORS, SHORT, VALUES, TIME, MEMORY)
 
 @attrs.frozen
 class Broken:
-    """A promise that a body broke, and how; `place` is where in the library, alike for all that break alike."""
+    """A promise that a body broke, and how; `place` is where in the library, which groups equal breaks."""
 
     promise: str
     what: str
@@ -62,7 +62,7 @@ class Broken:
 
 @attrs.frozen
 class Verdict:
-    """What came of a body: a word for it, the seconds of CPU as a share of what is allowed, what is broken."""
+    """The result for a body: a word, the CPU time as a share of what is allowed, and what is broken."""
 
     outcome: str
     share: float
@@ -70,7 +70,7 @@ class Verdict:
 
 
 class Canned:
-    """A transport that answers each request with what it was given."""
+    """A transport that answers each request with the response that it was given."""
 
     hosts = 1
 
@@ -78,11 +78,11 @@ class Canned:
         self.response = Response(200, {}, b"")
 
     async def send(self, request: Request, host: int = 0) -> Response:  # noqa: ARG002 - as the seam has it
-        """Answer."""
+        """Return the response."""
         return self.response
 
     def scrub(self, body: bytes) -> bytes:
-        """Return a body as it is."""
+        """Return the body unchanged."""
         return body
 
     async def close(self) -> None:
@@ -90,11 +90,11 @@ class Canned:
 
 
 class TooLongError(BaseException):
-    """A body is taking so long that the others would not have their turn."""
+    """Reading a body takes so long that it is aborted."""
 
 
 def _interrupt(_number: int, frame: FrameType | None) -> None:
-    """Give up what is read just now; between two turns of the loop, what is read in the next."""
+    """Abort reading; between two iterations of the loop, the reading of the next one."""
     while frame is not None:
         if frame.f_code.co_name == "_timed":
             raise TooLongError
@@ -103,7 +103,7 @@ def _interrupt(_number: int, frame: FrameType | None) -> None:
 
 
 class Judge:
-    """Asks at a door for an answer, and looks at what comes of it; used in one event loop, in the main thread."""
+    """Sends requests, and checks what comes of a response; used in one event loop, in the main thread."""
 
     def __init__(self) -> None:
         signal.signal(signal.SIGALRM, _interrupt)
@@ -122,10 +122,10 @@ class Judge:
         )
 
     async def look(self, door: Door, response: Response, *, thorough: bool = False) -> Verdict:
-        """Return what came of an answer; where `thorough`, errors are told and pickled and memory is measured."""
+        """Return the verdict on a response; if `thorough`, errors are printed and pickled, and memory is measured."""
         came, seconds = await self._timed(door, response)
         allowed = _SECONDS + _SECONDS_A_BYTE * len(response.body)
-        if allowed < seconds < _PATIENCE / 2:  # another program may have been in the way
+        if allowed < seconds < _PATIENCE / 2:  # another program may have slowed it down
             seconds = min(seconds, *[(await self._timed(door, response))[1] for _ in range(2)])
         broken = _broken(came, thorough=thorough)
         if broken is None and seconds > allowed:
@@ -189,7 +189,7 @@ def _of_error(error: AgoraError) -> str | None:
 
 
 def _told(error: AgoraError) -> str | None:
-    """Say what is wrong with an error's traceback or its pickle."""
+    """Return what is wrong with an error's traceback or pickle."""
     size = sum(map(len, traceback.format_exception(error)))
     if size > _TRACEBACK:
         return f"{size:,} characters in its traceback"
@@ -198,7 +198,7 @@ def _told(error: AgoraError) -> str | None:
 
 
 def _unprintable(text: str) -> str:
-    """Return the first character that is no part of a line of text."""
+    """Return the first character that is not printable."""
     if text.isascii() and text.isprintable():
         return ""
     return next((one for one in text if unicodedata.category(one) in {"Cc", "Cs", "Zl", "Zp"}), "")
@@ -223,7 +223,7 @@ def _of_values(came: object) -> Broken | None:
 
 
 def _of_comforts(model: Any) -> Broken | None:
-    """Use what a model can do beside holding values."""
+    """Use the properties and methods of a model."""
     comforts = [
         name for kind in type(model).__mro__ for name, found in vars(kind).items() if isinstance(found, property)
     ]
@@ -253,7 +253,7 @@ def _lone(text: str) -> bool:
 
 
 def _values(came: object) -> Iterator[tuple[str, str, object]]:
-    """Yield the values of an answer, as many as are looked at, with the class and the field that hold them."""
+    """Yield the values of a result that are checked, with the class and the field that hold them."""
     waiting: list[tuple[str, str, object]] = [("", "", came)]
     for _ in range(_LOOKED_AT):
         if not waiting:

@@ -1,4 +1,4 @@
-"""Hand-made answers, each the worst of its kind; `%` stands where the rows of an endpoint are told."""
+"""Handmade responses, each the worst of its kind; `%` stands for the rows of an endpoint."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from benchmarks.fuzz.doors import Door
 
 _MIB: Final = 2**20
 _DEEP: Final = (1, 50, *range(100, 850, 50), *range(850, 1_010), 1_100, 5_000, 100_000)
-"""Closest where Python's own bound is near: what reads a body may just manage what quotes it does not."""
+"""Closest near Python's recursion limit: the parser may manage a depth at which quoting the body fails."""
 
 
 def monsters(door: Door) -> Iterator[tuple[str, int, bytes]]:
-    """Yield the name, the status and the body of every monster, for one door."""
+    """Yield name, status and body of every monster for one endpoint."""
     for name, make in _WHOLE.items():
         yield name, 200, make()
     for name, rows in _ROWS.items():
@@ -94,7 +94,7 @@ _WHOLE: Final[dict[str, Callable[[], bytes]]] = {
     "a list": lambda: _many(b"{}"),
     "NaN": lambda: b"NaN",
 }
-"""Bodies that are the same at every door."""
+"""Bodies that are the same for every endpoint."""
 
 _FIELDS: Final = (
     *("call_id", "created_ts", "destroyed_ts", "call_pcu", "call_acu", "sid", "uid", "account", "roles", "join_ts"),
@@ -105,7 +105,7 @@ _KEYED: Final = (b'"call_id":"a"', b'"sid":"a"', b'"bucket":"[1%,2%)"', b'"ts":1
 
 
 def _with(value: bytes) -> bytes:
-    """Return rows that have a value in each field in turn, the others as few as need be."""
+    """Return rows that have a value in each field in turn, with as few other fields as possible."""
     always = b",".join(_KEYED)
     return b"[" + b",".join(b"{%s,%s}" % (always, b'"%s":%s' % (name.encode(), value)) for name in _FIELDS) + b"]"
 
@@ -168,4 +168,4 @@ _ROWS: Final[dict[str, Callable[[], bytes]]] = {
     "year 0": _every(b"-62135596801"),
     "-1": _every(b"-1"),
 }
-"""What may stand where rows are told."""
+"""Bodies in place of the rows."""

@@ -1,4 +1,4 @@
-"""Answers that went wrong: in their structure, where a document's parts are replaced, and in their bytes."""
+"""Mutated responses: in their structure, by replacing parts of the document, or in their bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _TOKENS: Final = (
     *("nul", "tru", "undefined", "'a'", '"\\ud800"', '"\\ud83d\\ude00"', '"\\u0000"', '"\\x"', '"a\nb"', '"\\u12"'),
     *("[" * 300 + "]" * 300, '{"a":' * 300 + "1" + "}" * 300, "[[[[[", "{}{}", "/**/1", "[1,]", '{"a":1,}', "{,}"),
 )
-"""What JSON's own types cannot say: written as it stands."""
+"""Values that JSON's types cannot express, written as they stand."""
 
 _VALUES: Final = (
     *(None, True, False, 0, -1, 1, 2**31, -(2**31), 2**32 - 1, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**30),
@@ -93,7 +93,7 @@ Place = tuple[Any, Any]
 
 
 def mutated(random: Random) -> tuple[Door, Response]:
-    """Return a door and an answer: two thirds wrong in structure, one third in bytes, a few in both."""
+    """Return an endpoint and a response: two thirds wrong in structure, one third in bytes, a few in both."""
     door = random.choice(DOORS)
     document = json.loads(_seeds[door.name])
     how = random.random()

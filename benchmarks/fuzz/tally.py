@@ -1,4 +1,4 @@
-"""What came of many bodies, and the shortest example of whatever broke a promise."""
+"""The results for many bodies, with the shortest example of each broken promise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.fuzz.monsters import monsters
 from benchmarks.fuzz.mutations import mutated
 
 _THOROUGH: Final = 50
-"""Every so many bodies one is looked at thoroughly."""
+"""One of this many bodies is checked thoroughly."""
 
 _MUTATION: Final = "mutation"
 _SHOWN: Final = 300
@@ -27,7 +27,7 @@ _TRIES: Final = 500
 
 @attrs.frozen
 class Kind:
-    """What breaks alike."""
+    """The key of breaks that count as equal."""
 
     promise: str
     place: str
@@ -35,7 +35,7 @@ class Kind:
 
 @attrs.define
 class Example:
-    """The shortest body that broke a promise in one way, and how many did."""
+    """The shortest body that broke a promise in one way, and how many bodies did."""
 
     name: str
     door: str
@@ -44,14 +44,14 @@ class Example:
     count: int = 1
 
     def merge(self, other: Example) -> Example:
-        """Return the shorter of two, counting both."""
+        """Return the shorter example, with the counts of both."""
         shorter = min(self, other, key=lambda one: len(one.response.body))
         return attrs.evolve(shorter, count=self.count + other.count)
 
 
 @attrs.define
 class Tally:
-    """Counts of outcomes by door, and what was broken."""
+    """Counts of results by endpoint, and what was broken."""
 
     bodies: int = 0
     bytes: int = 0
@@ -71,7 +71,7 @@ class Tally:
             self._keep(kind, Example(name, door.name, response, verdict.broken.what))
 
     def add(self, other: Tally) -> None:
-        """Count what another counted."""
+        """Add the counts of another tally."""
         self.bodies += other.bodies
         self.bytes += other.bytes
         self.memory = max(self.memory, other.memory)
@@ -87,12 +87,12 @@ class Tally:
 
 
 def look_at_mutations(seed: int, numbers: range) -> Tally:
-    """Look at the mutated bodies of these numbers."""
+    """Check the mutated bodies of these numbers."""
     return asyncio.run(_look((*_mutation(seed, number), number % _THOROUGH == 0) for number in numbers))
 
 
 def look_at_monsters(door: int) -> Tally:
-    """Look at all monsters at the door of this number."""
+    """Check all monsters at the endpoint of this number."""
     here = DOORS[door]
     return asyncio.run(_look((here, name, Response(status, {}, body), True) for name, status, body in monsters(here)))
 
@@ -111,12 +111,12 @@ async def _look(bodies: Iterable[tuple[Door, str, Response, bool]]) -> Tally:
 
 
 def _kind(broken: Broken, name: str) -> Kind:
-    """Return what a body broke: a monster by its name, since each is one of its kind."""
+    """Return the key of a break; monsters have one for each name."""
     return Kind(broken.promise, broken.place or (_MUTATION if name.startswith(_MUTATION) else name))
 
 
 async def shortened(kind: Kind, example: Example) -> str:
-    """Return a body as Python writes it, less what does not matter to what it breaks."""
+    """Return a body as a Python literal, without what is not needed for the break."""
     body = example.response.body
     if kind.promise != TIME and len(body) <= 2**15:
         body = await _shrunk(kind, example)

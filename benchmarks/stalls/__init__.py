@@ -1,1 +1,1 @@
-"""For how long an event loop is held: the library beside bare aiohttp and msgspec, the same work in the same round."""
+"""For how long the event loop is blocked, beside bare aiohttp and msgspec: the same work in the same round."""

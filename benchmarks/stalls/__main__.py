@@ -1,10 +1,9 @@
-"""`python -m benchmarks.stalls [--quick] [--rounds N] [--only WORD]`: for how long each job holds the event loop.
+"""`python -m benchmarks.stalls [--quick] [--rounds N] [--only WORD]`: for how long each job blocks the event loop.
 
 Each job of each contestant is a process of its own, imports included, the service another; contestants take turns.
-Shown are the longest turn of the loop, the longest but for Python's garbage collector, and the 99.9th percentile of
-turns, each the least of all rounds: what other programs do to this machine only adds. Exits with 1 where the library
-holds the loop for more than 10 ms, the collector aside, which runs when it likes and takes as long as the program is
-large.
+Shown are the longest iteration of the loop, the longest without Python's garbage collector, and the 99.9th percentile,
+each the least of all rounds, because other programs can only add to it. Exits with 1 if the library blocks the loop for
+more than 10 ms, not counting garbage collection: Python decides when that runs, and it takes longer in large programs.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="jobs whose names have this word")
+    parser.add_argument("--only", default="", help="only jobs whose names contain this word")
     given = parser.parse_args()
     jobs = {name: job for name, job in _jobs().items() if given.only in name}
     with _serving("benchmarks.stalls.serving") as bodies, _serving("benchmarks._canned", *_WORLD) as world:
@@ -62,7 +61,7 @@ def _jobs() -> dict[str, dict[str, Any]]:
 
 
 Stall = tuple[float, float, float]
-"""Seconds: the longest, the longest but for garbage collection, and the 99.9th percentile."""
+"""Seconds: the longest, the longest without garbage collection, and the 99.9th percentile."""
 
 
 def _measure(name: str, job: dict[str, Any], url: str, rounds: int) -> tuple[str, Stall, Stall]:

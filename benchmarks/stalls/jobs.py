@@ -36,7 +36,7 @@ def _session() -> aiohttp.ClientSession:
 
 
 async def pages(job: dict[str, Any]) -> None:
-    """Ask for a page of 100 calls, one after the other."""
+    """Request pages of 100 calls, one after the other."""
     async with _client(job["url"]) as client:
         span = client.calls.recent(600)
         for _ in range(_PAGES):
@@ -53,7 +53,7 @@ async def pages_bare(job: dict[str, Any]) -> None:
 
 
 async def metrics(job: dict[str, Any]) -> None:
-    """Ask for the metrics of 1 or 20 sessions."""
+    """Request the metrics of 1 or 20 sessions."""
     now = int(time.time())
     async with _client(job["url"]) as client:
         found = client.calls.metrics(job["size"], [f"S{at}" for at in range(20)], now - 3_600, now - 600)
@@ -77,7 +77,7 @@ async def export(job: dict[str, Any]) -> None:
 
 
 async def export_bare(job: dict[str, Any]) -> None:
-    """Do what a script of an afternoon does."""
+    """Do what a script written in an afternoon does."""
     await _contestants.bare(job)
 
 
@@ -89,7 +89,7 @@ async def frame(job: dict[str, Any]) -> None:
 
 
 async def frame_bare(job: dict[str, Any]) -> None:
-    """Do the same as one thinks of first."""
+    """Do the same in the obvious way."""
     import pandas as pd  # noqa: PLC0415 - loaded by those who use it
 
     pd.DataFrame.from_records([attrs.asdict(one) for one in job["calls"]])

@@ -1,6 +1,7 @@
-"""An event loop that tells for how long it was held, and a faster one for what takes hours.
+"""An event loop that measures for how long it is blocked, and one that does not wait for its timers.
 
-What the loop's thread waits for a processor that other programs have is not counted, where the system tells it (Linux).
+Time in which the loop's thread waits for a processor that other programs use is not counted, if the system reports it
+(Linux).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ T = TypeVar("T")
 
 _BEAT: Final = 0.001
 _REAL: Final = 0.002
-"""Seconds that a fast loop waits for threads at a time."""
+"""Seconds that the loop without timers waits for threads at a time."""
 
 
 Turn = tuple[float, float]
-"""Seconds that a turn of the loop took, and those of them that Python's garbage collector took, in any thread."""
+"""Seconds of an iteration of the loop, and of Python's garbage collection in it, in any thread."""
 
 
 class _Collector:
@@ -41,12 +42,12 @@ class _Collector:
             self._seconds, self._begun = self.seconds(), None
 
     def seconds(self) -> float:
-        """Return the seconds so far, also of a collection that goes on in another thread."""
+        """Return the seconds so far, those of a collection in progress included."""
         return self._seconds + (time.perf_counter() - self._begun if self._begun is not None else 0.0)
 
 
 class _Queue:
-    """Tells the seconds that the thread which made it has waited for a processor."""
+    """Measures the seconds that the thread which created it has waited for a processor."""
 
     def __init__(self) -> None:
         try:
@@ -55,12 +56,12 @@ class _Queue:
             self._file = None
 
     def seconds(self) -> float:
-        """Return the seconds so far; 0 where the system does not tell."""
+        """Return the seconds so far; 0 if the system does not report them."""
         return 0.0 if self._file is None else int(os.pread(self._file, 64, 0).split()[1]) / 1e9
 
 
 class _Selector(selectors.DefaultSelector):
-    """Times what happens between two waits, and by how much a wait took longer than asked for."""
+    """Measures the time between two waits, and by how much a wait took longer than requested."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ class _Selector(selectors.DefaultSelector):
         entered = time.perf_counter()
         events = self._wait(timeout)
         left = time.perf_counter()
-        late = left - entered - (timeout or 0.0) if not events else 0.0  # another thread may have kept it from going on
+        late = left - entered - (timeout or 0.0) if not events else 0.0  # another thread may have held the interpreter
         now = left, self._collector.seconds(), self._queue.seconds()
         if self._left is not None:
             before, collected, queued = self._left
@@ -89,7 +90,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class _FastSelector(_Selector):
-    """Waits only for threads; timers are due at once, and time is what was waited for."""
+    """Waits only for threads; timers are due at once, and advance the time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ class _FastLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._fast.elapsed
 
-    def run_in_executor(  # type: ignore[override]  # positional arguments are told by their types there
+    def run_in_executor(  # type: ignore[override]  # the base class types them one by one
         self, executor: Executor | None, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
         self._fast.threads += 1
@@ -124,7 +125,7 @@ class _FastLoop(asyncio.SelectorEventLoop):
 
 
 def measured(job: Callable[[], Awaitable[None]], *, fast: bool = False) -> list[Turn]:
-    """Return what every turn of the loop took while a job ran in it; a fast loop does not wait for its timers."""
+    """Return the time of every iteration of the loop during a job; a `fast` loop does not wait for its timers."""
     selector = _FastSelector() if fast else _Selector()
     make = partial(_loop, selector)
     gc.collect()
@@ -134,7 +135,7 @@ def measured(job: Callable[[], Awaitable[None]], *, fast: bool = False) -> list[
 
 
 def excuse(seconds: float) -> None:
-    """Take so many seconds of this turn as not the job's: what plays the service in the same loop took them."""
+    """Do not count these seconds of this iteration: the service in the same loop took them."""
     loop: Any = asyncio.get_running_loop()
     loop.meter.excused += seconds
 
@@ -146,12 +147,12 @@ def _loop(selector: _Selector) -> asyncio.AbstractEventLoop:
 
 
 async def _beating(job: Callable[[], Awaitable[None]], selector: _Selector, *, beat: bool) -> None:
-    """Run a job beside a timer that is always due soon, so that there is something that can be late."""
+    """Run a job beside a timer that is always due soon, whose delay shows that the loop is blocked."""
     beating = asyncio.create_task(_beats()) if beat else None
     await asyncio.sleep(0.05)
     selector.stalls.clear()
     await job()
-    await asyncio.sleep(0)  # the turn in which it ended counts too
+    await asyncio.sleep(0)  # the iteration in which it ended counts too
     if beating:
         beating.cancel()
 

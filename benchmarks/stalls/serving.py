@@ -1,4 +1,4 @@
-"""A process that answers with the bodies of the benchmark: `python -m benchmarks.stalls.serving` prints its port."""
+"""A server of the responses of this benchmark: `python -m benchmarks.stalls.serving` prints its port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks import _answers
 from benchmarks._canned import _Server
 
 _SESSIONS: Final = {"1": 1, "20": 20}
-"""Sessions that make about so many megabytes of metrics."""
+"""Sessions whose metrics make about that many megabytes."""
 
 
 @attrs.frozen
@@ -22,7 +22,7 @@ class _Answer:
 
 
 class _Service:
-    """Says a page of 100 calls, or the metrics of as many sessions as the call's id tells."""
+    """Returns a page of 100 calls, or the metrics of as many sessions as the call's id says."""
 
     def __init__(self) -> None:
         random = Random(7)  # noqa: S311 - the same answers at every run
@@ -31,7 +31,7 @@ class _Service:
         self._metrics = {name: _Answer(_body(metrics=metrics[:count])) for name, count in _SESSIONS.items()}
 
     def answer(self, _method: str, _path: str, query: str, _body: bytes | None, _authorization: str) -> _Answer:
-        """Answer."""
+        """Return the response."""
         return next((found for name, found in self._metrics.items() if f"call_id={name}&" in query), self._page)
 
 

@@ -1,4 +1,4 @@
-"""A watch of 57 series for some hours, whose service answers in the same process and is not counted."""
+"""A watch of 57 series for some hours; its service runs in the same process and is not counted."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def watch(job: dict[str, Any]) -> None:
 
 
 async def watch_bare(job: dict[str, Any]) -> None:
-    """Ask as often with msgspec alone, and keep the last value of each window."""
+    """Send as many requests, decode with msgspec alone, and keep the last value of each window."""
     row: Any = shape("userCount", "country" if job["groups"] else None)
     decode = msgspec.json.Decoder(Rows[row]).decode
     seen: dict[tuple[int, int], float] = {}

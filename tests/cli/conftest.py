@@ -1,4 +1,4 @@
-"""A simulated service on loopback, in a thread, and the command run in this process against it."""
+"""A simulated service on loopback, in a thread, and functions that run the command against it in this process."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from agora_analytics.simulator.server import serve
 
 
 class Served(NamedTuple):
-    """A service and where it is."""
+    """A service and its URL."""
 
     service: Service
     url: str
 
 
-class Ran(NamedTuple):
-    """What became of a command."""
+class Result(NamedTuple):
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -32,12 +32,12 @@ class Ran(NamedTuple):
 
     @property
     def lines(self) -> list[Any]:
-        """Standard output, read as JSON lines."""
+        """Return the values of the JSON Lines on standard output."""
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def patient() -> Plan:
-    """The plan, as often as one likes: each command here counts for itself alone."""
+def plan_without_limits() -> Plan:
+    """Return the enterprise plan with limits that are never reached: commands of these tests share no ledger."""
     plan = Plan.of("enterprise")
     for table, limits in plan.limits.items():
         plan = plan.with_limits(table, **dict.fromkeys((f"per_{unit}" for unit in limits.rates), 100_000))
@@ -47,7 +47,7 @@ def patient() -> Plan:
 @pytest.fixture(scope="session")
 def served() -> Iterator[Served]:
     loop, ready, over, urls = asyncio.new_event_loop(), threading.Event(), asyncio.Event(), []
-    service = Service(World(seed=3), patient())
+    service = Service(World(seed=3), plan_without_limits())
 
     async def work() -> None:
         async with serve(service) as url:
@@ -66,21 +66,21 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """No settings of the machine's owner: not the environment's, not those in a file."""
+    """Remove the settings of the machine's user, those of the environment and those in files."""
     for name in ("CUSTOMER_ID", "CUSTOMER_SECRET", "APP_ID", "PLAN", "BASE_URL"):
         monkeypatch.delenv(f"AGORA_{name}", raising=False)
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    # Each command counts for itself: none waits for what another spent.
+    # Each command has its own ledger, so that none waits for the requests of another.
     monkeypatch.setenv("AGORA_LEDGER", ":memory:")
     monkeypatch.setenv("COLUMNS", "160")
 
 
 @pytest.fixture
 def environment(served: Served) -> Mapping[str, str]:
-    """The variables that reach the service."""
+    """Return the environment variables with the settings for the service."""
     return {
         "AGORA_CUSTOMER_ID": CUSTOMER_ID,
         "AGORA_CUSTOMER_SECRET": CUSTOMER_SECRET,
@@ -91,29 +91,29 @@ def environment(served: Served) -> Mapping[str, str]:
 
 
 @pytest.fixture
-def bare(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run the command as it is, without settings."""
+def bare(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Return a function that runs the command without any settings."""
 
-    def run(*arguments: str) -> Ran:
+    def run(*arguments: str) -> Result:
         code = main(arguments)
-        return Ran(code, *capfd.readouterr())
+        return Result(code, *capfd.readouterr())
 
     return run
 
 
 @pytest.fixture
 def run(
-    bare: Callable[..., Ran], environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Ran]:
-    """Run the command with the service's settings in the environment."""
+    bare: Callable[..., Result], environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """Return a function that runs the command with the settings for the service in the environment."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     return bare
 
 
 @pytest.fixture
-def call_id(run: Callable[..., Ran]) -> str:
-    """A call of company, whose details can be asked, and in which somebody's video froze."""
+def call_id(run: Callable[..., Result]) -> str:
+    """Return the largest of the finished calls of a few minutes or hours in which some video froze."""
     calls = run("calls", "search", "--last", "4h", "--json").lines
     over = [call for call in calls if call["finished"] and 300 < call["destroyed_ts"] - call["created_ts"] < 18_000]
     frozen = [call for call in over[5:] if call["call_video_freeze_rate"]]

@@ -1,4 +1,4 @@
-"""Each command prints the service's data: as tables, and as JSON Lines."""
+"""Each command prints the data of the service, as tables and as JSON Lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_search_finds_the_calls_of_the_span_in_both_forms(run):
     assert len({call["call_id"] for call in calls}) == len(calls) > 20
     assert all(call["call_id"] in table.out for call in calls)
     assert f"{len(calls)} calls" in table.err
-    pages = math.ceil(len(calls) / 100)  # how many calls an hour has depends on the hour
+    pages = math.ceil(len(calls) / 100)  # the number of calls differs from hour to hour
     assert f"spent today: {pages} of the day's 10,000 call_lists requests" in table.err
 
 
@@ -75,7 +75,7 @@ def test_sessions_are_sorted_highest_first(run, call_id, order, key):
 
 
 def test_sorted_sessions_as_json_are_all_unless_limited(run, call_id, monkeypatch):
-    monkeypatch.setattr(ListOptions.max_rows, "__defaults__", (2,))  # no call of this world has a hundred
+    monkeypatch.setattr(ListOptions.max_rows, "__defaults__", (2,))  # no call has more sessions than the default of 100
     span = ("--last", "5h", "--sort", "joined")
     sessions = run("calls", "sessions", call_id, *span, "--json")
     assert len(sessions.lines) > 2
@@ -86,14 +86,14 @@ def test_sorted_sessions_as_json_are_all_unless_limited(run, call_id, monkeypatc
 
 def test_an_unknown_order_of_sessions_is_refused_before_anything_is_sent(run, served):
     before = served.service.counts.total()
-    ran = run("calls", "sessions", "id", "--sort", "peak")
-    assert (ran.code, ran.err) == (2, "error: --sort='peak': allowed are joined, stayed, audio, video, worst\n")
+    result = run("calls", "sessions", "id", "--sort", "peak")
+    assert (result.code, result.err) == (2, "error: --sort='peak': allowed are joined, stayed, audio, video, worst\n")
     assert served.service.counts.total() == before
 
 
-def test_sorted_sessions_of_an_unknown_call_are_missed_as_unsorted_ones_are(run):
-    ran = run("calls", "sessions", "no-such-call", "--sort", "joined")
-    assert "nothing is known of a call 'no-such-call' in " in ran.err
+def test_a_sorted_list_of_sessions_reports_an_unknown_call_too(run):
+    result = run("calls", "sessions", "no-such-call", "--sort", "joined")
+    assert "nothing is known of a call 'no-such-call' in " in result.err
 
 
 @pytest.mark.parametrize(
@@ -112,12 +112,12 @@ def test_statistics_of_a_call_are_shown(run, call_id, arguments, fields):
 
 
 def metric_of(arguments: tuple[str, ...]) -> str:
-    """The metric asked for: a point's value has its name."""
+    """Return the metric that a command requests; in JSON, values have its name."""
     return arguments[arguments.index("--metric") + 1] if "--metric" in arguments else "userCount"
 
 
-def still(arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """The same question about windows that do not move on, however long after the first it is asked again."""
+def with_fixed_span(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Add a fixed span of windows, so that a later command requests the same ones."""
     if arguments[0] != "realtime":
         return arguments
     at = int(time.time()) // 20 * 20 - 400
@@ -152,7 +152,7 @@ def still(arguments: tuple[str, ...]) -> tuple[str, ...]:
     ids=" ".join,
 )
 def test_insights_and_real_time_are_shown_in_both_forms(run, arguments):
-    arguments = still(arguments)
+    arguments = with_fixed_span(arguments)
     lines = run(*arguments, "--json")
     assert (lines.code, lines.err) == (0, "")
     field = "value" if "top" in arguments[1] or "total" in arguments[1] else metric_of(arguments)
@@ -215,6 +215,6 @@ async def test_the_demo_explains_a_plan_without_real_time(capsys):
 
 def test_help_explains_every_command(bare):
     for words in ((), ("calls",), ("calls", "search"), ("insights",), ("realtime", "quality-top"), ("simulate",)):
-        said = bare(*words, "--help")
-        assert said.code == 0
-        assert "Usage" in said.out
+        page = bare(*words, "--help")
+        assert page.code == 0
+        assert "Usage" in page.out

@@ -16,7 +16,7 @@ from agora_analytics.spans import WINDOW
 NOON = 1_795_521_600
 
 
-def toured(capsys, *, windows: int = 2, json_lines: bool = False, plan: str = "enterprise") -> str:
+def run_tour(capsys, *, windows: int = 2, json_lines: bool = False, plan: str = "enterprise") -> str:
     async def tour() -> None:
         time = asyncio.get_running_loop().time
         simulation = Simulation(Service(World(seed=3), plan, clock=lambda: NOON + time()))
@@ -30,16 +30,16 @@ def toured(capsys, *, windows: int = 2, json_lines: bool = False, plan: str = "e
 
 @pytest.mark.parametrize(("plan", "series"), [("enterprise", 3), ("premium", 1)])
 def test_new_windows_are_shown_in_order_with_as_many_series_as_the_plan_allows(capsys, plan, series):
-    rows = [json.loads(line)["value"] for line in toured(capsys, json_lines=True, plan=plan).splitlines()]
-    told = rows[-2 * series :]
+    rows = [json.loads(line)["value"] for line in run_tour(capsys, json_lines=True, plan=plan).splitlines()]
+    last_rows = rows[-2 * series :]
     assert len({row["series"] for row in rows}) == series
-    assert all(row["value"] is not None for row in told)
-    first, second = sorted({row["ts"] for row in told})
+    assert all(row["value"] is not None for row in last_rows)
+    first, second = sorted({row["ts"] for row in last_rows})
     assert second - first == WINDOW
 
 
 def test_a_window_is_one_line_of_text(capsys):
-    *_, first, second, end = toured(capsys).splitlines()
+    *_, first, second, end = run_tour(capsys).splitlines()
     assert end == ""
     for line in (first, second):
         assert all(f"{name} " in line for name in ("userCount Native", "audioFreezeRate Native", "userCount WebRTC"))

@@ -1,4 +1,4 @@
-"""Completion, proxies, ports, closed pipes, and the secret."""
+"""Shell completion, proxies, ports, closed pipes, and the secret."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def test_commands_and_names_are_completed(bare, monkeypatch, typed, offered):
     monkeypatch.setenv("_AGORA_ANALYTICS_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
-    ran = bare()
-    assert ran.code == 0
-    assert offered <= set(ran.out.split())
-    assert "Traceback" not in ran.err
+    result = bare()
+    assert result.code == 0
+    assert offered <= set(result.out.split())
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_commands_and_names_are_completed(bare, monkeypatch, typed, offered):
         (["watch", "userCount", ":"], ["Native", "WebRTC"]),
         (["watch", "userCount", ":", "W"], ["WebRTC"]),
         (["watch", "userCount", ":", "Native", "channelCount", ":", "N"], ["Native"]),
-        (["watch", "userCount:W"], ["userCount:WebRTC"]),  # where COMP_WORDBREAKS has no colon
+        (["watch", "userCount:W"], ["userCount:WebRTC"]),  # if COMP_WORDBREAKS has no colon
         (["export", "data", "--statistics", "audio_freeze_rate", ":", "co"], ["country"]),
         (["export", "--statistics", "audio_freeze_rate", ":", "os,video_freeze_rate", ":", "o"], ["os"]),
         (["export", "--statistics", "audio_freeze_rate", ":", "os,vi", "after the cursor"], None),
@@ -63,7 +63,7 @@ def test_commands_and_names_are_completed(bare, monkeypatch, typed, offered):
     ids=str,
 )
 def test_values_with_colons_are_completed_in_bash(bare, monkeypatch, words, offered):
-    """Bash splits them at the colons, and replaces what follows the last one."""
+    """Bash splits such a value at its colons, and replaces only the part after the last one."""
     current = len(words)
     if offered is None:
         current, offered = current - 1, [f"os,video_freeze_rate:{one}" for one in parsing.names_of("dimension")]
@@ -97,13 +97,13 @@ def test_a_port_in_use_is_reported_in_one_line(bare):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        ran = bare("simulate", "--port", port)
-    assert (ran.code, ran.out) == (1, "")
-    assert len(ran.err.splitlines()) == 1
-    assert port in ran.err
+        result = bare("simulate", "--port", port)
+    assert (result.code, result.out) == (1, "")
+    assert len(result.err.splitlines()) == 1
+    assert port in result.err
 
 
-def piped(environment, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+def start_piped(environment, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "agora_analytics.cli", *arguments],
         env=os.environ | dict(environment) | {"PYTHONPATH": str(ROOT)},
@@ -119,17 +119,17 @@ def piped(environment, *arguments: str, stdout: int = subprocess.PIPE) -> subpro
 @pytest.mark.process
 def test_a_broken_pipe_ends_the_command_silently(environment, arguments, codes):
     reading, writing = os.pipe()
-    os.close(reading)  # before it starts: a little that is written sooner would have been taken
-    with piped(environment, *arguments, stdout=writing) as process:
+    os.close(reading)  # before the command starts, or the pipe's buffer would accept a short output
+    with start_piped(environment, *arguments, stdout=writing) as process:
         os.close(writing)
-        told = process.stderr.read()
+        stderr = process.stderr.read()
         assert process.wait(20) in codes
-    assert told == b""
+    assert stderr == b""
 
 
 @pytest.mark.process
 def test_the_simulator_prints_its_settings_as_json(environment):
-    with piped(environment, "simulate", "--port", "0", "--json") as process:
+    with start_piped(environment, "simulate", "--port", "0", "--json") as process:
         access = json.loads(process.stdout.readline())
         process.terminate()
     assert access.keys() == {"base_url", "customer_id", "customer_secret", "app_id", "plan"}
@@ -149,8 +149,8 @@ def test_the_simulator_prints_its_settings_as_json(environment):
     ids=" ".join,
 )
 def test_the_secret_is_never_printed(run, arguments, form):
-    ran = run(*arguments, *form)
-    assert CUSTOMER_SECRET not in ran.out + ran.err
+    result = run(*arguments, *form)
+    assert CUSTOMER_SECRET not in result.out + result.err
 
 
 WARNS = """

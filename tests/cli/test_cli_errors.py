@@ -1,4 +1,4 @@
-"""Errors: one or two lines on standard error, with an exit code that says whose fault it is."""
+"""Errors: one or two lines on standard error, and an exit code by who has to fix it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from agora_analytics.simulator import CUSTOMER_ID, CUSTOMER_SECRET, Fault, Fault
 SEARCH = ("calls", "search", "--last", "1h")
 
 
-def failed(ran, code: int, *words: str) -> None:
-    """Hold a command to have failed as a well-behaved one does."""
-    assert ran.code == code, ran
-    assert ran.out == ""
-    assert 1 <= len(ran.err.splitlines()) <= 2
-    assert "Traceback" not in ran.err
-    assert CUSTOMER_SECRET not in ran.err
-    assert all(word in ran.err for word in words), ran.err
+def assert_failed(result, code: int, *words: str) -> None:
+    """Assert the exit code, and one or two lines on standard error that have these words and no secret."""
+    assert result.code == code, result
+    assert result.out == ""
+    assert 1 <= len(result.err.splitlines()) <= 2
+    assert "Traceback" not in result.err
+    assert CUSTOMER_SECRET not in result.err
+    assert all(word in result.err for word in words), result.err
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def failed(ran, code: int, *words: str) -> None:
 )
 def test_wrong_options_are_reported_before_a_request_is_sent(run, served, arguments, words):
     before = sum(served.service.counts.values())
-    failed(run("calls", "search", *arguments), 2, *words)
+    assert_failed(run("calls", "search", *arguments), 2, *words)
     assert sum(served.service.counts.values()) == before
 
 
@@ -72,9 +72,9 @@ def test_wrong_options_are_reported_before_a_request_is_sent(run, served, argume
 )
 def test_a_duration_out_of_range_is_refused_by_the_name_of_the_option(run, served, command, last, words):
     before = served.service.counts.total()
-    ran = run(*command, "--last", last)
-    failed(ran, 2, "--last", words)
-    assert len(ran.err) < 300
+    result = run(*command, "--last", last)
+    assert_failed(result, 2, "--last", words)
+    assert len(result.err) < 300
     assert served.service.counts.total() == before
 
 
@@ -89,9 +89,9 @@ def test_a_duration_out_of_range_is_refused_by_the_name_of_the_option(run, serve
     ids=["start", "end", "mids", "uids"],
 )
 def test_a_number_with_thousands_of_digits_is_refused_by_the_name_of_the_option(run, arguments, option):
-    ran = run(*(one.replace("DIGITS", "9" * 5_000) for one in arguments))
-    failed(ran, 2, f"error: {option}: ", "has more than 20 digits")
-    assert len(ran.err) < 300
+    result = run(*(one.replace("DIGITS", "9" * 5_000) for one in arguments))
+    assert_failed(result, 2, f"error: {option}: ", "has more than 20 digits")
+    assert len(result.err) < 300
 
 
 @pytest.mark.parametrize("command", ["search", "statistics"])
@@ -99,14 +99,14 @@ def test_a_name_that_looks_like_a_time_is_quoted_as_it_is(run, served, monkeypat
     message = "start=1795521600 is unknown"
     monkeypatch.setattr(served.service, "faults", Faults.always(Fault("refusal", code=404, message=message)))
     what = ("search", "--last", "1h") if command == "search" else (command, "id", "--last", "1h")
-    failed(run("calls", *what), 1, message)
+    assert_failed(run("calls", *what), 1, message)
 
 
 @pytest.mark.parametrize(
     ("start", "words"), [("1000000000", ("query time range limit",)), ("4000000000", ("query latency limit",))]
 )
 def test_a_span_outside_the_retention_is_refused_by_the_service(run, start, words):
-    failed(run("calls", "search", "--start", start, "--end", str(int(start) + 3_600)), 1, *words)
+    assert_failed(run("calls", "search", "--start", start, "--end", str(int(start) + 3_600)), 1, *words)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_span_outside_the_retention_is_refused_by_the_service(run, start, word
     ids=" ".join,
 )
 def test_the_error_names_the_missing_settings_and_allowed_values(bare, arguments, words):
-    failed(bare(*arguments), 2, *words)
+    assert_failed(bare(*arguments), 2, *words)
 
 
 @pytest.mark.parametrize(
@@ -136,12 +136,12 @@ def test_the_error_names_the_missing_settings_and_allowed_values(bare, arguments
     ids=" ".join,
 )
 def test_arguments_are_validated(run, arguments, words):
-    failed(run(*arguments), 2, *words)
+    assert_failed(run(*arguments), 2, *words)
 
 
 def test_without_a_command_the_help_is_printed(bare):
-    ran = bare()
-    assert "Usage" in ran.out + ran.err
+    result = bare()
+    assert "Usage" in result.out + result.err
 
 
 @pytest.mark.parametrize(
@@ -154,15 +154,15 @@ def test_without_a_command_the_help_is_printed(bare):
 )
 def test_refused_credentials_exit_with_1(run, monkeypatch, name, value, words):
     monkeypatch.setenv(name, value)
-    ran = run(*SEARCH)
-    failed(ran, 1, *words)
-    assert value not in ran.err or name != "AGORA_CUSTOMER_SECRET"
+    result = run(*SEARCH)
+    assert_failed(result, 1, *words)
+    assert value not in result.err or name != "AGORA_CUSTOMER_SECRET"
 
 
 def test_a_plan_other_than_the_accounts_is_refused_by_the_service(run, served, monkeypatch):
     plan = served.service.plan
     monkeypatch.setattr(served.service, "plan", plan.of("standard"))
-    failed(run("realtime", "usage"), 1, "no auth", "plan")
+    assert_failed(run("realtime", "usage"), 1, "no auth", "plan")
 
 
 def test_an_unreachable_server_exits_with_1(run, monkeypatch):
@@ -170,14 +170,14 @@ def test_an_unreachable_server_exits_with_1(run, monkeypatch):
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setattr(Random, "uniform", lambda *_: 0.0)  # no wait before the next attempt
-    failed(run(*SEARCH, "--base-url", url), 1, "127.0.0.1")
+    assert_failed(run(*SEARCH, "--base-url", url), 1, "127.0.0.1")
 
 
 @pytest.mark.parametrize(("fault", "word"), [(Fault("html"), "HTTP 502: <html>"), (Fault("garbage"), "not JSON")])
 def test_an_unexpected_response_exits_with_1(run, served, monkeypatch, fault, word):
     monkeypatch.setattr(served.service, "faults", Faults.chance(1.0, [fault]))
     monkeypatch.setattr(Random, "uniform", lambda *_: 0.0)  # no wait before the next attempt
-    failed(run(*SEARCH), 1, word)
+    assert_failed(run(*SEARCH), 1, word)
 
 
 def test_options_take_precedence_over_the_environment_and_that_over_the_file(run, tmp_path: Path, monkeypatch):
@@ -189,9 +189,9 @@ def test_options_take_precedence_over_the_environment_and_that_over_the_file(run
     monkeypatch.setenv("AGORA_PLAN", "standard")
     assert {line["limit"] for line in run("quota", "--json").lines if line["unit"] == "day"} == {1_000}
     assert {line["limit"] for line in run("quota", "--plan", "premium", "--json").lines} > {2_000}
-    assert run(*SEARCH).code == 0  # the App ID is the environment's
+    assert run(*SEARCH).code == 0  # with the App ID of the environment
     monkeypatch.delenv("AGORA_APP_ID")
-    failed(run(*SEARCH), 1, "App ID")
+    assert_failed(run(*SEARCH), 1, "App ID")
 
 
 @pytest.mark.parametrize("key", ["customer_secret", "customer_secret_file"])
@@ -212,7 +212,7 @@ def test_the_secret_can_be_read_from_standard_input(run, tmp_path: Path, monkeyp
     with (tmp_path / "secret").open() as file:
         monkeypatch.setattr("sys.stdin", file)
         assert run(*SEARCH, "--secret-stdin").code == 0
-        failed(run(*SEARCH, "--secret-stdin"), 2, "standard input", "empty")
+        assert_failed(run(*SEARCH, "--secret-stdin"), 2, "standard input", "empty")
 
 
 @pytest.mark.parametrize(
@@ -229,14 +229,14 @@ def test_an_invalid_settings_file_is_refused(run, tmp_path: Path, text, words):
     config = tmp_path / "settings.toml"
     config.write_text(text)
     config.chmod(0o644)
-    failed(run(*SEARCH, "--config", str(config)), 2, *words)
+    assert_failed(run(*SEARCH, "--config", str(config)), 2, *words)
 
 
 def test_a_settings_file_with_two_secrets_is_refused(run, tmp_path: Path):
     config = tmp_path / "settings.toml"
     config.write_text('customer_secret = "a"\ncustomer_secret_file = "b"\n')
     config.chmod(0o600)
-    failed(run(*SEARCH, "--config", str(config)), 2, "one is enough")
+    assert_failed(run(*SEARCH, "--config", str(config)), 2, "one is enough")
 
 
 def test_a_settings_file_can_list_several_hosts(run, tmp_path: Path, served, monkeypatch):

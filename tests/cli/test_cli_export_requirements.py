@@ -1,4 +1,4 @@
-"""What an export requires is checked before the first request, by a dry run too."""
+"""The requirements of an export are checked before the first request, also in a dry run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 @pytest.fixture
 def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what the extra `cli` brings is installed."""
+    """Simulate an installation with the extra `cli` only."""
     monkeypatch.setattr("agora_analytics.export.formats.find_spec", lambda name: None)
-    monkeypatch.setitem(sys.modules, "fsspec", None)  # as an import sees what is not there
+    monkeypatch.setitem(sys.modules, "fsspec", None)  # makes its import fail
     monkeypatch.delitem(sys.modules, "agora_analytics.export.sinks.remote", raising=False)
 
 
 @pytest.mark.parametrize("planned", [("--dry-run",), ()], ids=["dry run", "run"])
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((), "format='parquet' needs pyarrow: pip install \"agora-analytics[parquet]\"; without anything more there"),
         (("--format", "duckdb"), "format='duckdb' needs duckdb, pyarrow: pip install"),
@@ -25,25 +25,25 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.usefixtures("bare_machine")
-def test_a_format_without_its_library_is_refused_before_a_request_is_sent(run, served, planned, arguments, said):
+def test_a_format_without_its_library_is_refused_before_a_request_is_sent(run, served, planned, arguments, message):
     before = sum(served.service.counts.values())
-    ran = run("export", "data", *planned, "--last", "1h", *arguments)
-    assert (ran.code, ran.out) == (2, "")
-    assert said in ran.err
+    result = run("export", "data", *planned, "--last", "1h", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
     assert sum(served.service.counts.values()) == before
 
 
 @pytest.mark.usefixtures("bare_machine")
 def test_a_dry_run_refuses_a_url_without_fsspec(run):
-    ran = run("export", "s3://bucket/data", "--dry-run", "--last", "1h", "--format", "csv")
-    assert ran.code == 2
-    assert 'a URL needs fsspec: pip install "agora-analytics[remote]"' in ran.err
+    result = run("export", "s3://bucket/data", "--dry-run", "--last", "1h", "--format", "csv")
+    assert result.code == 2
+    assert 'a URL needs fsspec: pip install "agora-analytics[remote]"' in result.err
 
 
 def test_a_dry_run_refuses_a_url_with_an_unknown_protocol(run):
-    ran = run("export", "nowhere://bucket/data", "--dry-run", "--last", "1h", "--format", "csv")
-    assert ran.code == 2
-    assert "to='nowhere://bucket/data': Protocol not known: nowhere" in ran.err
+    result = run("export", "nowhere://bucket/data", "--dry-run", "--last", "1h", "--format", "csv")
+    assert result.code == 2
+    assert "to='nowhere://bucket/data': Protocol not known: nowhere" in result.err
 
 
 @pytest.mark.usefixtures("bare_machine")
@@ -52,24 +52,24 @@ def test_a_dry_run_of_csv_needs_no_extra(run):
 
 
 def test_a_span_beyond_the_retention_is_not_cut_but_reported_as_expired(run):
-    ran = run("export", "--dry-run", "--last", "400d", "--json")
-    assert ran.code == 0, ran.err
-    (expired,) = ran.lines[-1]["expired"]
+    result = run("export", "--dry-run", "--last", "400d", "--json")
+    assert result.code == 0, result.err
+    (expired,) = result.lines[-1]["expired"]
     assert (expired["what"], expired["reason"]) == ("calls", "expired")
     assert expired["span"]["end"] - expired["span"]["start"] > 380 * 86_400
-    assert "longer than the plan keeps" not in ran.err
+    assert "longer than the plan keeps" not in result.err
 
 
 @pytest.mark.parametrize("arguments", [("--plan", "--last"), ("--plan", "data"), ("data", "--plan", "gold")])
 def test_an_unknown_plan_is_refused_with_a_hint_about_dry_run(run, served, arguments):
     before = served.service.counts.total()
-    ran = run("export", *arguments, "--format", "csv")
-    assert (ran.code, ran.out) == (2, "")
-    assert "--dry-run estimates what an export takes" in ran.err
+    result = run("export", *arguments, "--format", "csv")
+    assert (result.code, result.out) == (2, "")
+    assert "--dry-run estimates what an export takes" in result.err
     assert served.service.counts.total() == before
 
 
 def test_plan_is_the_pricing_plan_in_export_too(run):
-    ran = run("export", "--dry-run", "--plan", "standard", "--last", "3d", "--json", "--format", "csv")
-    assert ran.code == 0, ran.err
-    assert ran.lines[-1]["expired"]
+    result = run("export", "--dry-run", "--plan", "standard", "--last", "3d", "--json", "--format", "csv")
+    assert result.code == 0, result.err
+    assert result.lines[-1]["expired"]

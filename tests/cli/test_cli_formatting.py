@@ -10,19 +10,19 @@ from agora_analytics.spans import moment
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [(None, ""), (0, "0"), (12_345, "12,345"), (2.0, "2"), (12.34, "12.3"), (1.23456, "1.235"), (-1_234.5, "-1,234.5")],
 )
-def test_a_number_has_thousands_separators_and_few_decimals(value, told):
-    assert formatting.format_number(value) == told
+def test_a_number_has_thousands_separators_and_few_decimals(value, text):
+    assert formatting.format_number(value) == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(None, ""), (0, "0 s"), (59.9, "59 s"), (60, "1 m"), (3_661, "1 h 1 m"), (86_400, "1 d"), (90_061, "1 d 1 h")],
 )
-def test_a_duration_is_formatted_in_its_two_largest_units(seconds, told):
-    assert formatting.format_duration(seconds) == told
+def test_a_duration_is_formatted_in_its_two_largest_units(seconds, text):
+    assert formatting.format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(

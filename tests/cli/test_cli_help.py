@@ -1,4 +1,4 @@
-"""Help: every command has a page, `-h` shows it too, and its example runs."""
+"""Every command has a help page, which `-h` shows too, and the example on it runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from agora_analytics.cli.app import app
 from agora_analytics.plans import PLANS
 
 
-def pages(group: typer.core.TyperGroup, before: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
-    """The help text of every command and group, by its words."""
-    found = {before: group.help or ""}
+def pages(group: typer.core.TyperGroup, prefix: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """Return the help text of every command and group, by its words on the command line."""
+    found = {prefix: group.help or ""}
     for name, command in group.commands.items():
-        words = (*before, name)
+        words = (*prefix, name)
         found |= pages(command, words) if isinstance(command, typer.core.TyperGroup) else {words: command.help or ""}
     return found
 
@@ -29,7 +29,7 @@ LEAVES = {words: text for words, text in PAGES.items() if words not in {(), ("ca
 
 
 def example(text: str) -> list[str]:
-    """The words of a page's example, without the program's name."""
+    """Return the words of the example on a page, without the name of the program."""
     (line,) = re.findall(r"^Example[^:]*: agora-analytics (.+)$", text, re.MULTILINE)
     return shlex.split(line)
 
@@ -49,15 +49,15 @@ def test_a_page_has_an_example_of_its_command(words):
 
 @pytest.mark.parametrize("words", [words for words in PAGES if words != ("simulate",)], ids=" ".join)
 def test_the_example_runs(run, call_id, monkeypatch, tmp_path, words):
-    """But `simulate`, which serves until it is stopped; the demo waits for one window at least."""
+    """All but `simulate`, which runs until it is stopped; the demo runs without its windows, which take long."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PLANS, "enterprise", without_rate_limits(Plan.of("enterprise")))
     line = [call_id if word == "CALL_ID" else word for word in example(PAGES[words])]
     if line[0] == "demo":
         line = ["demo", "--windows", "0"]
-    ran = run(*line)
-    assert ran.code == 0, ran.err
-    assert ran.out
+    result = run(*line)
+    assert result.code == 0, result.err
+    assert result.out
 
 
 @pytest.mark.parametrize("words", PAGES, ids=" ".join)

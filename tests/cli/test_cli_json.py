@@ -1,4 +1,4 @@
-"""JSON of every command while the service's clock is unknown: times are plain numbers."""
+"""Every command prints times in JSON as plain numbers, also before the service's clock is known."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ COMMANDS = {
     "calls statistics": ("CALL", "--last", "4h"),
     "calls freeze": ("CALL", "--last", "4h"),
     "calls timeline": ("CALL", "--last", "4h"),
+    "calls worst": (),
     "insights usage": (),
     "insights quality": (),
     "insights usage-total": (),
@@ -30,21 +31,23 @@ COMMANDS = {
     "realtime quality-top": (),
     "watch": ("--last", "10m", "--windows", "2"),
     "follow": ("--last", "2h", "--events", "2"),
+    "doctor": (),
+    "doctor --dry-run": (),
     "quota": (),
     "metrics": (),
     "plans": (),
     "export --dry-run": ("--last", "1w"),
     "export": ("data", "--last", "1h", "--apps", APPS, "--format", "csv"),
 }
-OTHERS = {"demo", "simulate"}
-"""Commands that ask no service of the user's."""
+OTHERS = {"demo", "serve", "simulate"}
+"""Commands that send nothing to the service of the settings."""
 
 
-def commands(group: typer.core.TyperGroup, before: tuple[str, ...] = ()) -> list[str]:
+def commands(group: typer.core.TyperGroup, prefix: tuple[str, ...] = ()) -> list[str]:
     found = []
     for name, one in group.commands.items():
         inner = isinstance(one, typer.core.TyperGroup)
-        found += commands(one, (*before, name)) if inner else [" ".join((*before, name))]
+        found += commands(one, (*prefix, name)) if inner else [" ".join((*prefix, name))]
     return found
 
 
@@ -55,22 +58,22 @@ def test_the_table_has_every_command():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_prints_json_before_the_service_clock_is_known(run, call_id, monkeypatch, tmp_path, name):
     monkeypatch.chdir(tmp_path)
-    ran = run(*name.split(), *(call_id if one == "CALL" else one for one in COMMANDS[name]), "--json")
-    assert ran.code == (1 if name == "export" else 0), ran.err  # of the two apps one is refused
-    assert ran.lines
+    result = run(*name.split(), *(call_id if one == "CALL" else one for one in COMMANDS[name]), "--json")
+    assert result.code == (1 if name == "export" else 0), result.err  # the service refuses one of the two App IDs
+    assert result.lines
 
 
 @pytest.mark.parametrize("span", [("--last", "1h"), ("--last", "400d"), ("--start", "2026-11-20T00:00:00Z")])
 def test_a_dry_run_reports_what_is_left_out_before_the_service_clock_is_known(run, span):
-    ran = run("export", "--dry-run", *span, "--apps", APPS, "--json")
-    assert ran.code == 0, ran.err
-    (left,) = [one for one in ran.lines[-1]["expired"] if one["what"] == "app"]
-    assert left["span"]["start"] < left["span"]["end"]
+    result = run("export", "--dry-run", *span, "--apps", APPS, "--json")
+    assert result.code == 0, result.err
+    (skipped,) = [one for one in result.lines[-1]["expired"] if one["what"] == "app"]
+    assert skipped["span"]["start"] < skipped["span"]["end"]
 
 
 def test_a_host_second_is_encoded_as_a_number():
-    told = json.loads(json.encode({"at": HostSecond(7), "span": by_host(Span(1, 2))}))
-    assert told == {"at": 7, "span": {"start": 1, "end": 2}}
+    document = json.loads(json.encode({"at": HostSecond(7), "span": by_host(Span(1, 2))}))
+    assert document == {"at": 7, "span": {"start": 1, "end": 2}}
     assert json.encode_lines([HostSecond(7)]) == b"7\n"
     with pytest.raises(TypeError, match="no JSON is made of object"):
         json.encode(object())

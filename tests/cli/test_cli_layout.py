@@ -20,16 +20,17 @@ BLOCK = re.compile("[▁▂▃▄▅▆▇█]+")
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Have output look like a terminal of a width; what it shows is read without its styles."""
+    """Return a function that makes the output a terminal with so many columns."""
 
-    def of(columns: int) -> None:
+    def set_width(columns: int) -> None:
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("FORCE_COLOR", "1")
 
-    return of
+    return set_width
 
 
 def plain(text: str) -> list[str]:
+    """Return the lines of a text without its styles."""
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines()
 
 
@@ -41,16 +42,16 @@ def series(length: int, step: int = 60) -> tuple[Point, ...]:
 @pytest.mark.parametrize("what", ["search", "sessions", "metrics", "timeline"])
 def test_no_line_of_a_table_is_wider_than_the_terminal(run, call_id, terminal, columns, what):
     terminal(columns)
-    of = ("--limit", "3") if what == "search" else (call_id, "--last", "5h")
-    shown = plain(run("calls", what, *of).out)
+    set_width = ("--limit", "3") if what == "search" else (call_id, "--last", "5h")
+    shown = plain(run("calls", what, *set_width).out)
     assert len(shown) > 3
     assert [line for line in shown if len(line) > columns] == []
 
 
 def test_a_very_narrow_terminal_is_no_error(run, terminal):
     terminal(30)
-    ran = run("calls", "search", "--limit", "3")
-    assert (ran.code, "calls" in ran.out) == (0, True)
+    result = run("calls", "search", "--limit", "3")
+    assert (result.code, "calls" in result.out) == (0, True)
 
 
 @pytest.mark.parametrize("columns", [80, 100, 120, 160])
@@ -101,28 +102,28 @@ def test_percents_are_in_the_value_column_and_empty_columns_are_left_out(capsys)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "line"),
     [
         (("plans", "starter"), "plan starter: no API access"),
         (("quota", "--plan", "starter"), "quota of the plan starter: no API access"),
     ],
 )
-def test_a_plan_without_api_access_is_one_line(bare, arguments, told):
-    assert bare(*arguments).out.splitlines() == [told]
+def test_a_plan_without_api_access_is_one_line(bare, arguments, line):
+    assert bare(*arguments).out.splitlines() == [line]
 
 
 def test_a_search_without_results_prints_nothing_found(run):
     start = int(time.time()) - 7_200
-    ran = run("calls", "search", "--start", str(start), "--end", str(start + 60), "--cname", "nobody-is-here")
-    assert (ran.code, ran.out) == (0, "calls: nothing found\n")
+    result = run("calls", "search", "--start", str(start), "--end", str(start + 60), "--cname", "nobody-is-here")
+    assert (result.code, result.out) == (0, "calls: nothing found\n")
 
 
 @pytest.mark.parametrize("arguments", [(), ("calls",), ("insights",), ("realtime",)])
 def test_a_group_without_a_command_prints_its_help_only(bare, arguments):
-    ran = bare(*arguments)
-    assert ran.code == 2
-    assert "Usage" in ran.out
-    assert "error" not in ran.err
+    result = bare(*arguments)
+    assert result.code == 2
+    assert "Usage" in result.out
+    assert "error" not in result.err
 
 
 @pytest.mark.parametrize(("command", "flag"), [("calls", "json"), ("calls", "secret-stdin"), ("simulate", "hostile")])

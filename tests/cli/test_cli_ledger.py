@@ -10,7 +10,7 @@ HOUR = ("--last", "1h", "--limit", "1", "--json")
 
 
 @pytest.fixture(autouse=True)
-def _the_usual_ledger(monkeypatch):
+def _default_ledger(monkeypatch):
     monkeypatch.delenv("AGORA_LEDGER")
 
 
@@ -36,9 +36,9 @@ def test_each_customer_is_counted_separately(run):
 
 
 def test_a_ledger_can_be_another_file_or_memory(run, tmp_path, monkeypatch):
-    mine = tmp_path / "mine" / "count.db"
-    run("calls", "search", *HOUR, "--ledger", str(mine))
-    assert mine.is_file()
+    path = tmp_path / "mine" / "count.db"
+    run("calls", "search", *HOUR, "--ledger", str(path))
+    assert path.is_file()
     monkeypatch.setenv("AGORA_LEDGER", ":memory:")
     assert run("calls", "search", *HOUR).code == 0
     assert {line["used"] for line in run("quota", "--json").lines} == {0}
@@ -48,8 +48,8 @@ def test_a_ledger_can_be_another_file_or_memory(run, tmp_path, monkeypatch):
 def test_an_unusable_ledger_is_reported_in_two_lines(run, tmp_path):
     letter = tmp_path / "letter.txt"
     letter.write_text("Dear all, " * 200)
-    ran = run("calls", "search", *HOUR, "--ledger", str(letter))
-    assert (ran.code, ran.out) == (1, "")
-    assert str(letter) in ran.err
-    assert len(ran.err.splitlines()) == 2
+    result = run("calls", "search", *HOUR, "--ledger", str(letter))
+    assert (result.code, result.out) == (1, "")
+    assert str(letter) in result.err
+    assert len(result.err.splitlines()) == 2
     assert Path(letter).read_text() == "Dear all, " * 200

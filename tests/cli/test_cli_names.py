@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agora_analytics._core.validation.names import closest
 from agora_analytics.cli import parsing
 
 MISSPELT = {
@@ -53,10 +54,10 @@ MISSPELT = {
 @pytest.mark.parametrize(("arguments", "suggestion"), MISSPELT.items(), ids=lambda one: " ".join(one)[:50])
 def test_a_misspelt_name_is_refused_with_a_suggestion_before_a_request_is_sent(run, served, arguments, suggestion):
     before = served.service.counts.total()
-    ran = run(*arguments)
-    assert (ran.code, ran.out) == (2, "")
-    assert suggestion in ran.err
-    assert len(ran.err.splitlines()) == 1
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert suggestion in result.err
+    assert len(result.err.splitlines()) == 1
     assert served.service.counts.total() == before
 
 
@@ -80,9 +81,9 @@ def test_the_error_says_where_the_names_are_listed_and_how_to_send_a_new_one(run
 )
 def test_a_name_that_the_catalogue_does_not_list_can_be_sent(run, served, call_id, arguments):
     before = served.service.counts.total()
-    ran = run(*(call_id if one == "CALL" else one for one in arguments), "--allow-unknown")
-    assert ran.code == 1  # the simulated service does not know it either
-    assert "is not in the catalogue" not in ran.err
+    result = run(*(call_id if one == "CALL" else one for one in arguments), "--allow-unknown")
+    assert result.code == 1  # the simulated service does not know it either
+    assert "is not in the catalogue" not in result.err
     assert served.service.counts.total() > before
 
 
@@ -110,10 +111,10 @@ CHOICES = {
 @pytest.mark.parametrize(("arguments", "suggestion"), CHOICES.items(), ids=map(" ".join, CHOICES))
 def test_a_misspelt_choice_is_refused_with_the_closest_allowed_one(run, served, arguments, suggestion):
     before = served.service.counts.total()
-    ran = run(*arguments)
-    assert (ran.code, ran.out) == (2, "")
-    assert suggestion in ran.err
-    assert len(ran.err.splitlines()) == 1
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert suggestion in result.err
+    assert len(result.err.splitlines()) == 1
     assert served.service.counts.total() == before
 
 
@@ -132,16 +133,16 @@ def test_a_plan_is_known_in_any_case(bare):
     ids=["product only", "empty", "second empty", "export"],
 )
 def test_a_series_without_a_metric_is_refused_by_the_name_of_its_option(run, arguments, option):
-    ran = run(*arguments)
-    assert (ran.code, ran.out) == (2, "")
-    assert f"{option}: allowed is METRIC:PRODUCT, or METRIC for Native" in ran.err
+    result = run(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert f"{option}: allowed is METRIC:PRODUCT, or METRIC for Native" in result.err
 
 
 @pytest.mark.parametrize("kind", parsing.CATALOGUE)
 def test_every_name_of_the_catalogue_is_accepted_as_it_is(kind):
     for name in parsing.names_of(kind):
         parsing.check_name("--name", name, kind)
-        assert parsing.closest(name, parsing.names_of(kind)) is not None
+        assert closest(name, parsing.names_of(kind)) is not None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command as a process: pipes, signals, terminals, and its process list entry."""
+"""The command as a process: pipes, signals, terminals, and its entry in the process list."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ COMMAND = (sys.executable, "-m", "agora_analytics.cli")
 
 @pytest.fixture
 def start(environment):
-    """Start the command as a process; whatever still runs at the end is killed."""
+    """Return a function that starts the command as a process; those still running at the end are killed."""
     started: list[subprocess.Popen[bytes]] = []
-    # In a shell's background Ctrl-C is ignored, and what is ignored is inherited.
+    # A shell ignores Ctrl-C in background jobs, and children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def begin(*arguments: str, command: tuple[str, ...] = COMMAND, **more: str) -> subprocess.Popen[bytes]:
+    def start_process(*arguments: str, command: tuple[str, ...] = COMMAND, **variables: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [*command, *arguments],
-            env=os.environ | dict(environment) | {"PYTHONPATH": str(ROOT)} | more,
+            env=os.environ | dict(environment) | {"PYTHONPATH": str(ROOT)} | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         started.append(process)
         return process
 
-    yield begin
+    yield start_process
     signal.signal(signal.SIGINT, before)
     for process in started:
         if process.poll() is None:
@@ -65,8 +65,8 @@ def test_ctrl_c_prints_no_traceback_and_the_secret_is_in_no_process_list(start):
 def test_the_simulator_runs_until_ctrl_c_and_prints_its_counts(start):
     process = start("simulate", "--port", "0", "--plan", "premium", "--hostile")
     settings = dict(process.stdout.readline().decode().removeprefix("export ").strip().split("=") for _ in range(5))
-    asked = start("plans", "premium", **settings)
-    assert asked.wait(60) == 0
+    plans = start("plans", "premium", **settings)
+    assert plans.wait(60) == 0
     found = start("insights", "usage", "--last", "2d", "--json", **settings)
     assert found.stdout.read().count(b"\n") >= 2
     process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""`agora-analytics calls search`: sort orders, price, and what is left out (see also `virtual`)."""
+"""`agora-analytics calls search`: sort orders, the requests that it takes, and what is left out."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from agora_analytics.plans import PLANS
 
 
 @pytest.fixture(autouse=True)
-def _unhurried(monkeypatch):
-    """No request waits for its second: here it matters which are made, and how many."""
+def _no_rate_limits(monkeypatch):
+    """Remove the rate limits per second and minute, so that no search waits."""
     monkeypatch.setitem(PLANS, "enterprise", without_rate_limits(Plan.of("enterprise")))
 
 
@@ -46,10 +46,10 @@ def test_a_sorted_list_as_json_has_all_calls_unless_limited(run):
     end = int(time.time()) - 3_600
     span = ("--start", str(end - 5 * 3_600), "--end", str(end), "--json")
     calls = {one["call_id"] for one in run("calls", "search", *span).lines}
-    ran = run("calls", "search", *span, "--sort", "peak")
+    result = run("calls", "search", *span, "--sort", "peak")
     assert len(calls) > 100
-    assert {one["call_id"] for one in ran.lines} == calls
-    assert ran.err == ""
+    assert {one["call_id"] for one in result.lines} == calls
+    assert result.err == ""
     assert len(run("calls", "search", *span, "--worst", "--limit", "7").lines) == 7
 
 
@@ -88,21 +88,21 @@ def test_worst_covers_the_whole_span_and_its_price_is_printed_first(run):
     ]
     assert shown == sorted(rates, reverse=True)[:4]
     assert worst.err.startswith("the worst 4 of ")
-    people = run("calls", "search", *span, "--worst", "--limit", "4")
-    price, part, left, _ = people.err.splitlines()
+    text = run("calls", "search", *span, "--worst", "--limit", "4")
+    price, part, left, _ = text.err.splitlines()
     assert price.startswith("takes at least 2 of the 10,000 requests left today")
     assert part.startswith("part 1 of 2: ")
     assert "are left out: see --limit" in left
-    assert "freeze x users" in people.out
+    assert "freeze x users" in text.out
 
 
 def test_min_freeze_rate_filters_calls(run):
     found = run("calls", "search", "--last", "6h", "--min-freeze-rate", "0.04", "--json")
     assert found.lines
     assert all(max(c["call_audio_freeze_rate"] or 0, c["call_video_freeze_rate"] or 0) > 0.04 for c in found.lines)
-    people = run("calls", "search", "--last", "6h", "--min-freeze-rate", "0.04", "--limit", "1000")
-    assert f"\n{len(found.lines)} of " in people.err
-    assert "calls that froze more than 4.00 %" in people.err
+    text = run("calls", "search", "--last", "6h", "--min-freeze-rate", "0.04", "--limit", "1000")
+    assert f"\n{len(found.lines)} of " in text.err
+    assert "calls that froze more than 4.00 %" in text.err
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_calls_are_sorted_highest_first(run, order, field):
 
 def test_max_requests_reports_what_was_not_read(run):
     for form in ((), ("--json",)):
-        ran = run("calls", "search", "--last", "3d", "--worst", "--max-requests", "6", *form)
-        assert "were not read: --max-requests is used up" in ran.err
-        assert "after 6 requests, calls that began before " in ran.err
-        assert ("one more for each further 100 calls in a part; stops after 6" in ran.err) is (form == ())
+        result = run("calls", "search", "--last", "3d", "--worst", "--max-requests", "6", *form)
+        assert "were not read: --max-requests is used up" in result.err
+        assert "after 6 requests, calls that began before " in result.err
+        assert ("one more for each further 100 calls in a part; stops after 6" in result.err) is (form == ())
 
 
 @pytest.mark.parametrize(
@@ -132,37 +132,37 @@ def test_max_requests_reports_what_was_not_read(run):
     ids=" ".join,
 )
 def test_wrong_options_are_reported(run, arguments, words):
-    ran = run("calls", "search", *arguments)
-    assert (ran.code, ran.out) == (2, "")
-    assert all(word in ran.err for word in words)
+    result = run("calls", "search", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert all(word in result.err for word in words)
 
 
 @pytest.mark.parametrize("command", ["sessions", "metrics", "statistics", "freeze", "timeline"])
 def test_a_channel_name_in_place_of_a_call_id_is_refused_with_the_newest_call(run, served, command):
     lines = run("calls", "search", "--last", "3h", "--json").lines
-    # Details come later than lists: the channel's newest call may be too new for them.
+    # Details are available later than lists: the newest call of the channel may have none yet.
     call = next(one for one in lines if one["created_ts"] < lines[0]["created_ts"] - 900)
     call = next(one for one in lines if one["cname"] == call["cname"])
     before = served.service.counts["call_lists"]
-    ran = run("calls", command, call["cname"], "--json")
-    assert (ran.code, ran.out) == (2, "")
-    assert f"'{call['cname']}' is the name of a channel, not the id of a call" in ran.err
-    assert "the channel's newest call in that time is " in ran.err
+    result = run("calls", command, call["cname"], "--json")
+    assert (result.code, result.out) == (2, "")
+    assert f"'{call['cname']}' is the name of a channel, not the id of a call" in result.err
+    assert "the channel's newest call in that time is " in result.err
     assert served.service.counts["call_lists"] == before + 1
 
 
 def test_an_unknown_call_id_is_a_warning(run):
-    ran = run("calls", "sessions", "no-such-call", "--json")
-    assert (ran.code, ran.out) == (0, "")
-    assert "nothing is known of a call 'no-such-call' in " in ran.err
+    result = run("calls", "sessions", "no-such-call", "--json")
+    assert (result.code, result.out) == (0, "")
+    assert "nothing is known of a call 'no-such-call' in " in result.err
 
 
 def test_a_call_without_this_freeze_rate_is_not_reported_as_unknown(run):
     calls = run("calls", "search", "--last", "4h", "--json").lines
-    call = next(one for one in calls if one["finished"] and one["call_video_freeze_rate"] is None)  # of audio only
-    ran = run("calls", "freeze", call["call_id"], "--last", "4h", "--json")
-    assert (ran.code, ran.out) == (0, "")
-    assert f"no user of call '{call['call_id']}' in " in ran.err
+    without_video = next(one for one in calls if one["finished"] and one["call_video_freeze_rate"] is None)
+    result = run("calls", "freeze", without_video["call_id"], "--last", "4h", "--json")
+    assert (result.code, result.out) == (0, "")
+    assert f"no user of call '{without_video['call_id']}' in " in result.err
 
 
 def test_a_known_call_costs_no_further_request(run, call_id, served):
@@ -172,16 +172,17 @@ def test_a_known_call_costs_no_further_request(run, call_id, served):
 
 
 def test_a_search_beyond_the_retention_is_a_warning(run, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)  # or pytest takes it
-    ran = run("calls", "search", "--last", "400d", "--limit", "1", "--max-requests", "2")
-    assert ran.code == 0
-    assert "--last=400d is longer than the plan keeps: it starts 15 d ago" in ran.err
+    # A command prints warnings only if no other handler takes them, as that of pytest does.
+    monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
+    result = run("calls", "search", "--last", "400d", "--limit", "1", "--max-requests", "2")
+    assert result.code == 0
+    assert "--last=400d is longer than the plan keeps: it starts 15 d ago" in result.err
 
 
 def test_a_dry_run_refuses_a_format_without_its_library(run, served, monkeypatch):
     before = served.service.counts.total()
     monkeypatch.setattr("agora_analytics.export.formats.find_spec", lambda name: None)
-    ran = run("export", "--dry-run", "--last", "1h")
-    assert (ran.code, ran.out) == (2, "")
-    assert 'needs pyarrow: pip install "agora-analytics[parquet]"' in ran.err
+    result = run("export", "--dry-run", "--last", "1h")
+    assert (result.code, result.out) == (2, "")
+    assert 'needs pyarrow: pip install "agora-analytics[parquet]"' in result.err
     assert served.service.counts.total() == before

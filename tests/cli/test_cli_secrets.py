@@ -23,11 +23,11 @@ def test_a_secret_file_that_others_can_read_is_refused(run, tmp_path: Path, monk
     secret.write_text(CUSTOMER_SECRET)
     secret.chmod(mode)
     config.write_text('customer_secret_file = "secret"\n')
-    ran = run(*SEARCH, *(("--secret-file", str(secret)) if by == "flag" else ("--config", str(config))))
-    assert ran.code == 2
-    assert f"others can read it (mode {mode:04o})" in ran.err
-    assert "--secret-stdin" in ran.err
-    assert CUSTOMER_SECRET not in ran.err
+    result = run(*SEARCH, *(("--secret-file", str(secret)) if by == "flag" else ("--config", str(config))))
+    assert result.code == 2
+    assert f"others can read it (mode {mode:04o})" in result.err
+    assert "--secret-stdin" in result.err
+    assert CUSTOMER_SECRET not in result.err
 
 
 @pytest.mark.parametrize("kind", ["secret file", "settings"])
@@ -37,10 +37,10 @@ def test_the_error_about_a_readable_secret_has_a_command_that_fixes_it(run, tmp_
     file.write_text(CUSTOMER_SECRET if kind == "secret file" else f'customer_secret = "{CUSTOMER_SECRET}"\n')
     file.chmod(0o644)
     flag = "--secret-file" if kind == "secret file" else "--config"
-    ran = run(*SEARCH, flag, str(file))
-    assert ran.code == 2
-    assert "others can read it (mode 0644)" in ran.err
-    [command] = re.findall(r"chmod 600 '[^']+'", ran.err)
+    result = run(*SEARCH, flag, str(file))
+    assert result.code == 2
+    assert "others can read it (mode 0644)" in result.err
+    [command] = re.findall(r"chmod 600 '[^']+'", result.err)
     subprocess.run(shlex.split(command), check=True)
     assert run(*SEARCH, flag, str(file)).code == 0
 
@@ -61,7 +61,7 @@ def test_a_file_without_certificate_authorities_is_refused(run, tmp_path: Path, 
     file = tmp_path / "authorities.pem"
     if text:
         file.write_text(text)
-    ran = run(*SEARCH, "--ca-file", str(file))
-    assert ran.code == 2
-    assert "authorities.pem" in ran.err
-    assert says in ran.err
+    result = run(*SEARCH, "--ca-file", str(file))
+    assert result.code == 2
+    assert "authorities.pem" in result.err
+    assert says in result.err

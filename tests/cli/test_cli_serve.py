@@ -69,6 +69,17 @@ def test_flags_come_before_the_environment_and_that_before_the_file(run, config,
     assert (found["url"], found["series"]) == ("http://127.0.0.2:3/", ["userCount Native"])
 
 
+def test_rules_of_a_flag_or_the_file_are_checked_and_their_series_are_served(run, config):
+    rule = "videoFreezeRate:WebRTC > 5% for 2"
+    found = checked(run("serve", "userCount", "--alert", rule, "--check", "--json"))
+    assert (found["alerts"], found["series"]) == ([rule], ["userCount Native", "videoFreezeRate WebRTC"])
+    path = config(f'[serve]\nalerts = ["{rule}"]\n')
+    assert checked(run("serve", "--config", path, "--check", "--json"))["alerts"] == [rule]
+    ran = run("serve", "--alert", "videoFrezeRate > 5%", "--check")
+    assert ran.code == 2
+    assert "did you mean videoFreezeRate?" in ran.err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -25,53 +25,53 @@ Start = Callable[..., "subprocess.Popen[bytes]"]
 
 pytestmark = [
     pytest.mark.process,
-    pytest.mark.skipif(os.name == "nt", reason="processes are told to end in another way here"),
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals"),
 ]
 
 
 @pytest.fixture
 def start(environment) -> Iterator[Start]:
-    """Start a process of Python; whatever still runs at the end is killed."""
+    """Return a function that starts a Python process; those still running at the end are killed."""
     started = []
 
-    def begin(*arguments: str, **more: str) -> subprocess.Popen[bytes]:
+    def start_process(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, *arguments],
-            env=os.environ | dict(environment) | {"PYTHONPATH": str(ROOT)} | more,
+            env=os.environ | dict(environment) | {"PYTHONPATH": str(ROOT)} | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            bufsize=0,  # a line that is read takes nothing else with it
-            # In a shell's background Ctrl-C is ignored, and what is ignored is inherited.
+            bufsize=0,  # so that reading a line leaves the rest for `communicate`
+            # A shell ignores Ctrl-C in background jobs, and children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - one thread
         )
         started.append(process)
         return process
 
-    yield begin
+    yield start_process
     for process in started:
         process.kill()
         process.communicate()
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=60)
     return process.returncode, out.decode(), err.decode()
 
 
-def saved(tmp_path: Path) -> Checkpoint:
+def saved_checkpoint(tmp_path: Path) -> Checkpoint:
     return Checkpoint.decode((tmp_path / "agora-analytics" / "checkpoints" / "desk.json").read_text())
 
 
 @BOTH
 def test_a_signal_stops_a_watch_after_it_saved_its_checkpoint(start, run, tmp_path, number):
     process = start(*COMMAND, "watch", "userCount", "--checkpoint", "desk", "--json")
-    told = [process.stdout.readline() for _ in range(5)]
+    first_lines = [process.stdout.readline() for _ in range(5)]
     process.send_signal(number)
-    code, out, err = ended(process)
+    code, out, err = finish(process)
     assert (code, err) == (CODES[number], "")
-    stamps = [json.loads(line)["ts"] for line in [*told, *out.splitlines()]]
+    stamps = [json.loads(line)["ts"] for line in [*first_lines, *out.splitlines()]]
     assert stamps == list(range(stamps[0], stamps[-1] + 20, 20))
-    (span,) = saved(tmp_path).done
+    (span,) = saved_checkpoint(tmp_path).done
     assert list(span) == [stamps[0], stamps[-1] + 20]
     again = run("watch", "userCount", "--windows", "1", "--checkpoint", "desk", "--json").lines
     assert again[0]["ts"] == stamps[-1] + 20
@@ -79,18 +79,18 @@ def test_a_signal_stops_a_watch_after_it_saved_its_checkpoint(start, run, tmp_pa
 
 def test_a_signal_stops_a_follow_after_it_saved_its_checkpoint(start, tmp_path):
     process = start(*COMMAND, "follow", "--last", "2h", "--checkpoint", "desk", "--json")
-    told = [process.stdout.readline() for _ in range(5)]
+    first_lines = [process.stdout.readline() for _ in range(5)]
     process.send_signal(signal.SIGTERM)
-    code, out, err = ended(process)
+    code, out, err = finish(process)
     assert (code, err) == (CODES[signal.SIGTERM], "")
-    facts = [json.loads(line) for line in [*told, *out.splitlines()]]
-    place = saved(tmp_path)
-    over = {fact["call"]["call_id"]: fact["call"]["destroyed_ts"] for fact in facts if fact["event"] == "finished"}
-    calls = {fact["call"]["call_id"] for fact in facts}
-    assert set(place.open) <= calls
-    assert {call_id for call_id, entry in place.open.items() if "going" in entry} == calls - set(over)
-    # The others were over so long before where it has read to that no search finds them again.
-    assert all(over[call_id] < place.done[-1].end for call_id in calls - set(place.open))
+    events = [json.loads(line) for line in [*first_lines, *out.splitlines()]]
+    checkpoint = saved_checkpoint(tmp_path)
+    over = {event["call"]["call_id"]: event["call"]["destroyed_ts"] for event in events if event["event"] == "finished"}
+    calls = {event["call"]["call_id"] for event in events}
+    assert set(checkpoint.open) <= calls
+    assert {call_id for call_id, entry in checkpoint.open.items() if "going" in entry} == calls - set(over)
+    # Calls that ended long before the position are forgotten: no search finds them again.
+    assert all(over[call_id] < checkpoint.done[-1].end for call_id in calls - set(checkpoint.open))
 
 
 @pytest.mark.parametrize("command", ["watch", "follow"])
@@ -98,13 +98,13 @@ def test_after_a_signal_the_requests_spent_are_printed(start, command):
     process = start(*COMMAND, command, "--last", "2h")
     assert process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    code, _, err = ended(process)
+    code, _, err = finish(process)
     assert code == 143
     assert err.splitlines()[-1].startswith("spent today: ")
 
 
 def test_without_a_signal_the_exit_code_is_0(start):
-    assert ended(start(*COMMAND, "watch", "userCount", "--windows", "2", "--json"))[0] == 0
+    assert finish(start(*COMMAND, "watch", "userCount", "--windows", "2", "--json"))[0] == 0
 
 
 def test_the_second_signal_ends_a_watch_whose_service_does_not_answer(start):
@@ -115,9 +115,9 @@ def test_the_second_signal_ends_a_watch_whose_service_does_not_answer(start):
         with connection:
             assert connection.recv(100).startswith(b"GET ")
             process.send_signal(signal.SIGTERM)
-            # The same one, sent at once, would be taken for the first.
+            # Another signal, because the same one right after the first counts as a duplicate.
             process.send_signal(signal.SIGINT)
-            code, out, err = ended(process)
+            code, out, err = finish(process)
     assert code in CODES.values()
     assert (out, err) == ("", "")
 
@@ -126,11 +126,11 @@ def test_other_commands_are_cancelled(start):
     process = start(*COMMAND, "demo", "--windows", "50", "--json")
     assert process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    code, _, err = ended(process)
+    code, _, err = finish(process)
     assert (code, err) == (CODES[signal.SIGTERM], "")
 
 
-# Commands of the tests' own.
+# Commands with their own work
 
 WORK = """
 import asyncio, signal, time
@@ -147,51 +147,51 @@ run()
 """
 
 
-def working(*lines: str) -> tuple[str, str]:
+def with_work(*lines: str) -> tuple[str, str]:
     return "-c", WORK.format(work="\n    ".join(lines))
 
 
 @BOTH
 def test_the_first_signal_calls_stop_and_the_command_finishes(start, number):
     process = start(
-        *working(
+        *with_work(
             "stopped = asyncio.Event()",
             "with signals.stop_on_signal(stopped.set):",
-            "    say('begun')",
+            "    say('started')",
             "    await stopped.wait()",
             "await asyncio.sleep(0)",
             "say('done')",
         )
     )
-    assert process.stdout.readline() == b"begun\n"
+    assert process.stdout.readline() == b"started\n"
     process.send_signal(number)
-    assert ended(process) == (CODES[number], "done\n", "")
+    assert finish(process) == (CODES[number], "done\n", "")
 
 
 def test_after_the_stoppable_part_a_signal_cancels_the_command(start):
     process = start(
-        *working(
+        *with_work(
             "with signals.stop_on_signal(lambda: say('stopped')):",
             "    await asyncio.sleep(0)",
             "try:",
-            "    say('begun')",
+            "    say('started')",
             "    await asyncio.Event().wait()",
             "except asyncio.CancelledError:",
             "    say('cancelled')",
             "    raise",
         )
     )
-    assert process.stdout.readline() == b"begun\n"
+    assert process.stdout.readline() == b"started\n"
     process.send_signal(signal.SIGTERM)
-    assert ended(process) == (CODES[signal.SIGTERM], "cancelled\n", "")
+    assert finish(process) == (CODES[signal.SIGTERM], "cancelled\n", "")
 
 
-HELD = {
-    "that stops for ever": ("with signals.stop_on_signal(lambda: say('heard')):", "    {begun}"),
-    "that holds the loop": ("with signals.stop_on_signal(lambda: [say('heard'), time.sleep(600)]):", "    {begun}"),
+STUCK = {
+    "that stops for ever": ("with signals.stop_on_signal(lambda: say('heard')):", "    {start}"),
+    "that holds the loop": ("with signals.stop_on_signal(lambda: [say('heard'), time.sleep(600)]):", "    {start}"),
     "that is cancelled for ever": (
         "try:",
-        "    {begun}",
+        "    {start}",
         "finally:",
         "    say('heard')",
         "    await asyncio.sleep(600)",
@@ -199,37 +199,37 @@ HELD = {
 }
 
 
-@pytest.mark.parametrize("lines", HELD.values(), ids=HELD)
+@pytest.mark.parametrize("lines", STUCK.values(), ids=STUCK)
 def test_the_second_signal_ends_a_command_at_once(start, lines):
-    process = start(*working(*(line.format(begun="say('begun'); await asyncio.sleep(600)") for line in lines)))
-    assert process.stdout.readline() == b"begun\n"
+    process = start(*with_work(*(line.format(start="say('started'); await asyncio.sleep(600)") for line in lines)))
+    assert process.stdout.readline() == b"started\n"
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == b"heard\n"
     process.send_signal(signal.SIGTERM)
-    assert ended(process) == (CODES[signal.SIGINT], "", "")
+    assert finish(process) == (CODES[signal.SIGINT], "", "")
 
 
 def test_a_duplicate_signal_counts_once(start):
-    """`timeout` tells a child, and then its group: the command still ends as after one."""
-    lines = ("with signals.stop_on_signal(lambda: over.set()):", "    say('begun'); await over.wait(); say('saved')")
-    process = start(*working("over = asyncio.Event()", *lines))
-    assert process.stdout.readline() == b"begun\n"
-    process.send_signal(signal.SIGSTOP)  # it hears both when it goes on
+    """As `timeout` sends it, to its child and then to its process group."""
+    lines = ("with signals.stop_on_signal(lambda: over.set()):", "    say('started'); await over.wait(); say('saved')")
+    process = start(*with_work("over = asyncio.Event()", *lines))
+    assert process.stdout.readline() == b"started\n"
+    process.send_signal(signal.SIGSTOP)  # so that both signals are pending when it continues
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
-    code, out, _ = ended(process)
+    code, out, _ = finish(process)
     assert (code, out) == (CODES[signal.SIGTERM], "saved\n")
 
 
 def test_an_ignored_signal_stays_ignored(start):
     ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)\nasync def work"
-    _, code = working("say('begun')", "await asyncio.sleep(600)")
+    _, code = with_work("say('started')", "await asyncio.sleep(600)")
     process = start("-c", code.replace("async def work", ignoring))
-    assert process.stdout.readline() == b"begun\n"
+    assert process.stdout.readline() == b"started\n"
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    assert ended(process) == (143, "", "")
+    assert finish(process) == (143, "", "")
 
 
 def test_signal_handlers_are_restored():

@@ -10,25 +10,25 @@ import pytest
 from helpers.paths import ROOT
 
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.status import heartbeat
+from agora_analytics.cli.status_lines import heartbeat
 from agora_analytics.cli.throttle import MessageThrottle
 from agora_analytics.simulator import VirtualLoop
 from agora_analytics.streams import Health
 
 
-def told(every: float, until: float) -> list[tuple[float, str]]:
+def messages(every: float, until: float) -> list[tuple[float, str]]:
     throttle = MessageThrottle()
     found = [(at, throttle.add("down", f"down at {at:.0f}", at)) for at in map(float, range(0, int(until), int(every)))]
     return [(at, line) for at, lines in found for line in lines]
 
 
 def test_a_repeated_message_is_shown_once_and_then_counted():
-    assert told(10, 60) == [(0, "down at 0")]
-    assert told(10, 70)[1:] == [(60, "down at 60 (and 5 more like it in 1 m)")]
+    assert messages(10, 60) == [(0, "down at 0")]
+    assert messages(10, 70)[1:] == [(60, "down at 60 (and 5 more like it in 1 m)")]
 
 
 def test_the_interval_of_repeated_messages_doubles_up_to_an_hour():
-    moments = [at for at, _ in told(10, 4 * 3_600)]
+    moments = [at for at, _ in messages(10, 4 * 3_600)]
     assert moments == [0, 60, 180, 420, 900, 1_860, 3_780, 7_380, 10_980]
 
 
@@ -69,16 +69,16 @@ def test_a_command_shows_a_warning_once_and_its_count_at_the_end():
     assert last.startswith("attempt 3 failed (and 2 more like it in ")
 
 
-class Silent:
-    """What a pulse needs of a stream."""
+class SilentStream:
+    """A stream that has nothing but its health."""
 
     def __init__(self, health: Health) -> None:
         self.health = health
 
 
-def silence(health: Health, seconds: float, *, json: bool = False, usual: float = 0, events: int = 0) -> None:
+def stay_silent(health: Health, seconds: float, *, json: bool = False, usual: float = 0, events: int = 0) -> None:
     async def wait() -> None:
-        async with heartbeat(Silent(health), Screen(json=json), usual) as beat:
+        async with heartbeat(SilentStream(health), Screen(json=json), usual) as beat:
             for _ in range(events + 1):
                 await asyncio.sleep(seconds / (events + 1))
                 beat()
@@ -92,26 +92,26 @@ DOWN = Health(state="outage", since=1_795_521_600, failures=7, last_error="HTTP 
 
 @pytest.mark.parametrize("json", [False, True])
 def test_an_outage_is_reported_after_a_minute_and_at_doubling_intervals(capfd, json):
-    silence(DOWN, 59, json=json)
+    stay_silent(DOWN, 59, json=json)
     assert capfd.readouterr().err == ""
-    silence(DOWN, 600, json=json)
+    stay_silent(DOWN, 600, json=json)
     lines = capfd.readouterr().err.splitlines()
     assert [line.partition(" without")[0] for line in lines] == ["1 m", "3 m", "7 m"]
     assert lines[0].endswith("outage since 2026-11-24T12:00:00Z, 7 attempts failed")
 
 
 def test_a_silent_healthy_stream_is_reported_without_json_only(capfd):
-    silence(Health(lag=70.0), 100)
+    stay_silent(Health(lag=70.0), 100)
     assert capfd.readouterr().err.endswith(" without an event: polling, read to 1 m 10 s ago\n")
-    silence(Health(lag=70.0), 100, json=True)
-    silence(Health(lag=70.0), 170, usual=180)
-    silence(Health(lag=70.0), 1_000, events=20)
+    stay_silent(Health(lag=70.0), 100, json=True)
+    stay_silent(Health(lag=70.0), 170, usual=180)
+    stay_silent(Health(lag=70.0), 1_000, events=20)
     assert capfd.readouterr().err == ""
 
 
 def test_an_error_inside_a_heartbeat_is_raised_unchanged():
     async def fail() -> None:
-        async with heartbeat(Silent(Health()), Screen()):
+        async with heartbeat(SilentStream(Health()), Screen()):
             raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
@@ -121,8 +121,8 @@ def test_an_error_inside_a_heartbeat_is_raised_unchanged():
 def test_a_terminal_that_cannot_redraw_gets_a_line_for_each_window(run, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")
-    ran = run("watch", "userCount", "--windows", "3", "--last", "5m")
-    lines = ran.out.splitlines()
+    result = run("watch", "userCount", "--windows", "3", "--last", "5m")
+    lines = result.out.splitlines()
     assert len(lines) == 3
     assert all("userCount Native" in line for line in lines)
-    assert "\x1b" not in ran.out
+    assert "\x1b" not in result.out

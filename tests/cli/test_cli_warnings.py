@@ -1,4 +1,4 @@
-"""Missing settings, cut spans and wrong options are reported at once and in full."""
+"""All missing settings, shortened spans and wrong options are reported before a command runs."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ ALL = ("AGORA_CUSTOMER_ID", "AGORA_CUSTOMER_SECRET", "AGORA_PLAN", "AGORA_APP_ID
     ],
 )
 def test_all_missing_settings_are_named_at_once(bare, arguments, missing, flag):
-    ran = bare(*arguments)
-    assert ran.code == 2
-    assert tuple(name for name in ALL if name in ran.err) == missing
-    assert flag in ran.err
+    result = bare(*arguments)
+    assert result.code == 2
+    assert tuple(name for name in ALL if name in result.err) == missing
+    assert flag in result.err
 
 
 def test_an_export_reads_the_secret_from_standard_input_once(run, monkeypatch):
     monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{CUSTOMER_SECRET}\n"))
-    ran = run("export", "--dry-run", "--last", "1h", "--secret-stdin")
-    assert ran.code == 0, ran.err
+    result = run("export", "--dry-run", "--last", "1h", "--secret-stdin")
+    assert result.code == 0, result.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "kept"),
+    ("arguments", "warning"),
     [
         (
             ("follow", "--last", "40d", "--events", "1"),
@@ -52,13 +52,13 @@ def test_an_export_reads_the_secret_from_standard_input_once(run, monkeypatch):
     ],
     ids=["follow", "watch"],
 )
-@pytest.mark.parametrize("shown", [(), ("--json",)], ids=["people", "pipes"])
-def test_a_start_beyond_the_retention_is_a_warning(run, arguments, kept, shown, monkeypatch):
-    # A command tells warnings by itself unless something else takes them, as pytest does.
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_a_start_beyond_the_retention_is_a_warning(run, arguments, warning, form, monkeypatch):
+    # A command prints warnings only if no other handler takes them, as that of pytest does.
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
-    ran = run(*arguments, *shown)
-    assert ran.code == 0
-    assert kept in ran.err
+    result = run(*arguments, *form)
+    assert result.code == 0
+    assert warning in result.err
 
 
 CUT = {
@@ -76,11 +76,11 @@ CUT = {
 @pytest.mark.parametrize("command", CUT, ids=" ".join)
 def test_every_command_warns_of_a_span_that_is_cut(run, call_id, command, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
-    last, told = CUT[command]
-    ran = run(*(call_id if one == "CALL" else one for one in command), "--last", last, "--json")
-    assert ran.code == 0, ran.err
-    assert (told or "expired") in (ran.err if told else ran.out)
-    assert ran.err.count("longer than") == (1 if told else 0)
+    last, warning = CUT[command]
+    result = run(*(call_id if one == "CALL" else one for one in command), "--last", last, "--json")
+    assert result.code == 0, result.err
+    assert (warning or "expired") in (result.err if warning else result.out)
+    assert result.err.count("longer than") == (1 if warning else 0)
 
 
 def test_a_start_within_the_retention_is_no_warning(run, monkeypatch):
@@ -91,14 +91,14 @@ def test_a_start_within_the_retention_is_no_warning(run, monkeypatch):
 def test_a_port_in_use_is_reported_with_a_way_out(bare):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ran = bare("simulate", "--port", str(port))
-    assert (ran.code, ran.out) == (1, "")
-    assert ran.err == f"error: port {port} of 127.0.0.1 is in use: choose another --port, or 0 for any free one\n"
+        result = bare("simulate", "--port", str(port))
+    assert (result.code, result.out) == (1, "")
+    assert result.err == f"error: port {port} of 127.0.0.1 is in use: choose another --port, or 0 for any free one\n"
 
 
 @pytest.mark.parametrize("command", [("export",), ("calls", "search"), ("watch",), ("follow",), ("simulate",)])
 def test_a_flag_is_shown_without_a_type(bare, command):
-    told = bare(*command, "--help").out
-    flags = re.findall(r"--(?:json|dry-run|finished|with-sessions|only-final|hostile)\b.*", told)
+    page = bare(*command, "--help").out
+    flags = re.findall(r"--(?:json|dry-run|finished|with-sessions|only-final|hostile)\b.*", page)
     assert flags
     assert [line for line in flags if "bool" in line.lower()] == []

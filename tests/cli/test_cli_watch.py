@@ -14,14 +14,14 @@ def test_windows_are_printed_in_order_as_json_and_as_text(run):
     assert stamps == list(range(stamps[0], stamps[0] + 100, 20))
     assert set(lines[0]["values"]) == {"userCount WebRTC", "videoFreezeRate Native"}
     assert lines[0]["values"]["userCount WebRTC"][0]["ts"] == stamps[0]
-    people = run("watch", "userCount", "--windows", "3", "--last", "5m")
-    assert people.code == 0
-    assert people.out.count("userCount Native") == 3
-    assert "requests a day every" in people.err
+    text = run("watch", "userCount", "--windows", "3", "--last", "5m")
+    assert text.code == 0
+    assert text.out.count("userCount Native") == 3
+    assert "requests a day every" in text.err
 
 
 def test_the_first_window_is_shown_without_an_age_and_later_ones_with_it(run, monkeypatch):
-    """How far the stream has read is unknown until its first window is processed."""
+    """The position of the stream is unknown until its first window is processed."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     shown = run("watch", "userCount", "--windows", "2", "--last", "10m").out
@@ -48,6 +48,6 @@ def test_a_start_beyond_the_retention_is_a_gap(run):
     "arguments", [(":Native",), ("userCount", "userCount"), ("--checkpoint", "../x"), ("--last", "x")]
 )
 def test_wrong_options_are_reported(run, arguments):
-    ran = run("watch", *arguments, "--windows", "1")
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith("error: ")
+    result = run("watch", *arguments, "--windows", "1")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: ")

@@ -36,7 +36,7 @@ def metrics() -> bytes:
 
 
 class CannedTransport:
-    """Returns one body after the other, and the last one for ever."""
+    """A transport that returns one body after the other, and repeats the last one."""
 
     hosts = 1
 

@@ -33,7 +33,7 @@ from agora_analytics.simulator import Fault, Faults, Simulation, SimulatorTransp
 
 
 class CannedTransport:
-    """Returns or raises one reply after the other, the last one for ever, and records time, host and request."""
+    """Returns or raises one reply after the other, repeats the last one, and records time, host and request."""
 
     def __init__(self, *replies: Response | Exception, hosts: int = 2) -> None:
         self.replies = list(replies)

@@ -65,7 +65,7 @@ async def test_the_callers_timeout_takes_effect_although_the_request_times_out_i
     await with_unanswered_request(run)
 
 
-async def test_a_failing_callback_of_a_given_session_does_not_hide_the_cancellation():
+async def test_a_failing_callback_of_the_callers_session_does_not_hide_the_cancellation():
     async def failing(*_: object) -> None:
         raise ValueError("the callback's own")
 

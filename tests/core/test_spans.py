@@ -220,7 +220,7 @@ def seconds_of(*parts: Span) -> set[int]:
 
 
 def are_separate(parts: tuple[Span, ...]) -> bool:
-    """Whether spans are in order, with at least a second between neighbours: fewer could not cover the same."""
+    """Whether spans are in order and at least a second apart, so that none could be joined."""
     return all(one.end < after.start for one, after in pairwise(parts))
 
 

@@ -98,7 +98,7 @@ async def test_a_failing_host_fails_over_to_the_other_host(service):
 )
 async def test_each_failure_raises_one_clear_error(service, fault, error, message):
     service.faults = Faults.script([fault])
-    timeouts = Timeouts(total=2 if fault.kind == "slow" else 60)  # a busy machine is slow too
+    timeouts = Timeouts(total=2 if fault.kind == "slow" else 60)  # on a busy machine, other faults take long too
     async with serve(service) as url, make_client(url, timeouts=timeouts, max_bytes=1_000_000) as client:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(error, match=message) as caught:
@@ -110,7 +110,7 @@ async def test_each_failure_raises_one_clear_error(service, fault, error, messag
 
 
 async def test_a_broken_connection_causes_no_second_request_without_a_permit(service):
-    """aiohttp repeats a GET by itself when a kept connection breaks; the service would count both."""
+    """aiohttp repeats a GET by itself when a reused connection breaks; the service would count both."""
     service.faults = Faults.script([None, Fault("reset_after")])
     async with serve(service) as url, make_client(url) as client:
         await list_calls(client)
@@ -210,7 +210,7 @@ async def test_a_refused_connection_counts_as_not_sent():
         assert all(state.used == 0 for state in await client.quota.snapshot())
 
 
-async def test_a_given_session_is_used_and_not_closed(service):
+async def test_the_callers_session_is_used_and_not_closed(service):
     async with serve(service) as url, aiohttp.ClientSession(headers={"X-Mine": "1"}) as session:
         async with make_client(url, session=session) as client:
             await list_calls(client)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from urllib.parse import parse_qs
 
 import pytest
-from helpers.streaming import DAY, HOUR, NOON, all_of, simulated
+from helpers.streaming import DAY, HOUR, NOON, collect, simulated
 
 from agora_analytics import AnalyticsClient, Call
 from agora_analytics._core.decoding.json import encode
@@ -55,7 +55,7 @@ async def test_searches_of_adjacent_spans_return_every_call_once_by_its_start(ov
     client = simulated(UNLIMITED, world=world, calls_overlap=overlap).client(quotas=False)
     marks = range(NOON - 30 * HOUR, NOON - 5 * HOUR + 1, 5 * HOUR)
     spans = list(pairwise(marks))
-    result = [[call.call_id for call in await all_of(client.calls.search(*span))] for span in spans]
+    result = [[call.call_id for call in await collect(client.calls.search(*span))] for span in spans]
     assert [sorted(ids) for ids in result] == [sorted(call.call_id for call in world.calls(*span)) for span in spans]
 
 
@@ -68,7 +68,7 @@ def list_of_calls(*began: int | None):
 async def test_a_search_includes_its_start_excludes_its_end_and_keeps_calls_without_a_time(clock):
     start, end = NOON - 2 * HOUR, NOON - HOUR
     transport = FunctionTransport(list_of_calls(end, end - 1, start, start - 1, None, 0, start * 1000))
-    result = await all_of(transport.client(clock, "premium").calls.search(start, end))
+    result = await collect(transport.client(clock, "premium").calls.search(start, end))
     assert [call.created_ts for call in result] == [end - 1, start, None, 0, start * 1000]
 
 
@@ -78,7 +78,7 @@ async def test_a_search_includes_its_start_excludes_its_end_and_keeps_calls_with
 async def test_a_session_in_several_batches_of_users_is_delivered_once(clock):
     transport = FunctionTransport(lambda _: {"call_info": [{"sid": "one", "uid": 1}], "has_more": False})
     client = transport.client(clock, "premium")
-    result = await all_of(client.calls.sessions("call", *client.calls.recent(600), uids=range(25)))
+    result = await collect(client.calls.sessions("call", *client.calls.recent(600), uids=range(25)))
     assert [session.sid for session in result] == ["one"]
     assert len(transport.requests) == 3
 
@@ -86,7 +86,7 @@ async def test_a_session_in_several_batches_of_users_is_delivered_once(clock):
 async def test_duplicate_uids_are_requested_once(clock):
     transport = FunctionTransport(lambda _: {"call_info": [], "has_more": False})
     client = transport.client(clock, "premium")
-    await all_of(client.calls.sessions("call", *client.calls.recent(600), uids=[*range(10), *range(10), "3"]))
+    await collect(client.calls.sessions("call", *client.calls.recent(600), uids=[*range(10), *range(10), "3"]))
     assert [len(params["uids"].split(",")) for params in transport.requests] == [10]
 
 
@@ -94,7 +94,7 @@ async def call_with_server_user(client: AnalyticsClient) -> Call:
     """A call with a session of a server user."""
     async for call in client.calls.search(NOON - 4 * HOUR, NOON - HOUR):
         if call.span and call.ended_at and call.destroyed_ts < NOON - HOUR:
-            sessions = await all_of(client.calls.sessions(call, exclude_server_user=False))
+            sessions = await collect(client.calls.sessions(call, exclude_server_user=False))
             if any(session.platform == "Linux" for session in sessions):
                 return call
     raise AssertionError("this world has no such call")
@@ -103,21 +103,21 @@ async def call_with_server_user(client: AnalyticsClient) -> Call:
 async def test_metrics_exclude_server_users_unless_requested():
     client = simulated(UNLIMITED).client(quotas=False)
     call = await call_with_server_user(client)
-    all_sessions = await all_of(client.calls.sessions(call, exclude_server_user=False))
-    user_sessions = await all_of(client.calls.sessions(call))
+    all_sessions = await collect(client.calls.sessions(call, exclude_server_user=False))
+    user_sessions = await collect(client.calls.sessions(call))
     assert len(user_sessions) < len(all_sessions)
-    assert [session.sid for session in await all_of(client.calls.metrics(call))] == [
+    assert [session.sid for session in await collect(client.calls.metrics(call))] == [
         session.sid for session in user_sessions
     ]
-    result = await all_of(client.calls.metrics(call, exclude_server_user=False))
+    result = await collect(client.calls.metrics(call, exclude_server_user=False))
     assert [session.sid for session in result] == [session.sid for session in all_sessions]
 
 
 async def test_metrics_of_given_sessions_include_server_users():
     client = simulated(UNLIMITED).client(quotas=False)
     call = await call_with_server_user(client)
-    all_sessions = await all_of(client.calls.sessions(call, exclude_server_user=False))
-    assert len(await all_of(client.calls.metrics(call, all_sessions))) == len(all_sessions)
+    all_sessions = await collect(client.calls.sessions(call, exclude_server_user=False))
+    assert len(await collect(client.calls.metrics(call, all_sessions))) == len(all_sessions)
 
 
 async def test_exclude_server_user_of_metrics_must_be_a_bool():

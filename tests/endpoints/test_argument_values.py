@@ -24,7 +24,7 @@ DAY, NOON = NOW - 86_400, NOW - 50_000
 CALL = Call(call_id="c1", created_ts=START, destroyed_ts=END, finished=True)
 
 
-class TextEnum(str, Enum):  # noqa: UP042 - the very kind under test
+class TextEnum(str, Enum):  # noqa: UP042 - this kind of enum is tested
     """A common kind of `Enum`, whose `str()` is the name of the member."""
 
     USERS = "userCount"

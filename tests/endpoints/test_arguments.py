@@ -264,9 +264,9 @@ async def test_a_request_without_an_app_id_raises():
     ],
 )
 def test_invalid_settings_raise_at_once(settings, error, message):
-    given = {"customer_id": "customer", "customer_secret": "the-secret", "plan": "premium"} | settings
+    arguments = {"customer_id": "customer", "customer_secret": "the-secret", "plan": "premium"} | settings
     with pytest.raises(error, match=message) as caught:
-        AnalyticsClient(given.pop("customer_id"), given.pop("customer_secret"), **given)
+        AnalyticsClient(arguments.pop("customer_id"), arguments.pop("customer_secret"), **arguments)
     assert "s3cret" not in str(caught.value)
     assert "pass@" not in str(caught.value)
 

@@ -54,7 +54,7 @@ async def test_without_waiting_available_sessions_are_returned_or_too_early_says
                 early.append(error)
         assert all(NOON < error.askable_at <= max(map(client.calls.askable_at, calls)) for error in early)
     assert not simulation.service.refusals
-    assert early or "can be asked for now" in caplog.text
+    assert early or "is available now" in caplog.text
 
 
 async def test_details_are_available_at_the_time_that_too_early_names():

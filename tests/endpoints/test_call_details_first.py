@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import attrs
 import pytest
-from helpers.streaming import HOUR, NOON, simulated, spans_asked
+from helpers.streaming import HOUR, NOON, requested_spans, simulated
 from helpers.wrong_dates import Misdated
 
 from agora_analytics import STANDARD, Call, PlanRefused, TooEarly
@@ -190,7 +190,7 @@ class FrozenDate(Misdated):
 
 
 async def test_a_frozen_date_that_is_ahead_does_not_cause_endless_requests():
-    """A cache may send the same header every time. It is not a second witness, so the clock stays uncertain."""
+    """A cache may send the same header every time. It confirms nothing, so the clock stays uncertain."""
     simulation = simulated("standard", world=LONG)
     call = call_that_just_ended(await calls_of(simulation))
     transport = FrozenDate(simulation.transport(), {})
@@ -294,7 +294,7 @@ async def test_a_timeline_of_a_call_in_progress_has_whole_minutes_after_a_slow_h
         async with simulation.client() as client:
             results = await client.calls.timeline(call, "user_count")
         assert results[: len(expected) - 1] == expected[:-1]  # the last minute is not over
-        starts = {start for _, start, _ in spans_asked(simulation)[-2:]} - {call.created_ts}
+        starts = {start for _, start, _ in requested_spans(simulation)[-2:]} - {call.created_ts}
         assert [start % 60 for start in starts] == [0]
 
 

@@ -20,7 +20,7 @@ async def test_a_listed_call_with_an_invalid_id_raises_a_decode_error(call_id):
     call = Call(call_id=call_id, created_ts=NOW - 7_200, destroyed_ts=NOW - 3_600, finished=True)
     async with make_client(b"{}") as client:
         for method in (client.calls.sessions, client.calls.metrics):
-            with pytest.raises(DecodeError, match="cannot be asked for"):
+            with pytest.raises(DecodeError, match="cannot be sent back"):
                 method(call)
         with pytest.raises(ValueError, match="is empty"):
             client.calls.sessions(call_id, NOW - 7_200, NOW - 3_600)

@@ -143,7 +143,7 @@ async def test_the_default_span_ends_now_by_the_services_clock(wrong, time_is_kn
 
 
 class Unreachable:
-    """Passes requests on except the first, which fails with an error that does not name it, like one of a socket."""
+    """A transport whose first request fails with an error that does not name it, like that of a broken socket."""
 
     def __init__(self, transport: Transport) -> None:
         self.inner = transport

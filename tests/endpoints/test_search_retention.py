@@ -180,7 +180,7 @@ async def test_sessions_and_metrics_of_a_partly_expired_call_report_its_missing_
         call = Call(call_id="old", created_ts=oldest - 600, destroyed_ts=oldest + 600, finished=True)
         results, _ = await read_details(client, call, method)
         assert results.missing == (Span(oldest - 600, oldest + 2),)
-        with pytest.raises(PlanRefused, match="over for longer") as caught:
+        with pytest.raises(PlanRefused, match="ended longer ago") as caught:
             await read_details(client, Call(call_id="older", created_ts=oldest - 600, destroyed_ts=oldest - 9), method)
     assert caught.value.kind == "range"
     assert not simulation.service.refusals

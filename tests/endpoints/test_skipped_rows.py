@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 import pytest
-from helpers.streaming import DAY, HOUR, NOON, of, simulated, taken_for
+from helpers.streaming import DAY, HOUR, NOON, consume_for, of_type, simulated
 
 from agora_analytics import CallFinished, CallStarted, Gap
 from agora_analytics.protocols import Request, Response, Transport
@@ -57,18 +57,18 @@ async def test_bad_rows_in_a_quiet_hour_do_not_stop_a_follow(rows):
     simulation = simulated(world=SPARSE)
     quiet = quiet_hours() + 60
     async with simulation.client(transport=BadRowsTransport(simulation.transport(), quiet, rows)) as client:
-        events = await taken_for(client.calls.follow(), 24 * HOUR)
-    started = [event.call.call_id for event in of(CallStarted, events)]
+        events = await consume_for(client.calls.follow(), 24 * HOUR)
+    started = [event.call.call_id for event in of_type(CallStarted, events)]
     calls = {call.call_id for call in SPARSE.calls(NOON, NOON + 23 * HOUR)}
     assert calls <= set(started)
     assert len(started) == len(set(started))
-    assert of(CallFinished, events)
-    assert of(Gap, events) == []
+    assert of_type(CallFinished, events)
+    assert of_type(Gap, events) == []
 
 
 async def test_a_follow_catches_up_on_a_day_although_some_responses_are_garbage():
     """A query for the whole day would fail each time, as one of its many responses is garbage, and start again."""
     simulation = simulated(world=World(seed=7, calls_per_hour=1_000), faults=Faults.chance(0.05, [Fault("garbage")]))
     async with simulation.client() as client:
-        events = await taken_for(client.calls.follow(start=NOON - DAY), 2 * HOUR)
-    assert len(of(CallStarted, events)) > 5_000
+        events = await consume_for(client.calls.follow(start=NOON - DAY), 2 * HOUR)
+    assert len(of_type(CallStarted, events)) > 5_000

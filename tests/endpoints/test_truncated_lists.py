@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers.streaming import HOUR, NOON, all_of, consume, lost, of, simulated
+from helpers.streaming import HOUR, NOON, collect, consume, gaps_since_noon, of_type, simulated
 from helpers.wrong_dates import Tampering
 
 from agora_analytics import CallStarted, Gap, IncompleteList, Span
@@ -37,7 +37,7 @@ async def search(simulation, start: int = START, end: int = END, **options) -> l
 
 
 def crowded_second(*, channel_is_listed: bool) -> Span:
-    """A second of many calls. A list without its oldest call has a call of every channel, or lacks one channel."""
+    """Return a second with many calls, whose oldest call is, or is not, in the channel of a newer one."""
     for second in range(START, END):
         oldest, *newer = [call.cname for call in CROWDED.calls(second, second + 1)] or [""]
         if len(newer) > 2 and (oldest in newer) is channel_is_listed:
@@ -201,9 +201,9 @@ async def test_a_call_of_a_channel_in_no_list_raises_after_all_other_calls_were_
 async def test_a_follow_delivers_all_starts_of_truncated_lists(beyond):
     simulation = simulated_lists(most_rows=200, beyond=beyond)
     async with simulation.client() as client:
-        events = await all_of(client.calls.follow(start=START, stop=END))
-    assert sorted(event.call.call_id for event in of(CallStarted, events)) == expected_ids()
-    assert lost(events) == []
+        events = await collect(client.calls.follow(start=START, stop=END))
+    assert sorted(event.call.call_id for event in of_type(CallStarted, events)) == expected_ids()
+    assert gaps_since_noon(events) == []
 
 
 async def test_a_follow_reports_calls_that_cannot_be_fetched_as_one_gap_and_continues():
@@ -211,11 +211,11 @@ async def test_a_follow_reports_calls_that_cannot_be_fetched_as_one_gap_and_cont
     simulation = simulated_lists(CROWDED, most_rows=len(expected_ids(CROWDED, *second)) - 1)
     start, stop = second.start - 60, second.end + 60
     async with simulation.client() as client:
-        events = await all_of(client.calls.follow(start=start, stop=stop))
-    gaps = [(event.span, event.reason) for event in of(Gap, events)]
+        events = await collect(client.calls.follow(start=start, stop=stop))
+    gaps = [(event.span, event.reason) for event in of_type(Gap, events)]
     assert (second, "service") in gaps
     assert len(set(gaps)) == len(gaps)
-    started = {event.call.call_id for event in of(CallStarted, events)}
+    started = {event.call.call_id for event in of_type(CallStarted, events)}
     missing = set(expected_ids(CROWDED, start, stop)) - started
     assert {call.created for call in CROWDED.calls(start, stop) if call.call_id in missing} == {
         span.start for span, _ in gaps
@@ -225,8 +225,8 @@ async def test_a_follow_reports_calls_that_cannot_be_fetched_as_one_gap_and_cont
 async def test_a_follow_that_reads_overlapping_spans_reports_no_gap_twice():
     simulation = simulated_lists(CROWDED, most_rows=5)
     async with simulation.client(quotas=False) as client:
-        events = await all_of(client.calls.follow(start=NOON - 60, stop=NOON + 30))
-    gaps = [(event.span.start, event.span.end) for event in of(Gap, events)]
+        events = await collect(client.calls.follow(start=NOON - 60, stop=NOON + 30))
+    gaps = [(event.span.start, event.span.end) for event in of_type(Gap, events)]
     assert len(gaps) > 3
     assert sorted(gaps) == sorted(set(gaps))
 

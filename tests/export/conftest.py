@@ -13,8 +13,8 @@ from urllib.request import urlopen
 import fsspec
 import pytest
 from helpers.export_files import rows
-from helpers.export_machines import NAMES, SELECTION, There
-from helpers.export_runs import all_rows, asked, export, free, last, options_of
+from helpers.export_machines import DATASETS, SELECTION, RemotePlace
+from helpers.export_runs import all_rows, export, last_hours, remove_rate_limits, request_count, s3_options
 
 from agora_analytics import Plan, Selection, Unauthorized
 from agora_analytics.export.state.export_state import ExportState
@@ -35,17 +35,17 @@ def world() -> World:
 
 @pytest.fixture(autouse=True)
 def _write_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write in the process of the test, because a writer process takes 0.1 to 0.6 s to start.
+    """Write files in the process of the test, because a writer process takes 0.1 to 0.6 s to start.
 
-    Tests of the writer process and of each format use the fixture `apart`; AGORA_TEST_APART=1 applies it to all.
+    Tests that need the writer process use the fixture `subprocess_writer`; AGORA_TEST_APART=1 gives it to all.
     """
     if not os.environ.get("AGORA_TEST_APART"):
         monkeypatch.setattr("agora_analytics.export.write.target.open_writer", open_in_process)
 
 
 @pytest.fixture
-def apart(_write_in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write in a process of its own, as in production."""
+def subprocess_writer(_write_in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write files in a writer process, as in production."""
     monkeypatch.setattr("agora_analytics.export.write.target.open_writer", open_writer)
 
 
@@ -56,42 +56,42 @@ async def simulation(clock: WallClock, world: World) -> Simulation:
 
 @pytest.fixture
 def whole(tmp_path: Path, simulation: Simulation):
-    """Runs an uninterrupted export; returns its rows, the number of its requests, and its report."""
+    """Return a function that runs an uninterrupted export and returns its rows, requests and report."""
 
     async def run_export(selection: Selection | None = None):
-        free(simulation)
-        requests_before = asked(simulation)
-        report = await export(simulation, selection or last(3), tmp_path / "whole")
-        datasets = (selection or last(3)).datasets
-        return all_rows(tmp_path / "whole", *datasets), asked(simulation) - requests_before, report
+        remove_rate_limits(simulation)
+        requests_before = request_count(simulation)
+        report = await export(simulation, selection or last_hours(3), tmp_path / "whole")
+        datasets = (selection or last_hours(3)).datasets
+        return all_rows(tmp_path / "whole", *datasets), request_count(simulation) - requests_before, report
 
     return run_export
 
 
 @pytest.fixture
-def opened(tmp_path) -> Iterator[Callable[[], ExportState]]:
-    """Opens the state as the next process would, and closes the one that was opened before."""
+def reopen(tmp_path) -> Iterator[Callable[[], ExportState]]:
+    """Return a function that closes the state and opens it again, as the next process does."""
     states: list[ExportState] = []
 
-    def opened() -> ExportState:
+    def reopen() -> ExportState:
         for state in states:
             state.close()
         states.append(ExportState(tmp_path / "state.db", "place"))
         return states[-1]
 
-    yield opened
+    yield reopen
     for state in states:
         state.close()
 
 
 @pytest.fixture
-def state(opened) -> ExportState:
-    return opened()
+def state(reopen) -> ExportState:
+    return reopen()
 
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """The URL of an S3 server, which runs in a process of its own and has a bucket `bucket`."""
+    """Start an S3 server with the bucket `bucket` in a process of its own, and return its URL."""
     script = (
         "from moto.server import ThreadedMotoServer as S; s = S(ip_address='127.0.0.1', port=0, verbose=False);"
         " s.start(); print(s.get_host_and_port()[1], flush=True); import sys; sys.stdin.read()"
@@ -106,37 +106,37 @@ def s3() -> Iterator[str]:
         assert server.stdout
         url = f"http://127.0.0.1:{int(server.stdout.readline())}"
         assert urlopen(f"{url}/moto-api/").status == 200
-        store = fsspec.filesystem("s3", **options_of(url))
+        store = fsspec.filesystem("s3", **s3_options(url))
         store.mkdir("bucket")
         yield url
         server.kill()
 
 
 @pytest.fixture(params=["memory", "s3", "file"])
-def there(request, tmp_path) -> There:
-    """A place by URL: one in each kind of store."""
+def remote_place(request, tmp_path) -> RemotePlace:
+    """Return a URL in each kind of store."""
     if request.param == "s3":
-        return There(f"s3://bucket/{tmp_path.name}", options_of(request.getfixturevalue("s3")), tmp_path)
-    return There(f"{request.param}://{tmp_path}/there", {}, tmp_path)
+        return RemotePlace(f"s3://bucket/{tmp_path.name}", s3_options(request.getfixturevalue("s3")), tmp_path)
+    return RemotePlace(f"{request.param}://{tmp_path}/export", {}, tmp_path)
 
 
 @pytest.fixture
-def memory(tmp_path) -> There:
-    """A place in the memory of this process."""
-    return There(f"memory://{tmp_path.name}/there", {}, tmp_path)
+def memory_place(tmp_path) -> RemotePlace:
+    """Return a URL in the memory of this process."""
+    return RemotePlace(f"memory://{tmp_path.name}/export", {}, tmp_path)
 
 
 @pytest.fixture
 async def truth(tmp_path, simulation) -> dict[str, object]:
-    """The expected rows: those of an uninterrupted export into a folder."""
-    free(simulation)
+    """Return the expected rows: those of an uninterrupted export into a folder."""
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path / "truth")
-    return {name: rows(tmp_path / "truth", name) for name in NAMES}
+    return {name: rows(tmp_path / "truth", name) for name in DATASETS}
 
 
 @pytest.fixture
 def killed(monkeypatch):
-    """Makes a run that fails clean nothing up, as if its process were killed."""
+    """Return a context in which a run ends without its cleanup, as if its process were killed; it must get a 401."""
 
     async def skip_sync(_: RemoteSync, __: object) -> None:
         return

@@ -1,4 +1,4 @@
-"""The judge of the crash benchmark counts duplicate, lost and unexpected rows, and repeated requests."""
+"""The crash benchmark counts duplicate, lost and unexpected rows, and repeated requests correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams of models become Arrow tables and frames of pandas and Polars."""
+"""Streams of models are converted to Arrow tables and to data frames of pandas and Polars."""
 
 from __future__ import annotations
 

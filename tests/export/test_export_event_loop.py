@@ -1,4 +1,4 @@
-"""Exports do not block the event loop: modules are loaded, and frames are built, on other threads."""
+"""Exports do not block the event loop: modules are loaded and data frames are built on other threads."""
 
 from __future__ import annotations
 

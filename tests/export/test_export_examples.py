@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.export_runs import HOUR, NOON, free
+from helpers.export_runs import HOUR, NOON, remove_rate_limits
 from helpers.paths import ROOT
 
 import agora_analytics
@@ -34,7 +34,7 @@ def test_every_entry_point_of_exports_has_an_example():
 
 @pytest.mark.parametrize("code", EXAMPLES)
 async def test_an_example_runs_and_prints(code, simulation, monkeypatch, tmp_path, capsys):
-    free(simulation)
+    remove_rate_limits(simulation)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}

@@ -20,7 +20,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from helpers.export_files import check_manifest, manifest_of, rows
-from helpers.export_runs import options_of
+from helpers.export_runs import s3_options
 from helpers.paths import HELPERS
 from helpers.simulator_process import world
 
@@ -33,12 +33,12 @@ DATASETS = ("calls", "sessions", "metrics")
 
 END = (int(time.time()) // 86_400 - 1) * 86_400 + 16 * 3_600
 START = world(PER_HOUR).calls(END - 86_400, END)[-CALLS].created
-"""The span has the same number of calls whatever the date, so that tests do not depend on it."""
+"""The span always has `CALLS` calls, whatever today's date is."""
 
 
 @contextmanager
 def serving(*arguments: str) -> Iterator[str]:
-    """Start a server for as long as the context lasts, and return its URL."""
+    """Run a server while the context lasts; yields its URL."""
     command = [sys.executable, "simulator_process.py", str(PER_HOUR), *arguments]
     with subprocess.Popen(command, cwd=HELPERS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
@@ -58,12 +58,12 @@ def start(
     url: str,
     folder: Path | str,
     form: str = "jsonl",
-    before: tuple[str, ...] = (),
+    prefix: tuple[str, ...] = (),
     begin: int = START,
     max_requests: str = "",
     **environment: str,
 ) -> subprocess.Popen[str]:
-    command = [*before, sys.executable, "export_process.py", url, str(folder), str(begin), str(END), form, max_requests]
+    command = [*prefix, sys.executable, "export_process.py", url, str(folder), str(begin), str(END), form, max_requests]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=HELPERS, env={**os.environ, **environment}, **pipes)
 
@@ -90,7 +90,7 @@ def has_begun(process: subprocess.Popen[str], folder: Path, before: int = 0) -> 
 
 
 def pause_once_begun(process: subprocess.Popen[str], folder: Path) -> None:
-    """Pause a process once it has begun, so that it cannot finish meanwhile, however busy the machine is."""
+    """Pause a process once it changes the state, so that it cannot finish before the test continues."""
     assert has_begun(process, folder)
     process.send_signal(signal.SIGSTOP)
 
@@ -99,10 +99,10 @@ def pause_once_begun(process: subprocess.Popen[str], folder: Path) -> None:
 def whole(url: str, tmp_path_factory) -> tuple[dict[str, object], float, int]:
     """The rows of an uninterrupted export, its duration in seconds, and the number of its requests."""
     folder = tmp_path_factory.mktemp("whole")
-    begun = time.monotonic()
+    started = time.monotonic()
     code, out, err = finish(start(url, folder))
     assert (code, err) == (0, "")
-    return {name: rows(folder, name) for name in DATASETS}, time.monotonic() - begun, int(out.split()[0])
+    return {name: rows(folder, name) for name in DATASETS}, time.monotonic() - started, int(out.split()[0])
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_an_export_resumed_after_random_kills_has_the_same_rows(url, whole, tmp_
     while killed < kills:
         before = log_time(tmp_path)
         process = start(url, tmp_path, form)
-        begun = has_begun(process, tmp_path, before)
+        started = has_begun(process, tmp_path, before)
         time.sleep(randomness.uniform(0, 0.3 + 2 * seconds / KILLS))
         process.send_signal(signal.SIGKILL)
         code, _, _ = finish(process)
-        assert begun or code == 0
-        if code == 0:  # it had finished: start again from nothing
+        assert started or code == 0
+        if code == 0:  # it finished before the kill: start a new export
             shutil.rmtree(tmp_path)
         assert code in {0, -signal.SIGKILL}
         killed += code == -signal.SIGKILL
@@ -141,7 +141,7 @@ def test_an_export_resumed_after_random_kills_has_the_same_rows(url, whole, tmp_
 @pytest.mark.slow
 def test_another_machine_resumes_a_killed_export_to_a_bucket_and_has_every_row(url, whole, s3, tmp_path):
     expected, _, requests = whole
-    options = options_of(s3)
+    options = s3_options(s3)
     store, to = fsspec.filesystem("s3", **options), "s3://bucket/killed"
     requests_made = []
     for machine in ("one", "two", "three"):
@@ -161,10 +161,10 @@ def test_another_machine_resumes_a_killed_export_to_a_bucket_and_has_every_row(u
 
 
 def open_files(folder: Path) -> list[str]:
-    """Return the files of the folder that any process has open, as far as /proc shows them."""
+    """Return the files of a folder that a process has open, as far as /proc shows them."""
     names = []
     for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):  # of another user, or closed meanwhile
+        with suppress(OSError):  # it belongs to another user, or was closed meanwhile
             names.append(str(link.readlink()))
     return [name for name in names if name.startswith(f"{folder}/")]
 
@@ -188,15 +188,15 @@ def can_mount() -> bool:
 @pytest.mark.skipif(not can_mount(), reason="needs to mount a small disk")
 @pytest.mark.parametrize("size", ["500k", pytest.param("800k", marks=pytest.mark.slow)])
 def test_a_full_disk_is_reported_and_the_export_resumes_with_more_room(url, whole, tmp_path, size):
-    """Only the export sees the small disk. Its files are then copied to a larger one, as if the disk had grown."""
+    """The small disk is mounted for the export only; its files are then copied to a larger one to resume there."""
     small, saved = tmp_path / "small", tmp_path / "saved"
     small.mkdir()
     script = (
         'mount -t tmpfs -o size="$1" tmpfs "$2" && shift && folder="$1" && saved="$2" && shift 2'
         ' && "$@"; code=$?; cp -a "$folder" "$saved"; exit $code'
     )
-    before = ("unshare", "-rm", "sh", "-c", script, "sh", size, str(small), str(saved))
-    code, _, err = finish(start(url, small, before=before))
+    prefix = ("unshare", "-rm", "sh", "-c", script, "sh", size, str(small), str(saved))
+    code, _, err = finish(start(url, small, prefix=prefix))
     assert code == 1
     assert err.startswith("disk: ")
     assert "cannot be" in err
@@ -214,8 +214,8 @@ def test_a_full_disk_is_reported_and_the_export_resumes_with_more_room(url, whol
 @pytest.mark.skipif(not can_mount(), reason="needs a folder that even root cannot write to")
 def test_an_unwritable_folder_is_reported_before_a_request(url, tmp_path):
     script = 'mount -t tmpfs -o ro tmpfs "$1" && shift && "$@"'
-    before = ("unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path))
-    code, _, err = finish(start(url, tmp_path, before=before))
+    prefix = ("unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path))
+    code, _, err = finish(start(url, tmp_path, prefix=prefix))
     assert code == 1
     assert err.startswith("disk: ")
     assert "nothing can be written to" in err

@@ -1,4 +1,4 @@
-"""Regression tests: accidents between or during runs, each of which once lost or corrupted data."""
+"""Regression tests: failures during or between runs, each of which once lost or corrupted data."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import Any
 import attrs
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import DAY, HOUR, NOON, Tampering, asked, export, free, last
+from helpers.export_runs import DAY, HOUR, NOON, export, last_hours, remove_rate_limits, request_count, revoked_after
+from helpers.wrong_dates import Tampering
 
 from agora_analytics import ExportError, Insight, Plan, Selection, Unauthorized
 from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants
 
 
 async def test_staged_rows_of_a_failed_run_are_written_by_the_next_run(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     before = Selection(NOON - 5 * HOUR, NOON - 2 * HOUR, datasets=("calls", "sessions"))
     longer = attrs.evolve(before, start=NOON - 5 * HOUR, end=NOON - 600)
     await export(simulation, before, tmp_path / "died")
-    refused = asked(simulation) + 6
-    simulation.faults = Faults.script([*[None] * refused, *[Fault("status", status=401)] * 50])
+    refused = request_count(simulation) + 6
+    simulation.faults = revoked_after(refused)
     with pytest.raises(Unauthorized):
         await export(simulation, longer, tmp_path / "died", concurrency=1)
     simulation.faults = Faults()
@@ -39,7 +40,7 @@ async def test_an_outage_right_after_a_wait_until_midnight_is_retried_until_it_e
     simulation.service.plan = Plan.of("enterprise").with_limits("call_details", per_day=12)
     midnight = NOON // DAY * DAY + DAY
     simulation.faults = Faults.outage(midnight - 5, midnight + 60, Fault("status", status=503))
-    report = await export(simulation, last(2, "sessions"), tmp_path, free=False)
+    report = await export(simulation, last_hours(2, "sessions"), tmp_path, quotas=True)
     assert report.complete
     assert simulation.service.clock() > midnight
 
@@ -47,7 +48,7 @@ async def test_an_outage_right_after_a_wait_until_midnight_is_retried_until_it_e
 @pytest.mark.parametrize(("seconds", "logged"), [(3, False), (60, True)])
 async def test_only_a_long_outage_is_logged_while_it_is_retried(tmp_path, simulation, caplog, seconds, logged):
     simulation.faults = Faults.outage(NOON, NOON + seconds, Fault("status", status=503))
-    report = await export(simulation, last(2, "calls"), tmp_path)
+    report = await export(simulation, last_hours(2, "calls"), tmp_path)
     assert report.complete
     warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert any("503" in text and "retrying in" in text for text in warned) is logged
@@ -57,13 +58,15 @@ async def test_a_list_that_expires_while_it_waits_for_quota_is_reported(tmp_path
     simulation.service.plan = Plan.of("enterprise").with_limits(
         "call_lists", per_day=3, available=DAY, longest=3 * HOUR
     )
-    report = await export(simulation, Selection(NOON - DAY + 60, NOON - 600, datasets=("calls",)), tmp_path, free=False)
+    report = await export(
+        simulation, Selection(NOON - DAY + 60, NOON - 600, datasets=("calls",)), tmp_path, quotas=True
+    )
     assert {(one.what, one.reason) for one in report.skipped} == {("calls", "expired")}
     assert rows(tmp_path, "calls")
 
 
 async def test_calls_that_appear_late_between_two_pages_are_exported_by_a_later_run(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0)
     simulation.service.variants = Variants(late_calls=0.5)
     selection = Selection(NOON - 2 * HOUR, NOON + HOUR, datasets=("calls",))
@@ -79,19 +82,19 @@ async def test_calls_that_appear_late_between_two_pages_are_exported_by_a_later_
 
 
 async def test_an_export_resumes_after_the_plan_is_corrected(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     generous = simulation.service.plan
     simulation.service.plan = generous.with_limits("call_lists", longest=2 * HOUR)
     async with simulation.client(plan=generous, quotas=False) as client:
         with pytest.raises(Exception, match="limit"):
-            await client.export.run(last(8, "calls"), tmp_path, format="jsonl")
-    report = await export(simulation, last(8, "calls"), tmp_path)
+            await client.export.run(last_hours(8, "calls"), tmp_path, format="jsonl")
+    report = await export(simulation, last_hours(8, "calls"), tmp_path)
     assert report.complete
     assert report.rows["calls"] > 50
 
 
 async def test_insights_by_a_dimension_have_whole_days_after_the_span_grows(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     one = Insight("audioFreezeRate", product="Native", dimension="country")
     short = Selection(NOON - 10 * DAY, NOON - 6 * DAY, datasets=("insights",), insights=[one])
     longer = attrs.evolve(short, start=NOON - 10 * DAY, end=NOON - 4 * DAY)
@@ -132,11 +135,11 @@ INVALID_FIELDS: tuple[dict[str, Any], ...] = (
 
 
 async def test_invalid_calls_are_reported_and_delay_nothing(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     loop = asyncio.get_running_loop()
     transport = Tampering(simulation.transport(), make_calls_invalid)
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(2, "calls", "sessions"), tmp_path, format="jsonl")
+        report = await client.export.run(last_hours(2, "calls", "sessions"), tmp_path, format="jsonl")
     assert loop.time() < 600
     assert {one.reason: one.calls for one in report.skipped} == {
         "without a start or an end": 3,
@@ -152,8 +155,8 @@ async def test_invalid_calls_are_reported_and_delay_nothing(tmp_path, simulation
 
 @pytest.mark.parametrize("ahead", [HOUR, 20 * HOUR, 400 * DAY])
 async def test_details_of_a_call_that_ends_in_the_future_are_left_to_the_next_run(tmp_path, simulation, whole, ahead):
-    """Its end cannot be right, and waiting for it would hold back all other rows."""
-    found, _, _ = await whole(last(1))
+    """Such an end must be wrong, and waiting for it would delay all other rows."""
+    found, _, _ = await whole(last_hours(1))
     wrong_call = found["calls"][0][1]
 
     def end_later(document: dict[str, Any]) -> None:
@@ -165,7 +168,7 @@ async def test_details_of_a_call_that_ends_in_the_future_are_left_to_the_next_ru
     began = loop.time()
     async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), end_later)) as client:
         for _ in range(2):
-            report = await client.export.run(last(1), tmp_path / "rest", format="jsonl")
+            report = await client.export.run(last_hours(1), tmp_path / "rest", format="jsonl")
             (skipped,) = report.skipped
             assert (skipped.what, skipped.reason, skipped.call_ids) == (
                 "details",
@@ -188,10 +191,10 @@ def make_numbers_unreadable(document: dict) -> None:
 
 
 async def test_bad_rows_are_in_the_report_and_in_the_manifest(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     transport = Tampering(simulation.transport(), make_numbers_unreadable)
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(1), tmp_path, format="jsonl")
+        report = await client.export.run(last_hours(1), tmp_path, format="jsonl")
     skipped = {one.what: (one.rows, one.reason) for one in report.skipped}
     assert set(skipped) == {"call_lists", "call_sessions", "call_metrics"}, report.skipped  # no other reason
     assert skipped["call_lists"][1] == (
@@ -205,36 +208,36 @@ async def test_bad_rows_are_in_the_report_and_in_the_manifest(tmp_path, simulati
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["complete"] is False
     assert {one["what"]: one["rows"] for one in manifest["skipped"]} == {what: one[0] for what, one in skipped.items()}
-    again = await export(simulation, last(1), tmp_path)
+    again = await export(simulation, last_hours(1), tmp_path)
     assert again.skipped == report.skipped  # later runs report it too
 
 
 async def test_reading_an_endless_list_stops_once_its_total_is_reached(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     transport = Tampering(simulation.transport(), repeat_first_page("call_lists"))
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(1, "calls"), tmp_path, format="jsonl")
+        report = await client.export.run(last_hours(1, "calls"), tmp_path, format="jsonl")
     assert report.complete
-    assert asked(simulation) == 2
+    assert request_count(simulation) == 2
     expected = simulation.world.calls(NOON - HOUR, NOON - 600)
     assert {row[1] for row in rows(tmp_path, "calls")} == {call.call_id for call in expected}
 
 
 async def test_a_call_with_an_endless_list_of_sessions_is_skipped_and_reported(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     transport = Tampering(simulation.transport(), repeat_first_page("call_info"))
     async with simulation.client(quotas=False, transport=transport) as client:
-        selection = last(1, "sessions", finished=True)
+        selection = last_hours(1, "sessions", finished=True)
         report = await client.export.run(selection, tmp_path, format="jsonl", concurrency=1)
     assert {one.reason for one in report.skipped} == {"IncompleteList"}
-    assert asked(simulation) < 200
+    assert request_count(simulation) < 200
 
 
 async def test_a_garbled_answer_skips_a_call_for_one_run_only(tmp_path, simulation):
-    free(simulation)
-    selection = last(1, "sessions", "metrics", mids={20001})
+    remove_rate_limits(simulation)
+    selection = last_hours(1, "sessions", "metrics", mids={20001})
     await export(simulation, selection, tmp_path / "whole")
-    simulation.faults = Faults.script([*[None] * (asked(simulation) + 6), Fault("garbage")])
+    simulation.faults = Faults.script([*[None] * (request_count(simulation) + 6), Fault("garbage")])
     first = await export(simulation, selection, tmp_path / "spoilt", concurrency=1)
     assert [one.reason for one in first.skipped] == ["DecodeError"]
     assert (await export(simulation, selection, tmp_path / "spoilt")).complete
@@ -259,17 +262,17 @@ async def test_an_export_completes_with_a_wrong_host_clock(tmp_path, world, ahea
 
 
 @pytest.fixture
-def started(apart, monkeypatch) -> list[subprocess.Popen[bytes]]:
-    """The processes that were started."""
-    found: list[subprocess.Popen[bytes]] = []
+def started(subprocess_writer, monkeypatch) -> list[subprocess.Popen[bytes]]:
+    """Return a list to which every process is appended that the test starts, with a writer process for exports."""
+    processes: list[subprocess.Popen[bytes]] = []
     start = subprocess.Popen
 
     def record(*arguments, **settings):
-        found.append(start(*arguments, **settings))
-        return found[-1]
+        processes.append(start(*arguments, **settings))
+        return processes[-1]
 
     monkeypatch.setattr(subprocess, "Popen", record)
-    return found
+    return processes
 
 
 def environment(process: subprocess.Popen[bytes]) -> str:
@@ -281,12 +284,12 @@ def environment(process: subprocess.Popen[bytes]) -> str:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 async def test_the_writer_process_gets_no_secret_and_ends_with_the_export(tmp_path, simulation, started, monkeypatch):
-    free(simulation)
+    remove_rate_limits(simulation)
     monkeypatch.setenv("AGORA_CUSTOMER_SECRET", "not-to-be-seen")
     environments = []
     transport = Tampering(simulation.transport(), lambda _: environments.append(environment(started[0])))
     async with simulation.client(quotas=False, transport=transport) as client:
-        await client.export.run(last(1, "calls"), tmp_path, format="csv")
+        await client.export.run(last_hours(1, "calls"), tmp_path, format="csv")
     assert [process.returncode for process in started] == [0]
     assert "PATH=" in environments[0]
     assert "not-to-be-seen" not in "".join(environments)
@@ -301,13 +304,13 @@ async def test_an_export_whose_writer_process_was_killed_resumes_without_a_reque
     transport = Tampering(simulation.transport(), lambda _: started[-1].kill())
     async with simulation.client(quotas=False, transport=transport) as client:
         with pytest.raises(ExportError, match=r"signal 9.*\n?.*run the same export again") as error:
-            await client.export.run(last(3), tmp_path / "killed", format=form)
+            await client.export.run(last_hours(3), tmp_path / "killed", format=form)
     assert error.value.kind == "writer"
-    before = asked(simulation)
-    report = await export(simulation, last(3), tmp_path / "killed", format=form)
+    before = request_count(simulation)
+    report = await export(simulation, last_hours(3), tmp_path / "killed", format=form)
     assert report.complete
     assert {name: rows(tmp_path / "killed", name) for name in expected} == expected
-    assert asked(simulation) == before
+    assert request_count(simulation) == before
 
 
 async def test_an_export_writes_in_its_own_process_if_python_cannot_be_started(
@@ -315,44 +318,44 @@ async def test_an_export_writes_in_its_own_process_if_python_cannot_be_started(
 ):
     expected, _, _ = await whole()
     monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
-    await export(simulation, last(3), tmp_path / "frozen")
+    await export(simulation, last_hours(3), tmp_path / "frozen")
     assert {name: rows(tmp_path / "frozen", name) for name in expected} == expected
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python-that-is-not-there"))
-    await export(simulation, last(3), tmp_path / "missing")
+    await export(simulation, last_hours(3), tmp_path / "missing")
     assert {name: rows(tmp_path / "missing", name) for name in expected} == expected
     assert len(started) == 1
 
 
 async def test_an_export_that_is_cancelled_while_it_starts_leaves_no_process(tmp_path, simulation, started):
-    free(simulation)
-    run = asyncio.create_task(export(simulation, last(1, "calls"), tmp_path, format="duckdb"))
-    while not started:  # noqa: ASYNC110 - a thread starts it
+    remove_rate_limits(simulation)
+    run = asyncio.create_task(export(simulation, last_hours(1, "calls"), tmp_path, format="duckdb"))
+    while not started:  # noqa: ASYNC110 - another thread starts the process
         await asyncio.sleep(0)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
-    assert asked(simulation) == 0
+    assert request_count(simulation) == 0
     assert [process.returncode for process in started] == [0]
 
 
 async def test_a_state_belongs_to_one_place(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     state = tmp_path / "state"
     async with simulation.client(quotas=False) as client:
         run = client.export.run
-        await run(last(1, "calls"), f"memory://{tmp_path.name}/a", format="jsonl", state=state)
+        await run(last_hours(1, "calls"), f"memory://{tmp_path.name}/a", format="jsonl", state=state)
         with pytest.raises(ExportError, match="place"):
-            await run(last(1, "calls"), f"memory://{tmp_path.name}/b", format="jsonl", state=state)
+            await run(last_hours(1, "calls"), f"memory://{tmp_path.name}/b", format="jsonl", state=state)
         with pytest.raises(ValueError, match=r"state=.* goes with a URL"):
-            await run(last(1, "calls"), tmp_path / "local", format="jsonl", state=state)
+            await run(last_hours(1, "calls"), tmp_path / "local", format="jsonl", state=state)
 
 
-@pytest.mark.parametrize("link", ["", "simplecache::"])
-async def test_no_password_of_a_url_is_in_an_error(tmp_path, simulation, link):
-    url = f"{link}ftp://alice:s3cret%20pw@127.0.0.1:1/x"
+@pytest.mark.parametrize("prefix", ["", "simplecache::"])
+async def test_no_password_of_a_url_is_in_an_error(tmp_path, simulation, prefix):
+    url = f"{prefix}ftp://alice:s3cret%20pw@127.0.0.1:1/x"
     async with simulation.client() as client:
         with pytest.raises((ExportError, ValueError)) as error:
-            await client.export.run(last(1, "calls"), url, format="jsonl", state=tmp_path)
+            await client.export.run(last_hours(1, "calls"), url, format="jsonl", state=tmp_path)
     shown = f"{error.value!r}"
     assert "127.0.0.1:1/x" in shown
     assert not {"alice", "s3cret"} & set(shown.replace(":", " ").replace("/", " ").split())
@@ -364,6 +367,6 @@ async def test_an_estimate_without_totals_is_not_marked_as_counted(simulation):
     simulation.service.variants = Variants(totals=False)
     simulation.faults = Faults.script([Fault("status", status=502)])
     async with simulation.client() as client:
-        estimate = await client.export.estimate(last(20, "calls"))
+        estimate = await client.export.estimate(last_hours(20, "calls"))
     assert not estimate.counted
     assert estimate.calls > 50

@@ -8,7 +8,8 @@ import pickle
 
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import ALL, DAY, HOUR, NOON, Tampering, all_rows, asked, export, free, last
+from helpers.export_runs import ALL, DAY, HOUR, NOON, all_rows, export, last_hours, remove_rate_limits, request_count
+from helpers.wrong_dates import Tampering
 
 from agora_analytics import (
     AgoraError,
@@ -25,11 +26,11 @@ from agora_analytics.simulator import Fault, Faults, Service, Simulation
 
 
 async def test_a_run_that_has_used_its_daily_quota_continues_after_midnight(tmp_path, simulation, whole):
-    found, cost, _ = await whole(last(3))
+    found, cost, _ = await whole(last_hours(3))
     limited = Plan.of("enterprise").with_limits("call_details", per_day=40)
-    simulation = Simulation(Service(simulation.world, limited, clock=simulation.clock))  # no quota is spent there yet
+    simulation = Simulation(Service(simulation.world, limited, clock=simulation.clock))  # with its whole daily quota
     loop = asyncio.get_running_loop()
-    report = await export(simulation, last(3), tmp_path / "days", free=False)
+    report = await export(simulation, last_hours(3), tmp_path / "days", quotas=True)
     assert report.complete
     assert loop.time() > 12 * HOUR
     assert report.requests == cost
@@ -58,7 +59,7 @@ async def test_calls_that_expire_before_their_details_are_fetched_are_reported(t
 
 
 async def test_spans_that_have_expired_are_reported(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     report = await export(simulation, Selection(NOON - 20 * DAY, NOON - 14 * DAY, datasets=("calls",)), tmp_path)
     assert [(one.what, one.reason) for one in report.skipped] == [("calls", "expired")]
     assert report.skipped[0].span
@@ -74,7 +75,7 @@ async def test_an_estimate_takes_few_requests_and_is_close(tmp_path, simulation)
     simulation.service.plan = simulation.service.plan.with_limits("call_lists", longest=HOUR)
     async with simulation.client() as client:
         estimate = await client.export.estimate(selection)
-        assert estimate.spent == asked(simulation) <= 12
+        assert estimate.spent == request_count(simulation) <= 12
         assert not estimate.counted
         before = dict(simulation.service.counts)
         report = await client.export.run(selection, tmp_path, format="jsonl")
@@ -124,7 +125,7 @@ async def test_an_estimate_of_series_counts_their_requests(simulation):
     )
     async with simulation.client() as client:
         estimate = await client.export.estimate(selection)
-    assert estimate.spent == asked(simulation) == 0
+    assert estimate.spent == request_count(simulation) == 0
     assert estimate.requests["insight_usage"] == 2
     assert estimate.requests["insight_quality_total"] == 10
     assert estimate.requests["realtime"] == 1
@@ -134,34 +135,34 @@ async def test_an_estimate_of_series_counts_their_requests(simulation):
 
 
 async def test_another_selection_or_format_in_the_same_place_is_refused(tmp_path, simulation, whole):
-    await whole(last(1, "calls"))
-    before = asked(simulation)
+    await whole(last_hours(1, "calls"))
+    before = request_count(simulation)
     with pytest.raises(ExportError, match=r"min_freeze_rate None, now 0\.1") as error:
-        await export(simulation, last(1, "calls", min_freeze_rate=0.1), tmp_path / "whole")
+        await export(simulation, last_hours(1, "calls", min_freeze_rate=0.1), tmp_path / "whole")
     assert error.value.kind == "settings"
     with pytest.raises(ExportError, match="format 'jsonl', now 'csv'"):
-        await export(simulation, last(1, "calls"), tmp_path / "whole", format="csv")
-    assert asked(simulation) == before
+        await export(simulation, last_hours(1, "calls"), tmp_path / "whole", format="csv")
+    assert request_count(simulation) == before
 
 
 async def test_a_file_that_is_no_state_is_reported_as_damaged(tmp_path, simulation):
-    await export(simulation, last(1, "calls"), tmp_path)
-    before = asked(simulation)
+    await export(simulation, last_hours(1, "calls"), tmp_path)
+    before = request_count(simulation)
     for path in (tmp_path / ".agora-export").glob("state.db*"):
         path.write_bytes(b"no state of an export" * 1_000)
     with pytest.raises(ExportError, match="state") as error:
-        await export(simulation, last(1, "calls"), tmp_path)
+        await export(simulation, last_hours(1, "calls"), tmp_path)
     assert pickle.loads(pickle.dumps(error.value)).kind == "state"
-    assert asked(simulation) == before
+    assert request_count(simulation) == before
 
 
 async def test_a_second_run_in_the_same_place_is_refused_while_one_runs(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     async with simulation.client(quotas=False, transport=simulation.transport(latency=(0.1, 0.1))) as client:
-        first = asyncio.create_task(client.export.run(last(1), tmp_path, format="jsonl"))
+        first = asyncio.create_task(client.export.run(last_hours(1), tmp_path, format="jsonl"))
         await asyncio.sleep(0.5)
         with pytest.raises(ExportError, match="is running already") as error:
-            await client.export.run(last(1), tmp_path, format="jsonl")
+            await client.export.run(last_hours(1), tmp_path, format="jsonl")
         assert error.value.kind == "running"
         assert (await first).complete
 
@@ -178,8 +179,8 @@ async def test_a_second_run_in_the_same_place_is_refused_while_one_runs(tmp_path
 )
 async def test_bad_arguments_are_rejected_before_anything_is_sent(tmp_path, simulation, options, message):
     with pytest.raises(ValueError, match=message):
-        await export(simulation, last(1), tmp_path / "new", **options)
-    assert asked(simulation) == 0
+        await export(simulation, last_hours(1), tmp_path / "new", **options)
+    assert request_count(simulation) == 0
 
 
 @pytest.mark.parametrize(
@@ -207,10 +208,10 @@ def test_bad_insights_are_rejected():
 
 
 async def test_a_refused_call_is_skipped_and_reported(tmp_path, simulation, whole):
-    found, _, _ = await whole(last(1))
+    found, _, _ = await whole(last_hours(1))
     simulation = Simulation(Service(simulation.world, simulation.service.plan, clock=simulation.clock))
     simulation.faults = Faults.script([*[None] * 5, Fault("garbage")])
-    report = await export(simulation, last(1), tmp_path / "one", concurrency=1)
+    report = await export(simulation, last_hours(1), tmp_path / "one", concurrency=1)
     span, names = report.skipped[0].span, report.skipped[0].call_ids
     assert report.skipped == (
         Skipped(
@@ -233,8 +234,8 @@ async def test_wrong_credentials_end_the_run_at_once(tmp_path, simulation):
     async with simulation.client() as client:
         simulation.service.app_id = "another"
         with pytest.raises(AgoraError):
-            await client.export.run(last(1), tmp_path, format="jsonl")
-    assert asked(simulation) <= 2
+            await client.export.run(last_hours(1), tmp_path, format="jsonl")
+    assert request_count(simulation) <= 2
 
 
 async def test_progress_counts_requests_that_were_made_and_those_waiting_for_quota(tmp_path):
@@ -252,7 +253,7 @@ async def test_progress_counts_requests_that_were_made_and_those_waiting_for_quo
 
 async def test_progress_counts_calls_whose_details_are_not_available_yet(tmp_path, simulation):
     progress = []
-    free(simulation)
+    remove_rate_limits(simulation)
     call = simulation.world.calls(NOON, NOON + HOUR)[0]
     await asyncio.sleep(call.destroyed + 30 - NOON)  # lists have it after 20 s, details after 100 s
     async with simulation.client() as client:
@@ -267,7 +268,7 @@ async def test_progress_counts_calls_whose_details_are_not_available_yet(tmp_pat
 async def test_progress_reports_rows_requests_and_what_is_pending(tmp_path, simulation):
     progress = []
     async with simulation.client() as client:
-        await client.export.run(last(3), tmp_path, format="jsonl", on_progress=progress.append)
+        await client.export.run(last_hours(3), tmp_path, format="jsonl", on_progress=progress.append)
     assert progress[-1].slices == progress[-1].calls == 0
     assert progress[-1].rows == {name: len(rows(tmp_path, name)) for name in ALL}
     assert [one.requests for one in progress] == sorted(one.requests for one in progress)

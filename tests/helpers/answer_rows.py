@@ -1,4 +1,4 @@
-"""The rows of a response, read from its JSON by the reference, and those that the client returned: both must match."""
+"""The rows of a response as the API reference defines them, and the rows that the client returned, for comparison."""
 
 from __future__ import annotations
 

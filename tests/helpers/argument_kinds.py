@@ -1,4 +1,4 @@
-"""Every public method, with valid arguments and the kind of each."""
+"""Every public method, with valid arguments and the kind of each argument."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""Clock readings, and requests made of the bucket of one counter.
+"""Clock readings, and permits of the bucket of one counter.
 
-The clocks of these tests agree unless a test says otherwise: our monotonic clock shows the service's UTC seconds.
+Unless a test says otherwise, the clocks agree: the monotonic clock of the client shows the service's UTC seconds.
 """
 
 from __future__ import annotations
 
 import math
 
-from agora_analytics.quota.bucket import ClockReading, Permit, WindowCounter
+from agora_analytics.quota.bucket import ClockReading, WindowCounter
+from agora_analytics.quota.permit import Permit
 
 DAY = 86_400
 MIDNIGHT = 20_000 * DAY
@@ -21,7 +22,7 @@ HOST_SKEW = 0.1
 
 
 def known_clock(now: float, max_error: float = 0.01) -> ClockReading:
-    """Return a reading with a known service clock: it is ahead of ours by at most `max_error`."""
+    """Return a reading with a known service clock, which is ahead of the client's by at most `max_error`."""
     return ClockReading(now, now, 0.0, max_error, max_error)
 
 

@@ -1,4 +1,4 @@
-"""Servers that send raw bytes, clients for them, and everything that an error reporter could show of a failure."""
+"""Servers that send raw bytes, clients for them, and what an error reporter could show of a failure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def raw_server(response: bytes, *, close: bool = True) -> AsyncIterator[tu
 
 
 def error_report(error: BaseException) -> str:
-    """Everything that an error reporter shows of an error, with the variables of all frames but those of tests."""
+    """Return what an error reporter shows of an error, with the local variables of all frames but those of tests."""
     parts = [str(error), repr(error), repr(getattr(error, "__dict__", ""))]
     for error_in_chain in chain_of(error):
         trace = error_in_chain.__traceback__
@@ -73,13 +73,13 @@ def chain_of(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def format_frame(frame: FrameType) -> str:
-    """A frame as `TracebackException(capture_locals=True)` shows it."""
+    """Return a frame as `TracebackException(capture_locals=True)` shows it."""
     stack = traceback.StackSummary.extract([(frame, frame.f_lineno)], capture_locals=True)
     return "".join(stack.format())
 
 
 def frames_of_tasks() -> str:
-    """The variables of all waiting frames, as a sampling profiler sees them."""
+    """Return the local variables of all suspended frames, as a sampling profiler sees them."""
     parts: list[str] = []
     for task in asyncio.all_tasks():
         waiting: Any = task.get_coro()
@@ -91,4 +91,5 @@ def frames_of_tasks() -> str:
 
 
 def leaks(text: str) -> list[str]:
+    """Return the names of the secrets that a text contains."""
     return [name for name, value in HIDDEN.items() if value in text]

@@ -1,4 +1,4 @@
-"""What an export holds, read by other means than those that wrote it: rows as text, in order."""
+"""The rows of an export as sorted text, read by other code than that which wrote them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ Rows = list[tuple[str | None, ...]]
 
 
 def rows(folder: Path, dataset: str) -> Rows:
-    """All rows of a dataset, sorted; each value as text, times in ISO 8601."""
+    """Return all rows of a dataset, sorted; each value as text, times in ISO 8601."""
     columns = manifest_of(folder)["columns"][dataset]
     found: list[dict[str, Any]] = []
-    for path in paths(folder, dataset):
-        found += read(path, dataset)
-    return sorted((told(row, columns) for row in found), key=lambda row: [cell or "" for cell in row])
+    for path in data_files(folder, dataset):
+        found += read_rows(path, dataset)
+    return sorted((row_as_text(row, columns) for row in found), key=lambda row: [cell or "" for cell in row])
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    return found
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return manifest
 
 
-def paths(folder: Path, dataset: str) -> list[Path]:
+def data_files(folder: Path, dataset: str) -> list[Path]:
+    """Return the files of a dataset, in order; the database, if there is one."""
     databases = [folder / name for name in ("export.sqlite", "export.duckdb") if (folder / name).exists()]
     return databases or sorted(path for path in (folder / dataset).rglob("*") if path.is_file())
 
 
-def read(path: Path, dataset: str) -> Iterable[dict[str, Any]]:  # noqa: PLR0911 - one for each format
+def read_rows(path: Path, dataset: str) -> Iterable[dict[str, Any]]:  # noqa: PLR0911 - one for each format
     match path.suffix:
         case ".jsonl":
             return map(json.loads, path.read_text().splitlines())
@@ -53,13 +54,13 @@ def read(path: Path, dataset: str) -> Iterable[dict[str, Any]]:  # noqa: PLR0911
 
             return pq.ParquetFile(path).read().to_pylist()
         case ".sqlite":
-            return sqlite(path, dataset)
+            return read_sqlite(path, dataset)
         case ".duckdb":
-            return duck(path, dataset)
+            return read_duckdb(path, dataset)
     raise AssertionError(path)
 
 
-def sqlite(path: Path, dataset: str) -> Iterator[dict[str, Any]]:
+def read_sqlite(path: Path, dataset: str) -> Iterator[dict[str, Any]]:
     database = sqlite3.connect(path)
     database.row_factory = sqlite3.Row
     try:
@@ -68,18 +69,18 @@ def sqlite(path: Path, dataset: str) -> Iterator[dict[str, Any]]:
         database.close()
 
 
-def duck(path: Path, dataset: str) -> list[dict[str, Any]]:
+def read_duckdb(path: Path, dataset: str) -> list[dict[str, Any]]:
     import duckdb
 
     with duckdb.connect(str(path), read_only=True) as database:
         return database.sql(f"SELECT * FROM {dataset}").to_arrow_table().to_pylist()
 
 
-def told(row: dict[str, Any], columns: list[dict[str, Any]]) -> tuple[str | None, ...]:
-    return tuple(text(row[column["name"]], column["kind"]) for column in columns)
+def row_as_text(row: dict[str, Any], columns: list[dict[str, Any]]) -> tuple[str | None, ...]:
+    return tuple(value_as_text(row[column["name"]], column["kind"]) for column in columns)
 
 
-def text(value: Any, kind: str) -> str | None:
+def value_as_text(value: Any, kind: str) -> str | None:
     if value is None or (value == "" and kind != "text"):
         return None
     if isinstance(value, datetime):
@@ -90,9 +91,8 @@ def text(value: Any, kind: str) -> str | None:
 
 
 def check_manifest(folder: Path) -> None:
-    """Every file of an export is in its manifest, with its size, checksum and rows, and nothing else is."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    parts = {part["path"]: part for part in manifest["parts"] if part["sha256"]}
+    """Assert that the manifest lists every file and no other, each with its size, checksum and number of rows."""
+    parts = {part["path"]: part for part in manifest_of(folder)["parts"] if part["sha256"]}
     files = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
@@ -103,4 +103,4 @@ def check_manifest(folder: Path) -> None:
     for name, path in files.items():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == parts[name]["sha256"]
         assert path.stat().st_size == parts[name]["bytes"]
-        assert len(list(read(path, parts[name]["dataset"]))) == parts[name]["rows"]
+        assert len(list(read_rows(path, parts[name]["dataset"]))) == parts[name]["rows"]

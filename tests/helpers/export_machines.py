@@ -1,4 +1,4 @@
-"""Machines that share nothing but the place to which they export."""
+"""Exports of several machines to one URL: each machine has its own state folder, and they share only the store."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from pathlib import Path
 
 import fsspec
 from helpers.export_files import check_manifest, rows
-from helpers.export_runs import export, last
+from helpers.export_runs import export, last_hours
 
 from agora_analytics.simulator import Simulation
 
-SELECTION = last(2, "calls", "sessions")
-NAMES = ("calls", "sessions")
+SELECTION = last_hours(2, "calls", "sessions")
+DATASETS = ("calls", "sessions")
 
 
-class There:
-    """A place, and the machines that export to it; each has a folder of its own."""
+class RemotePlace:
+    """A URL to export to, with the local folders of the machines that do."""
 
     def __init__(self, to: str, options: dict[str, object], tmp_path: Path) -> None:
         self.to, self.options, self._path = to, options, tmp_path
 
     async def run(self, simulation: Simulation, machine: str, **options):
+        """Run the export on a machine, which keeps its state in a folder of that name."""
         return await export(
             simulation,
             options.pop("selection", SELECTION),
@@ -32,34 +33,38 @@ class There:
         )
 
     def rows(self) -> dict[str, object]:
-        folder = self.fetched()
+        """Return all rows by dataset, once the manifest was found to match the files."""
+        folder = self.download()
         check_manifest(folder)
-        return {name: rows(folder, name) for name in NAMES}
+        return {dataset: rows(folder, dataset) for dataset in DATASETS}
 
-    def fetched(self) -> Path:
-        folder = self._path / f"fetched {len(list(self._path.iterdir()))}"
-        for name, path in self.names().items():
+    def download(self) -> Path:
+        folder = self._path / f"download {len(list(self._path.iterdir()))}"
+        for name, path in self.files().items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             self.store.get_file(path, str(folder / name))
         return folder
 
     def contents(self) -> dict[str, bytes]:
-        """What is in every file of the place, the state and the claims of runs with them."""
-        return {name: self.store.cat_file(path) for name, path in self.names().items()}
+        """Return the content of every file by its name, those of the state and the claims of runs included."""
+        return {name: self.store.cat_file(path) for name, path in self.files().items()}
 
-    def names(self) -> dict[str, str]:
-        store, path = fsspec.core.url_to_fs(self.to, **self.options)
-        self.store = store
-        top = path.strip("/")
-        return {one[one.index(top) + len(top) + 1 :]: one for one in store.find(path)}
+    def files(self) -> dict[str, str]:
+        """Open a new `store`, and return the path in it of every file by its name below the URL."""
+        self.store, folder = fsspec.core.url_to_fs(self.to, **self.options)
+        top = folder.strip("/")
+        return {path[path.index(top) + len(top) + 1 :]: path for path in self.store.find(folder)}
 
 
-class Held:
-    """A transport whose answers take so many seconds, and later ones until they are let go."""
+class SlowTransport:
+    """A transport that delays each answer by `seconds`, and all after the first `count` until `released` is set.
 
-    def __init__(self, inner, after: int, seconds: float = 0.0) -> None:
-        self._inner, self._left, self._seconds = inner, after, seconds
-        self.reached, self.go = asyncio.Event(), asyncio.Event()
+    `reached` is set once an answer waits for `released`.
+    """
+
+    def __init__(self, inner, count: int, seconds: float = 0.0) -> None:
+        self._inner, self._left, self._seconds = inner, count, seconds
+        self.reached, self.released = asyncio.Event(), asyncio.Event()
 
     def __getattr__(self, name: str):
         return getattr(self._inner, name)
@@ -70,5 +75,5 @@ class Held:
         self._left -= 1
         if self._left < 0:
             self.reached.set()
-            await self.go.wait()
+            await self.released.wait()
         return response

@@ -1,36 +1,35 @@
-"""Exports of a simulation: which selection, how it is run, and what it cost."""
+"""Selections, runs of an export against a simulation, and the requests that these cost."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from helpers.export_files import Rows, rows
 from helpers.times import NOON
 
 from agora_analytics import Selection
-from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator import Simulation
+from agora_analytics.simulator import Fault, Faults, Simulation
 
 HOUR = 3_600
 DAY = 86_400
 ALL = ("calls", "sessions", "metrics")
-FEW = frozenset({20001, 20003, 20004})
+SOME_MIDS = frozenset({20001, 20003, 20004})
 
 
-def last(hours: int, *datasets: str, **filters) -> Selection:
-    few = {} if datasets else {"mids": FEW}
-    return Selection(NOON - hours * HOUR, NOON - 600, datasets=datasets or ALL, **few, **filters)
+def last_hours(hours: int, *datasets: str, **filters) -> Selection:
+    """Return a selection of the hours before noon; by default of calls, sessions and some metrics."""
+    mids = {} if datasets else {"mids": SOME_MIDS}
+    return Selection(NOON - hours * HOUR, NOON - 600, datasets=datasets or ALL, **mids, **filters)
 
 
-async def export(simulation: Simulation, selection: Selection, folder: Path, **options):
-    settings = {"quotas": False} if options.pop("free", True) else {}
-    async with simulation.client(**settings) as client:
+async def export(simulation: Simulation, selection: Selection, folder: Path, *, quotas: bool = False, **options):
+    """Run an export with a client of its own, which does not limit its requests unless `quotas` is true."""
+    async with simulation.client(quotas=quotas) as client:
         return await client.export.run(selection, folder, format=options.pop("format", "jsonl"), **options)
 
 
-def free(simulation: Simulation) -> None:
-    """Let the service count no requests."""
+def remove_rate_limits(simulation: Simulation) -> None:
+    """Raise all rate limits of the service beyond reach."""
     plan = simulation.service.plan
     for table, limits in plan.limits.items():
         rates = {f"per_{unit}": 10**6 for unit in limits.rates}
@@ -38,38 +37,22 @@ def free(simulation: Simulation) -> None:
     simulation.service.plan = plan
 
 
-def asked(simulation: Simulation) -> int:
+def request_count(simulation: Simulation) -> int:
+    """Return the number of requests that the service has answered so far."""
     return sum(simulation.service.counts.values())
+
+
+def revoked_after(requests: int) -> Faults:
+    """Return faults that refuse the credentials of every request after the first `requests` of the simulation."""
+    return Faults.script([*[None] * requests, *[Fault("status", status=401)] * 500])
 
 
 def all_rows(folder: Path, *datasets: str) -> dict[str, Rows]:
     return {dataset: rows(folder, dataset) for dataset in datasets or ALL}
 
 
-class Tampering:
-    """A transport that changes each document that is answered."""
-
-    def __init__(self, inner, change) -> None:
-        self._inner, self._change = inner, change
-
-    @property
-    def hosts(self) -> int:
-        return self._inner.hosts
-
-    def scrub(self, body: bytes) -> bytes:
-        return self._inner.scrub(body)
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def send(self, request: Request, host: int) -> Response:
-        response = await self._inner.send(request, host)
-        document = json.loads(response.body)
-        self._change(document)
-        return Response(response.status, response.headers, json.dumps(document).encode())
-
-
-def options_of(url: str) -> dict[str, object]:
+def s3_options(url: str) -> dict[str, object]:
+    """Return the sink options for the S3 server at a URL."""
     return {
         "key": "access",
         "secret": "not-to-be-seen",

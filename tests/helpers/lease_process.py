@@ -1,8 +1,7 @@
-"""A process that leases a checkpoint's name and says so; forked, a child of it tries the same.
+"""A process that acquires the lease of a checkpoint and prints the result; with `fork`, its child tries the same.
 
-The child may also release what it took over from its parent.
-
-Each line on standard input lets the process, or the child if there is one, try once more.
+With `release`, the child also releases the lease that it inherited. Each line on standard input makes the process, or
+the child if there is one, try again.
 """
 
 from __future__ import annotations

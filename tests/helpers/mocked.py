@@ -1,4 +1,4 @@
-"""Lets aioresponses work with every aiohttp: newer versions require a stream writer, which its responses lack."""
+"""A response class for aioresponses, whose own responses lack the stream writer that newer aiohttp requires."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class FixedResponse:
 
 @attrs.frozen
 class EndpointCall:
-    """How to call a method, the field of the response that has the rows, a valid row, and a numeric field of it."""
+    """How to call a method, which field of the response has the rows, a valid row, and a numeric field of that row."""
 
     invoke: Invoke
     rows_field: str

@@ -1,4 +1,4 @@
-"""A transport that records requests, and a client over it whose clock stands still."""
+"""A transport that records requests, and a client that uses it and whose clock stands still."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EMPTY = b'{"code":200,"message":"","call_lists":[],"call_info":[],"metrics":[],"
 
 
 class Recorder:
-    """Returns the same response to every request, and records the requests."""
+    """A transport that records the requests, and returns the same response to each."""
 
     hosts = 1
 
@@ -45,14 +45,14 @@ def make_client(recorder: Recorder, *, app_id: str = "app", now: float = 1_631_8
 
 
 async def run(result: Any) -> Any:
-    """Await or iterate what a method returned."""
+    """Return the result of a method of the client, awaited, or as a list if it is an iterator."""
     if hasattr(result, "__await__"):
         return await result
     return [item async for item in result]
 
 
 def query(request: Request) -> dict[str, str]:
-    """Parse a query, in which no name may appear twice."""
+    """Return the parameters of a query; fail if a name appears twice."""
     pairs = parse_qsl(request.query, keep_blank_values=True, strict_parsing=True)
     assert len(pairs) == len(dict(pairs))
     return dict(pairs)

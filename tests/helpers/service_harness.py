@@ -52,11 +52,11 @@ class Harness:
     def send(self, endpoint: Endpoint, **params: object) -> Response:
         """Send a request with the right credentials and App ID; parameters that are None are left out."""
         app_id = params.pop("appid", APP_ID)
-        given = {name: value for name, value in params.items() if value is not None}
+        present = {name: value for name, value in params.items() if value is not None}
         if endpoint.method == "GET":
-            query, body = urlencode({"appid": app_id, **given}), None
+            query, body = urlencode({"appid": app_id, **present}), None
         else:
-            query, body = urlencode({"appid": app_id}), msgspec.json.encode(given)
+            query, body = urlencode({"appid": app_id}), msgspec.json.encode(present)
         return self.service.answer(endpoint.method, endpoint.path, query, body, AUTHORIZATION)
 
     def get(self, endpoint: Endpoint, **params: object) -> Any:

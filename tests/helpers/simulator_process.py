@@ -1,4 +1,7 @@
-"""A server without rate limits, as a process: `python simulator_process.py CALLS_PER_HOUR [FAULT_RATE]`."""
+"""A process that serves a simulator without rate limits: `python simulator_process.py CALLS_PER_HOUR [FAULT_RATE]`.
+
+It prints its URL, runs until its standard input is closed, and then prints the number of requests that it answered.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,15 @@ FAULTS = tuple(map(Fault, ("reset", "status", "cut", "html")))
 
 
 def plan() -> Plan:
-    """The enterprise plan, without its frequencies."""
-    found = Plan.of("enterprise")
-    for table, limits in found.limits.items():
-        found = found.with_limits(table, **{f"per_{unit}": 10**6 for unit in limits.rates})
-    return found
+    """Return the enterprise plan with rate limits that are never reached."""
+    unlimited = Plan.of("enterprise")
+    for table, limits in unlimited.limits.items():
+        unlimited = unlimited.with_limits(table, **{f"per_{unit}": 10**6 for unit in limits.rates})
+    return unlimited
 
 
 def world(calls_per_hour: float) -> World:
+    """Return a world of short and small calls."""
     return World(seed=7, calls_per_hour=calls_per_hour, typical_minutes=0.05, long_share=0.0, large_share=0.0)
 
 

@@ -1,8 +1,9 @@
-"""What the tests of streams share: small simulations, series, and consumers that take what comes for a while."""
+"""Simulations, series, consumers and checks that the tests of streams share."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import aclosing, asynccontextmanager, suppress
 from urllib.parse import parse_qs
 
@@ -21,42 +22,47 @@ CHANNELS = Series("channelCount", product="WebRTC")
 FREEZES = Series("videoFreezeRate", product="Native")
 NETWORKS = Series("userCount", product="Native", dimension="net")
 
+DEFAULT = World(seed=7)
 SMALL = World(seed=7, calls_per_hour=20)
 BUSY = World(seed=7, calls_per_hour=60, typical_minutes=4, long_share=0.0, large_share=0.0)
 
 
 def simulated(plan="premium", *, at: float = NOON, world: World = SMALL, faults=None, **variants) -> Simulation:
-    """A service over a small world, which begins at a moment."""
+    """Return a simulation whose clock starts at `at`."""
     return Simulation(world=world, plan=plan, clock=at, faults=faults, variants=Variants(**variants))
 
 
-def passed() -> float:
-    """Virtual seconds since the test began."""
+def elapsed() -> float:
+    """Return the virtual seconds since the test began."""
     return asyncio.get_running_loop().time()
 
 
-async def all_of(stream) -> list:
+# Consumers.
+
+
+async def collect(stream) -> list:
+    """Return all events of a stream that ends."""
     async with aclosing(stream):
         return [event async for event in stream]
 
 
 async def consume(stream, events: list) -> None:
-    """Put the events of a stream into a list, one after the other."""
+    """Append the events of a stream to a list as they come."""
     async for event in stream:
-        events.append(event)  # noqa: PERF401 - they are looked at meanwhile
+        events.append(event)  # noqa: PERF401 - tests look at the list meanwhile
 
 
 @asynccontextmanager
-async def within(seconds: float):
-    """Leave after so many seconds at most."""
+async def stop_after(seconds: float):
+    """Leave the block after at most so many seconds, without an error."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             yield
 
 
 @asynccontextmanager
-async def taking(stream):
-    """Take the events of a stream in another task, into a list that may be looked at meanwhile."""
+async def consuming(stream):
+    """Consume a stream in another task; yields the list that this task appends to."""
     events: list = []
     task = asyncio.create_task(consume(stream, events))
     try:
@@ -67,15 +73,15 @@ async def taking(stream):
         await stream.aclose()
 
 
-async def taken_for(stream, seconds: float) -> list:
-    """Return the events that a stream has within so many seconds."""
-    async with taking(stream) as events:
+async def consume_for(stream, seconds: float) -> list:
+    """Return the events that a stream delivers within so many seconds."""
+    async with consuming(stream) as events:
         await asyncio.sleep(seconds)
     return events
 
 
-class Counted:
-    """A transport that notes when requests are sent, also those that never arrive."""
+class CountingTransport:
+    """A transport that records when requests are sent, also those that never reach the service."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._transport = simulation.transport()
@@ -83,7 +89,7 @@ class Counted:
         self.sent: list[float] = []
 
     async def send(self, request, host: int = 0):
-        self.sent.append(passed())
+        self.sent.append(elapsed())
         return await self._transport.send(request, host)
 
     def scrub(self, body: bytes) -> bytes:
@@ -92,52 +98,86 @@ class Counted:
     async def close(self) -> None:
         await self._transport.close()
 
-    def between(self, start: float, end: float) -> int:
-        """How many requests were sent in a span of virtual seconds."""
+    def sent_between(self, start: float, end: float) -> int:
+        """Return how many requests were sent between two moments of virtual time."""
         return sum(start <= moment < end for moment in self.sent)
 
 
-def of(kind, events) -> list:
+# Events.
+
+
+def of_type(kind, events) -> list:
     return [event for event in events if isinstance(event, kind)]
 
 
-def stamps(events) -> list[int]:
-    return [event.ts for event in of(Window, events)]
+def timestamps(events) -> list[int]:
+    """Return the starts of all windows."""
+    return [event.ts for event in of_type(Window, events)]
 
 
-def whole(events, start: int | None = None) -> bool:
-    """Whether windows and gaps follow each other without a hole or a second time."""
-    due = start
-    for event in (event for event in events if not isinstance(event, Revision)):
-        if due not in {None, event.span.start}:
+def is_contiguous(events, start: int | None = None) -> bool:
+    """Whether there are windows or gaps, and each starts where the one before ends; the first at `start`."""
+    spans = [event.span for event in events if not isinstance(event, Revision)]
+    expected = start
+    for span in spans:
+        if expected not in {None, span.start}:
             return False
-        due = event.span.end
-    return True
+        expected = span.end
+    return bool(spans)
 
 
-def lost(events) -> list[tuple[int, int, str]]:
-    """The gaps, as first and last second since noon, and reason."""
-    return [(gap.span.start - NOON, gap.span.end - NOON, gap.reason) for gap in of(Gap, events)]
+def gaps_since_noon(events) -> list[tuple[int, int, str]]:
+    """Return start, end and reason of each gap, in seconds since noon."""
+    return [(gap.span.start - NOON, gap.span.end - NOON, gap.reason) for gap in of_type(Gap, events)]
 
 
-def told(events) -> dict:
-    """What a table holds of each window and series after all events."""
+def latest_values(events) -> dict:
+    """Return the values by group of each window and series after all revisions."""
     table: dict = {}
     for event in events:
         if isinstance(event, Window):
-            table |= {(event.ts, series): groups(points) for series, points in event.values.items()}
+            table |= {(event.ts, series): values_by_group(points) for series, points in event.values.items()}
         elif isinstance(event, Revision):
-            assert groups(event.before) == table.get((event.ts, event.series), {}) != groups(event.after)
-            table[event.ts, event.series] = groups(event.after)
+            before, after = values_by_group(event.before), values_by_group(event.after)
+            assert before == table.get((event.ts, event.series), {}) != after
+            table[event.ts, event.series] = after
     return table
 
 
-def groups(points) -> dict:
+def values_by_group(points) -> dict:
+    """Return the value of each user, or else of each value of the dimension."""
     return {point.uid if point.uid is not None else point.dimension_value: point.value for point in points}
 
 
-def spans_asked(simulation: Simulation) -> list[tuple[float, int, int]]:
-    """When each request for windows or calls arrived, and the span it asked for."""
+def count_by_call(kind, events) -> Counter[str]:
+    """Return how often each call has an event of a kind."""
+    return Counter(event.call.call_id for event in of_type(kind, events))
+
+
+def calls_started(world: World, start: int, end: int) -> Counter[str]:
+    """Return the ids of all calls that start in a span, each counted once."""
+    return Counter(call.call_id for call in world.calls(start, end))
+
+
+# Simulations.
+
+
+def native_users_throughout(world: World, start: int, end: int, count: int) -> tuple[str, list[int]]:
+    """Return a channel with at least `count` native users who stay from start to end, and those users."""
+    for call in world.calls_during(start, end):
+        users = {
+            session.uid
+            for session in world.sessions(call)
+            if session.join < start and session.leave > end and session.profile.product == "Native"
+            if not session.server
+        }
+        if len(users) >= count:
+            return call.cname, sorted(users)
+    raise LookupError("the world has no such call")
+
+
+def requested_spans(simulation: Simulation) -> list[tuple[float, int, int]]:
+    """Return the arrival, start and end of each request for windows or calls."""
     found = []
     for entry in simulation.service.log:
         query = {name.lower().replace("_", ""): values[0] for name, values in parse_qs(entry.query).items()}
@@ -145,8 +185,8 @@ def spans_asked(simulation: Simulation) -> list[tuple[float, int, int]]:
     return found
 
 
-async def nothing_left(client) -> bool:
-    """Whether no task goes on but this one, and no request is kept for a stream."""
+async def left_nothing_behind(client) -> bool:
+    """Whether no other task runs and no quota is reserved for a stream."""
     await asyncio.sleep(0.2)
     states = await client.quota.snapshot()
     return asyncio.all_tasks() == {asyncio.current_task()} and {state.expected for state in states} == {0}

@@ -1,4 +1,4 @@
-"""Answers that are dated wrongly, or are no answers of the API at all."""
+"""Transports that change answers: with a wrong `Date`, with another status and body, or with another document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agora_analytics.protocols import Request, Response, Transport
 
 @attrs.frozen
 class Wrong:
-    """What is wrong with one answer: seconds that its `Date` is ahead, and what comes in its place, if anything."""
+    """What to change in one answer: the seconds to add to its `Date`, and its status and body."""
 
     ahead: float
     status: int = 200
@@ -21,7 +21,7 @@ class Wrong:
 
 
 class Misdated:
-    """A transport whose answers, counted from 1, are wrong where it is said how."""
+    """A transport that changes the answers, counted from 1, for which `wrong` has an entry or returns one."""
 
     def __init__(self, inner: Transport, wrong: Mapping[int, Wrong] | Callable[[int], Wrong | None]) -> None:
         self._inner = inner
@@ -51,7 +51,7 @@ class Misdated:
 
 @attrs.frozen
 class Tampering:
-    """A transport that changes each document that is answered."""
+    """A transport that applies `change` to the JSON document of each answer."""
 
     inner: Transport
     change: Callable[[dict], None]

@@ -1,4 +1,7 @@
-"""Every Python block in README and docs runs: unchanged, or inside `main()` with the names that README lists."""
+"""Every Python block in README and docs runs: unchanged, or inside `main()` with the names that README lists.
+
+A block for `main()` imports nothing but operations.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ from agora_analytics import AnalyticsClient, Call
 from agora_analytics.simulator import World
 
 BLOCKS = [(name_of(page), block) for page in PAGES for block in blocks_of(page)]
-INSIDE = [(page, block) for page, block in BLOCKS if "import " not in block]
+OPERATIONS = "from agora_analytics.ops import "
+INSIDE = [(page, block) for page, block in BLOCKS if "import " not in block.removeprefix(OPERATIONS)]
 CLIENT = re.search(r"`client` is\s`(AnalyticsClient\.from_env\(.*?\))`", README.read_text(encoding="utf-8"))[1]
-"""How README says that the client of the blocks is made."""
+"""The expression for `client` that README gives for its blocks."""
 
 SMALL = World(seed=7, calls_per_hour=12.0, typical_minutes=0.2, long_share=0.0, large_share=0.0)
 
@@ -55,7 +59,7 @@ async def ended_call(client: AnalyticsClient) -> Call:
 async def test_a_block_without_imports_runs_inside_main(page, block, monkeypatch, tmp_path):
     simulation = simulated(world=SMALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **options: simulation.client(**options)))
     user_code = UserCode()
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "dashboard": user_code, "store": user_code}
@@ -63,7 +67,7 @@ async def test_a_block_without_imports_runs_inside_main(page, block, monkeypatch
     code = f"async def main(client):\n{textwrap.indent(block, '    ')}"
     exec(compile(code, page, "exec"), names)  # noqa: S102 - our own documentation
     endless = "store(" in block or "dashboard." in block
-    async with eval(CLIENT, names) as client:  # noqa: S307 - it is ours
+    async with eval(CLIENT, names) as client:  # noqa: S307 - our own README
         names["call"] = await ended_call(client)
         try:
             await names["main"](client)
@@ -82,11 +86,11 @@ def test_all_other_blocks_compile_and_their_imports_work():
 
 def test_readme_lists_the_names_that_blocks_use_before_the_first_block():
     readme = README.read_text(encoding="utf-8")
-    paragraph = readme[readme.index("The blocks below belong inside") :].partition("\n\n")[0]
+    paragraph = readme[readme.index("Put the snippets below inside") :].partition("\n\n")[0]
     names = set(re.findall(r"`(\w+)`", paragraph))
     assert names == {"client", "call", "start", "end", "dashboard", "store", "log"}
     first = next(block for page, block in INSIDE if page == "README.md")
-    assert readme.index("The blocks below belong inside") < readme.index(first.partition("\n")[0])
+    assert readme.index("Put the snippets below inside") < readme.index(first.partition("\n")[0])
 
 
 def test_the_table_of_errors_lists_every_public_error_and_whether_it_is_retried():

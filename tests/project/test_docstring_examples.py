@@ -12,17 +12,16 @@ import importlib
 import re
 import textwrap
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.paths import PACKAGE
 from helpers.streaming import HOUR, NOON, simulated
 
 import agora_analytics
 from agora_analytics import AnalyticsClient, MemoryCheckpoints
 from agora_analytics.simulator import World
 
-PACKAGE = Path(agora_analytics.__file__).parent
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 SMALL = World(seed=7, calls_per_hour=12.0, typical_minutes=2.0, long_share=0.0, large_share=0.0)
 
@@ -50,7 +49,7 @@ DOCTESTS = sorted({name.partition(":")[0] for name, text in docstrings().items()
 async def test_an_example_in_a_docstring_runs(name, monkeypatch, tmp_path):
     simulation = simulated(world=SMALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **options: simulation.client(**options)))
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "timedelta": timedelta, "asyncio": asyncio}
     code = f"async def main(client, call):\n{textwrap.indent(BLOCKS[name], '    ')}"

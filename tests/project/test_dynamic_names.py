@@ -1,29 +1,26 @@
-"""No stored or received name selects an attribute: it would break as the code changes, and could reach anything."""
+"""No stored or received name selects an attribute: renaming would break it, and it could reach any attribute."""
 
 from __future__ import annotations
 
 import ast
 from collections import Counter
-from pathlib import Path
 
-import agora_analytics
-
-PACKAGE = Path(agora_analytics.__file__).parent
+from helpers.paths import PACKAGE
 
 REASONS = {
     "_core/lazy.py": "names that a package exports",
-    "_core/wire.py": "fields of an error, by our own names",
+    "_core/wire.py": "fields of an error, from names in the code",
     "_core/validation/values.py": "fields that a model validates",
     "spans.py": "fields of a span",
-    "cli/settings.py": "options that a command needs, by our own names",
+    "cli/settings.py": "options that a command needs, from names in the code",
     "export/dataframes.py": "fields of a model",
     "export/selection.py": "fields of a selection",
     "export/write/subprocess_writer.py": "commands, checked against a list",
-    "models/points.py": "the one value of a point, by the catalogue's name",
-    "quota/service_clock.py": "fields that are kept over a restart, from a list",
-    "simulator/world/concurrency.py": "six dimensions, checked before",
+    "models/points.py": "the value of a point, from the catalogue",
+    "quota/service_clock.py": "fields that survive a restart, from a list",
+    "simulator/world/concurrency.py": "six dimensions, validated first",
 }
-"""Files that get or set attributes by a variable name, and where these names come from."""
+"""Files that get or set attributes by a variable name, and the source of these names."""
 
 
 def count_dynamic_names(tree: ast.AST) -> int:

@@ -29,7 +29,8 @@ def test_ci_runs_the_command_of_the_readme():
     readme = (ROOT / "README.md").read_text()
     (command,) = re.findall(r"^(.*python -m pytest)$", readme, re.MULTILINE)
     assert "tests/requirements.txt" in command
-    assert "README.md" in (ROOT / ".ci/run").read_text()
+    (pattern,) = re.findall(r"^command=\$\(grep -E '(.*)' README\.md\)$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+    assert re.findall(pattern, readme, re.MULTILINE) == [command]
 
 
 def test_ci_also_runs_the_slow_tests_that_the_command_leaves_out():
@@ -58,7 +59,7 @@ def unexpected_lines(stderr: str) -> list[str]:
 
 
 async def run_example(example, folder, **settings):
-    """Run an example against the simulator; returns its exit code, output and errors."""
+    """Run an example against the simulator; return its exit code, stdout and stderr."""
     async with serve(Service(World(seed=3), without_rate_limits(Plan.of("enterprise")))) as url:
         environment = os.environ | {
             "AGORA_CUSTOMER_ID": CUSTOMER_ID,
@@ -102,7 +103,7 @@ async def test_an_example_runs_against_the_simulator(example, tmp_path):
 
 @pytest.mark.process
 @pytest.mark.real_time
-async def test_an_example_without_enough_requests_says_what_to_raise(tmp_path):
+async def test_an_example_with_too_few_requests_says_which_variable_to_change(tmp_path):
     code, stdout, stderr = await run_example("worst_country.py", tmp_path, REQUESTS="3")
     assert code == 1
     assert re.search(r"pending=[1-9]", stdout)

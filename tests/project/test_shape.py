@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers.paths import ROOT
+from helpers.paths import PACKAGE, ROOT
 
-import agora_analytics
-
-PACKAGE = Path(agora_analytics.__file__).parent
 MAX_FILE = 400
 MAX_FUNCTION = 25
 REASON = f"longer than {MAX_FUNCTION} lines"
-"""How the comment ends that gives the reason for a longer function."""
+"""The end of the comment that justifies a longer function."""
 
 
 class Function(NamedTuple):
-    """A function: where it is, its lines from the first statement to the last, and its text."""
+    """A function: its location, the lines from its first statement to its last, and its source."""
 
     place: str
     lines: int

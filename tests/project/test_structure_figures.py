@@ -56,7 +56,7 @@ def test_an_import_for_type_checkers_closes_a_circle(files):
     }
 
 
-def test_words_examples_and_comments_are_counted(files):
+def test_field_terms_examples_and_comments_are_counted(files):
     figures = dict(structure.texts(files))
     assert figures["docstrings with an example"] == "1 of 3"
     assert figures["terms of the field that occur"] == "1 of 16"

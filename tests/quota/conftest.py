@@ -57,7 +57,7 @@ class FakeTime:
 
 @pytest.fixture
 def fake_time(monkeypatch) -> FakeTime:
-    """A fake clock for waits for a file's lock: on a busy machine no lock seems to be held for too long."""
+    """Replace the clock of waits for a file's lock, so that a busy machine causes no timeout."""
     fake_time = FakeTime()
     monkeypatch.setattr("agora_analytics.quota.sqlite_store.time", fake_time)
     return fake_time

@@ -24,7 +24,8 @@ from helpers.buckets import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics.quota.bucket import ClockReading, Permit, Rejection, Reservation, WindowCounter
+from agora_analytics.quota.bucket import ClockReading, WindowCounter
+from agora_analytics.quota.permit import Permit, Rejection, Reservation
 
 
 def left_today(counter: WindowCounter, reading: ClockReading) -> int:

@@ -24,7 +24,7 @@ HOUR = 3_600
 
 
 class ScriptedTransport:
-    """Returns the responses in turn, the last one for ever; without `Date`, so that quotas are conservative."""
+    """Returns the responses in turn and repeats the last one; without `Date`, so that quotas are conservative."""
 
     hosts = 1
 

@@ -218,7 +218,7 @@ async def test_a_step_of_the_wall_clock_does_not_change_the_service_clock(clock)
 
 
 async def test_a_clock_that_two_wrong_dates_set_recovers(simulation, clock):
-    """By such a clock every request fails validation: one must be sent now and then, or none ever is again."""
+    """By such a clock every request fails validation; some must be sent all the same, to correct the clock."""
     client, transport = client_of(simulation, clock, {2: Wrong(-120), 3: Wrong(-120)})
     for _ in range(3):
         await try_request(client, clock())

@@ -32,7 +32,7 @@ class CountingLedger(MemoryLedger):
 
 
 @pytest.mark.parametrize("close_ledger", [False, True])
-async def test_a_client_closes_a_ledger_that_it_was_given_only_with_close_ledger(close_ledger):
+async def test_a_client_closes_the_callers_ledger_only_with_close_ledger(close_ledger):
     ledger = CountingLedger()
     async with Simulation().client(ledger=ledger, close_ledger=close_ledger) as client:
         await client.calls.page(*client.calls.recent(600))

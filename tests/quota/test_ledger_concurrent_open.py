@@ -20,7 +20,7 @@ ROUNDS, CONNECTIONS = 60, 3
 
 
 class SlowTime:
-    """A `time` module that is 100 times slower: on a busy machine no lock seems to be held for too long."""
+    """A `time` module that is 100 times slower, so that a busy machine causes no timeout of a lock."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()

@@ -7,7 +7,8 @@ from helpers.buckets import DAY, NOON, TODAY, acquire, known_clock, spend, unkno
 
 from agora_analytics import RateLimited
 from agora_analytics.quota import LedgerState
-from agora_analytics.quota.bucket import ClockReading, Reservation
+from agora_analytics.quota.bucket import ClockReading
+from agora_analytics.quota.permit import Reservation
 
 
 def opened_state(now: float, wall: float) -> LedgerState:

@@ -139,7 +139,7 @@ async def test_after_a_sleep_of_the_host_the_clock_restarts():
 
 
 async def test_the_aim_survives_every_sleep_of_the_host():
-    """The place of the counter's second is found once, however often the clock is calibrated again."""
+    """When the seconds of the counter begin is learned once; a new calibration of the clock must keep that."""
     slept = lambda t: t + 61.7 * (t // 60)  # noqa: E731
     _, service, _, _ = await saturated(service=slept, host=slept, ahead=0.3, jitter=0.3, date="lazy", duration=900)
     assert error_bursts(service) <= 2

@@ -7,7 +7,7 @@ from collections import Counter
 
 import attrs
 import pytest
-from helpers.streaming import DAY, FREEZES, NOON, USERS, WEB, of, simulated, taking
+from helpers.streaming import DAY, FREEZES, NOON, USERS, WEB, consuming, of_type, simulated
 
 from agora_analytics import Gap, Series
 from agora_analytics.plans import PREMIUM
@@ -94,7 +94,7 @@ async def test_a_day_that_was_spent_before_the_start_ends_at_the_services_midnig
         simulation.service.spend(counter, 100_000)
     async with simulation.client() as client:
         stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow()
-        async with taking(stream):
+        async with consuming(stream):
             await asyncio.sleep(7_000 + 1_800)
     sent = [entry.at - MIDNIGHT for entry in simulation.service.log]
     assert sum(at < 0 for at in sent) == 1
@@ -106,7 +106,7 @@ async def test_a_day_that_was_spent_before_the_start_ends_at_the_services_midnig
 @pytest.mark.parametrize("ahead", [5, 60, 400])
 async def test_a_spent_day_that_ends_late_by_the_date_header_does_not_cost_the_next_day(ahead):
     simulation = simulated(at=MIDNIGHT - 1_000, date_ahead=ahead)
-    async with simulation.client() as client, taking(client.realtime.watch(USERS)) as events:
+    async with simulation.client() as client, consuming(client.realtime.watch(USERS)) as events:
         await asyncio.sleep(300)
         simulation.service.spend("realtime", 100_000)
         await asyncio.sleep(700 + 2 * 3_600)
@@ -117,7 +117,7 @@ async def test_a_spent_day_that_ends_late_by_the_date_header_does_not_cost_the_n
 async def test_a_forecast_soon_after_midnight_is_for_the_next_attempt_and_not_the_next_day():
     simulation = simulated(at=MIDNIGHT - 1_000, date_ahead=60)
     simulation.service.spend("realtime", 100_000)
-    async with simulation.client() as client, taking(client.realtime.watch(USERS)):
+    async with simulation.client() as client, consuming(client.realtime.watch(USERS)):
         await asyncio.sleep(1_000 - 60 + 30)
         assert simulation.service.refusals["qpd"] > 1
         assert (await client.quota.forecast(1, "realtime")).seconds < 60
@@ -129,8 +129,8 @@ async def test_a_watch_plans_every_later_day_with_a_daily_limit_that_an_error_na
     simulation = simulated(PREMIUM.with_limits("realtime", per_day=limit))
     async with (
         simulation.client(plan=PREMIUM) as client,
-        taking(client.realtime.watch(USERS)) as events,
+        consuming(client.realtime.watch(USERS)) as events,
     ):
         await asyncio.sleep(6 * DAY)
-    assert all(gap.span.start < NOON + DAY for gap in of(Gap, events))
+    assert all(gap.span.start < NOON + DAY for gap in of_type(Gap, events))
     assert simulation.service.refusals["qpd"] <= 7

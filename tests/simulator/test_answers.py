@@ -18,15 +18,15 @@ WORLD = HARNESS.world
 LISTED = {"start_ts": NOON - 20 * HOUR, "end_ts": NOON - 600}
 
 
-def detail(call: SimulatedCall, **more: object) -> dict[str, object]:
-    """Parameters that cover a call, unless others are given."""
-    return {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.destroyed} | more
+def detail(call: SimulatedCall, **others: object) -> dict[str, object]:
+    """Return parameters that cover a whole call, with others added or replaced."""
+    return {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.destroyed} | others
 
 
-def some_call(**wanted: object) -> SimulatedCall:
+def some_call(**attributes: object) -> SimulatedCall:
     calls = WORLD.calls(NOON - 20 * HOUR, NOON - 8 * HOUR)
-    fitting = [c for c in calls if all(getattr(c, name) == value for name, value in wanted.items())]
-    return max((c for c in fitting if c.duration < 5 * HOUR), key=lambda call: call.users)
+    matching = [c for c in calls if all(getattr(c, name) == value for name, value in attributes.items())]
+    return max((c for c in matching if c.duration < 5 * HOUR), key=lambda call: call.users)
 
 
 CALL = some_call(video=True, recorded=True)
@@ -330,13 +330,13 @@ def native_of(call: SimulatedCall) -> list[SimulatedSession]:
     return [s for s in WORLD.sessions(call) if s.profile.product is Product.NATIVE and not s.server]
 
 
-def present(call: SimulatedCall) -> list[SimulatedSession]:
-    """Native users of a call who are present in the requested real-time span."""
+def users_present(call: SimulatedCall) -> list[SimulatedSession]:
+    """Return the native sessions of a call that overlap the span of `REALTIME`."""
     return [session for session in native_of(call) if session.overlaps(NOON - 600, NOON - 40)]
 
 
 def channel_in_use() -> SimulatedCall:
-    return max(WORLD.calls_during(NOON - 600, NOON - 40), key=lambda call: len(present(call)))
+    return max(WORLD.calls_during(NOON - 600, NOON - 40), key=lambda call: len(users_present(call)))
 
 
 def test_realtime_numbers_of_one_channel():
@@ -358,7 +358,7 @@ def test_realtime_numbers_of_one_channel():
 
 def test_realtime_quality_by_user_needs_the_channel():
     call = channel_in_use()
-    native = present(call)
+    native = users_present(call)
     params = {**REALTIME, "metric": "networkDelay", "uids": f"{native[0].uid},x"}
     known, unknown = HARNESS.get(plans.REALTIME_QUALITY, **params, cname=call.cname)["data"]
     assert (known["uid"], unknown["uid"]) == (native[0].uid, "x")

@@ -1,4 +1,4 @@
-"""The service's clock and the host's, on virtual and on real loops and outside of both."""
+"""The clocks of the service and of the host, on virtual and real event loops and without a loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def _after(clock: Clock, seconds: float) -> float:
     return clock()
 
 
-def virtual(clock: Clock, seconds: float) -> float:
+def run_on_virtual_loop(clock: Clock, seconds: float) -> float:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(_after(clock, seconds))
 
@@ -28,22 +28,22 @@ def virtual(clock: Clock, seconds: float) -> float:
 def test_a_clock_made_outside_of_a_loop_keeps_the_time_of_the_virtual_loop_it_is_read_in():
     clock = Clock(NOON)
     assert clock() == NOON
-    assert virtual(clock, 86_400) == pytest.approx(NOON + 86_400, abs=0.001)
+    assert run_on_virtual_loop(clock, 86_400) == pytest.approx(NOON + 86_400, abs=0.001)
 
 
 def test_it_follows_the_last_loop_until_it_is_read_in_the_next():
     clock = Clock(NOON)
-    reached = virtual(clock, 500)
+    reached = run_on_virtual_loop(clock, 500)
     assert clock() == reached
-    assert virtual(clock, 500) == pytest.approx(NOON + 1_000, abs=0.001)
+    assert run_on_virtual_loop(clock, 500) == pytest.approx(NOON + 1_000, abs=0.001)
 
 
 def test_without_a_start_it_follows_the_hosts_time_on_a_real_loop():
     clock = Clock()
     before = time.time()
     assert before <= asyncio.run(_after(clock, 0)) <= time.time()
-    assert virtual(clock, 86_400) >= before + 86_400
-    assert virtual(clock, 0) < time.time() + 2 * 86_400
+    assert run_on_virtual_loop(clock, 86_400) >= before + 86_400
+    assert run_on_virtual_loop(clock, 0) < time.time() + 2 * 86_400
 
 
 def test_a_start_on_a_real_loop_continues_with_real_time():
@@ -68,14 +68,14 @@ def test_a_machine_that_is_suspended_stops_the_loop_and_not_the_wall_clocks():
     clock = Clock(NOON)
     host = HostClock(clock, wrong=-10)
 
-    async def asleep() -> tuple[float, float, float]:
+    async def measure() -> tuple[float, float, float]:
         clock()
         asyncio.get_running_loop().call_later(50, clock.suspend, 39 * 60)
         await asyncio.sleep(100)
         return asyncio.get_running_loop().time(), clock(), host()
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        found = runner.run(asleep())
+        found = runner.run(measure())
     assert found == pytest.approx((100, NOON + 100 + 39 * 60, NOON + 90 + 39 * 60), abs=0.001)
 
 
@@ -122,25 +122,25 @@ async def test_a_service_without_a_clock_counts_by_the_loop_it_answers_on():
 
 
 def test_a_timer_too_short_for_the_clock_takes_few_loop_iterations():
-    """Sleep for a rounding error, as a limiter may do again and again."""
+    """A limiter may repeatedly sleep for a rounding error."""
     times: list[float] = []
 
-    async def waits() -> float:
+    async def measure() -> float:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(86_400)
-        begun, over = loop.time(), asyncio.Event()
+        start, over = loop.time(), asyncio.Event()
 
-        def again() -> None:
+        def check_clock() -> None:
             times.append(loop.time())
-            if loop.time() > begun:
+            if loop.time() > start:
                 over.set()
             else:
-                loop.call_later(1e-15, again)
+                loop.call_later(1e-15, check_clock)
 
-        again()
+        check_clock()
         await over.wait()
-        return loop.time() - begun
+        return loop.time() - start
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        assert 0 < runner.run(waits()) < 0.001
+        assert 0 < runner.run(measure()) < 0.001
     assert len(times) < 50

@@ -117,7 +117,7 @@ def test_milliseconds_are_an_unknown_error():
     assert harness.service.log[-1].code == 500
 
 
-# Each line: the last span that is allowed, moved by one second to what is refused.
+# For each limit, the last span that is allowed: one second more is refused.
 BOUNDS = [
     ("premium", plans.CALL_LISTS, NOON - 21 - HOUR, NOON - 21, "latency", "query latency limit = 20s"),
     ("standard", plans.CALL_LISTS, NOON - 61 - HOUR, NOON - 61, "latency", "query latency limit = 60s"),
@@ -137,16 +137,16 @@ def test_the_inequalities_are_strict(plan: str, endpoint: plans.Endpoint, start:
     names = ("start_ts", "end_ts") if "call" in endpoint.name else ("startTs", "endTs")
     others: dict[str, object] = {"call_id": "x", "sids": "x", "aggregateGranularity": "1d", "productType": "Native"}
 
-    def ask(start: int, end: int) -> dict[str, object]:
+    def request(start: int, end: int) -> dict[str, object]:
         others.update({names[0]: start, names[1]: end, "metric": "userCount"})
         answer: dict[str, object] = harness.get(endpoint, **others)
         harness.service.rate_limits = type(harness.service.rate_limits)()
         return answer
 
-    assert ask(start, end)["code"] == 200
-    refused = ask(start - (kind != "latency"), end + (kind == "latency"))
-    assert refused["code"] == 300
-    assert refused["message"] == f"{PREFIX}{phrase.split(' =', maxsplit=1)[0]} error, {phrase}"
+    assert request(start, end)["code"] == 200
+    refusal = request(start - (kind != "latency"), end + (kind == "latency"))
+    assert refusal["code"] == 300
+    assert refusal["message"] == f"{PREFIX}{phrase.split(' =', maxsplit=1)[0]} error, {phrase}"
     assert harness.service.refusals == {kind: 1}
 
 

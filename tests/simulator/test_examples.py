@@ -1,4 +1,4 @@
-"""Every example in a docstring of the simulator runs as it stands."""
+"""Every example in a docstring of the simulator runs as it is written."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ WITH_EXAMPLES = {
 }  # fmt: skip
 
 
-def documented() -> Iterator[tuple[str, str]]:
-    """The name and docstring of every module, class and function of the simulator."""
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Yield the name and docstring of every module, class and function of the simulator."""
     for module in MODULES:
         yield module.__name__.removeprefix("agora_analytics."), module.__doc__ or ""
         for name, value in vars(module).items():
@@ -37,10 +37,10 @@ def documented() -> Iterator[tuple[str, str]]:
                 yield name, inspect.getdoc(value) or ""
 
 
-EXAMPLES = {name: found for name, text in documented() if (found := BLOCK.findall(text))}
+EXAMPLES = {name: found for name, text in docstrings() if (found := BLOCK.findall(text))}
 
 
-def test_what_people_start_from_has_an_example():
+def test_every_entry_point_has_an_example():
     assert set(EXAMPLES) == WITH_EXAMPLES
 
 

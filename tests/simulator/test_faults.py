@@ -10,21 +10,20 @@ from agora_analytics.simulator.fault_schedule import Arrival
 from agora_analytics.simulator.service.params import IncomingRequest
 
 LISTS = {"start_ts": NOON - 9_000, "end_ts": NOON - 60}
-TOTAL = {"startTs": NOON - 90_000, "endTs": NOON - 50_000, "metric": "userCount"}
 
 
-def struck(faults: Faults, count: int, host: int = 0) -> list[str]:
-    """Kinds of the faults of so many requests to one host, a second apart, `-` for none."""
+def fault_kinds(faults: Faults, count: int, host: int = 0) -> list[str]:
+    """Return the kind of the fault of each of `count` requests to a host, one a second, or `-` without a fault."""
     arrivals = [Arrival(number, number, host, NOON + number) for number in range(count)]
     return [fault.kind if (fault := faults.strike(arrival)) else "-" for arrival in arrivals]
 
 
 def test_an_empty_schedule_has_no_faults():
-    assert struck(Faults(), 3) == ["-"] * 3
+    assert fault_kinds(Faults(), 3) == ["-"] * 3
 
 
 def test_a_script_hits_exactly_its_requests():
-    assert struck(Faults.script([None, Fault("reset"), Fault("html")]), 5) == ["-", "reset", "html", "-", "-"]
+    assert fault_kinds(Faults.script([None, Fault("reset"), Fault("html")]), 5) == ["-", "reset", "html", "-", "-"]
 
 
 def test_a_script_for_a_host_counts_that_hosts_requests_only():
@@ -34,26 +33,26 @@ def test_a_script_for_a_host_counts_that_hosts_requests_only():
 
 
 def test_an_outage_hits_all_requests_of_its_time_and_host():
-    assert struck(Faults.outage(NOON + 1, NOON + 3), 5) == ["-", "refused", "refused", "-", "-"]
+    assert fault_kinds(Faults.outage(NOON + 1, NOON + 3), 5) == ["-", "refused", "refused", "-", "-"]
     everything = Faults.outage(NOON, NOON + 9, Fault("status", status=503), host=1)
-    assert struck(everything, 2) == ["-", "-"]
-    assert struck(everything, 2, host=1) == ["status", "status"]
+    assert fault_kinds(everything, 2) == ["-", "-"]
+    assert fault_kinds(everything, 2, host=1) == ["status", "status"]
 
 
 def test_random_faults_have_their_rate_and_are_reproducible():
     faults = Faults.chance(0.2, [Fault("reset"), Fault("slow")], seed=3)
-    kinds = struck(faults, 1_000)
-    assert kinds == struck(faults, 1_000)
+    kinds = fault_kinds(faults, 1_000)
+    assert kinds == fault_kinds(faults, 1_000)
     assert 150 < 1_000 - kinds.count("-") < 250
     assert {"reset", "slow"} < set(kinds)
-    assert kinds != struck(Faults.chance(0.2, [Fault("reset"), Fault("slow")], seed=4), 1_000)
-    assert struck(Faults.chance(1.0, host=1), 2) == ["-", "-"]
-    assert struck(Faults.chance(1.0, host=1), 2, host=1) == ["reset", "reset"]
+    assert kinds != fault_kinds(Faults.chance(0.2, [Fault("reset"), Fault("slow")], seed=4), 1_000)
+    assert fault_kinds(Faults.chance(1.0, host=1), 2) == ["-", "-"]
+    assert fault_kinds(Faults.chance(1.0, host=1), 2, host=1) == ["reset", "reset"]
 
 
 def test_schedules_add_up_and_the_first_wins():
     faults = Faults.script([None, Fault("cut")]) + Faults.outage(NOON, NOON + 3)
-    assert struck(faults, 4) == ["refused", "cut", "refused", "-"]
+    assert fault_kinds(faults, 4) == ["refused", "cut", "refused", "-"]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +117,8 @@ def test_a_script_may_count_the_requests_to_an_endpoint():
     harness = Harness()
     harness.service.faults = Faults.script([None, Fault("reset")], endpoint="call_lists")
     calls = [IncomingRequest(endpoint.method, endpoint.path, "") for endpoint in (plans.CALL_LISTS, plans.CALL_METRICS)]
-    struck = [harness.service.arrive(0, calls[number]) for number in (0, 1, 1, 0, 0)]
-    assert struck == [None, None, None, Fault("reset"), None]
+    fault_kinds = [harness.service.arrive(0, calls[number]) for number in (0, 1, 1, 0, 0)]
+    assert fault_kinds == [None, None, None, Fault("reset"), None]
 
 
 def test_impossible_schedules_are_errors():

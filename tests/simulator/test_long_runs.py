@@ -22,8 +22,8 @@ VARIANTS = Variants(
 )
 
 
-def look_around(harness: Harness) -> None:
-    """Request a list and grouped windows twelve hours later."""
+def request_half_a_day_later(harness: Harness) -> None:
+    """Advance the clock by twelve hours, and request a list of calls and windows by a dimension."""
     harness.clock.now += 12 * HOUR
     now = int(harness.clock.now)
     params = {"metric": "userCount", "productType": "Native", "startTs": now - 90, "endTs": now - 30}
@@ -31,19 +31,19 @@ def look_around(harness: Harness) -> None:
     assert harness.get(plans.REALTIME_USAGE, dimension="os", **params)["code"] == 200
 
 
-def known() -> int:
-    """How many calls and sessions there are in memory."""
+def objects_in_memory() -> int:
+    """Return the number of simulated calls and sessions in memory."""
     return sum(type(one) in {SimulatedCall, SimulatedSession} for one in gc.get_objects())
 
 
 def test_a_service_that_runs_for_weeks_holds_no_more_than_a_few_days():
     harness = Harness()
     harness.service = Service(WORLD, harness.service.plan, clock=harness.clock, variants=VARIANTS)
-    held = []
+    counts = []
     for _ in range(3):
         for _ in range(14 * 2):
-            look_around(harness)
+            request_half_a_day_later(harness)
         gc.collect()
-        held.append(known())
-    assert held[0] > 1_000
-    assert held[2] - held[1] < 1_000, held
+        counts.append(objects_in_memory())
+    assert counts[0] > 1_000
+    assert counts[2] - counts[1] < 1_000, counts

@@ -9,7 +9,6 @@ from agora_analytics import plans
 from agora_analytics.simulator import OtherProgram, Variants
 
 MIDNIGHT = NOON - NOON % 86_400
-LISTS = {"start_ts": NOON - 9_000, "end_ts": NOON - 60}
 
 
 def outcome(harness: Harness) -> str:

@@ -30,17 +30,17 @@ def service(*steps: Fault | None) -> Service:
 
 
 @asynccontextmanager
-async def visiting(simulated: Service) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client session whose base URL is the service's."""
+async def client_session(simulated: Service) -> AsyncIterator[aiohttp.ClientSession]:
+    """Serve a service, and yield a client session with its URL and credentials."""
     async with serve(simulated) as url, aiohttp.ClientSession(url, headers={"Authorization": AUTHORIZATION}) as session:
-        # aiohttp sends a GET a second time, unasked, where a connection breaks: faults would hit the wrong request.
+        # aiohttp repeats a GET by itself when a connection breaks; then faults would hit the wrong request.
         session._retry_connection = False
         yield session
 
 
 async def test_a_query_arrives_as_it_was_sent():
     simulated = service()
-    async with visiting(simulated) as session, session.get(LISTS) as response:
+    async with client_session(simulated) as session, session.get(LISTS) as response:
         answer = await response.json()
     assert (response.status, answer["code"]) == (200, 200)
     assert response.headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"
@@ -48,7 +48,7 @@ async def test_a_query_arrives_as_it_was_sent():
 
 
 async def test_a_post_needs_json():
-    async with visiting(service()) as session:
+    async with client_session(service()) as session:
         codes = []
         for kind in ("application/json", "text/plain"):
             async with session.post(TOTAL, data=BODY, headers={"Content-Type": kind}) as response:
@@ -56,7 +56,7 @@ async def test_a_post_needs_json():
     assert codes == [200, 400]
 
 
-async def test_credentials_are_the_headers():
+async def test_a_request_without_credentials_gets_a_401():
     async with serve(service()) as url, aiohttp.ClientSession(url) as session, session.get(LISTS) as response:
         assert response.status == 401
         assert await response.json() == {"message": "Invalid authentication credentials"}
@@ -75,7 +75,7 @@ async def test_bodies_are_compressed_on_request(encoding: str):
 @pytest.mark.parametrize(("kind", "spent"), [("refused", 0), ("reset", 0), ("reset_after", 1)])
 async def test_a_connection_breaks_before_or_after_the_request_is_counted(kind: str, spent: int):
     simulated = service(Fault(kind))  # type: ignore[arg-type]
-    async with visiting(simulated) as session:
+    async with client_session(simulated) as session:
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.get(LISTS)
         assert simulated.spent("call_lists", "day") == spent
@@ -84,14 +84,14 @@ async def test_a_connection_breaks_before_or_after_the_request_is_counted(kind: 
 
 
 async def test_a_body_ends_early():
-    async with visiting(service(Fault("cut"))) as session, session.get(LISTS) as response:
+    async with client_session(service(Fault("cut"))) as session, session.get(LISTS) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
 
 
 @pytest.mark.parametrize(("kind", "status"), [("status", 502), ("html", 502), ("busy", 429), ("garbage", 200)])
-async def test_a_gateway_answers_whole(kind: str, status: int):
-    async with visiting(service(Fault(kind))) as session, session.get(LISTS) as response:  # type: ignore[arg-type]
+async def test_an_unexpected_response_arrives_in_full(kind: str, status: int):
+    async with client_session(service(Fault(kind))) as session, session.get(LISTS) as response:  # type: ignore[arg-type]
         body = await response.read()
     assert response.status == status
     assert body
@@ -101,7 +101,7 @@ async def test_one_call_is_refused_by_the_service_or_by_a_gateway():
     simulated = service()
     simulated.faults = Faults.of_call("A") + Faults.of_call("B", Fault("refusal", code=403, status=403))
     answers = []
-    async with visiting(simulated) as session:
+    async with client_session(simulated) as session:
         for call_id in ("A", "B", "C"):
             details = f"{plans.CALL_SESSIONS.path}?appid={APP_ID}&start_ts={NOON - 900}&end_ts={NOON - 300}"
             async with session.get(f"{details}&call_id={call_id}") as response:
@@ -113,17 +113,17 @@ async def test_one_call_is_refused_by_the_service_or_by_a_gateway():
 async def test_a_date_is_wrong_on_single_answers():
     simulated = service(None, Fault("date", date_off=86_400), Fault("html", date_off=-86_400), None)
     dates = []
-    async with visiting(simulated) as session:
+    async with client_session(simulated) as session:
         for _ in range(4):
             async with session.get(LISTS) as response:
                 dates.append(response.headers["Date"][5:7])
     assert dates == ["24", "25", "23", "24"]
 
 
-async def test_without_a_date_there_is_none_of_the_host():
+async def test_a_service_without_dates_sends_no_date_of_the_host():
     simulated = service()
     simulated.variants = type(simulated.variants)(date="absent")
-    async with visiting(simulated) as session, session.get(LISTS) as response:
+    async with client_session(simulated) as session, session.get(LISTS) as response:
         assert not response.headers["Date"]
 
 
@@ -138,12 +138,12 @@ async def test_a_slow_answer_does_not_delay_the_shutdown():
 
 
 async def test_a_slow_answer_arrives():
-    async with visiting(service(Fault("slow", seconds=0.01))) as session, session.get(LISTS) as response:
+    async with client_session(service(Fault("slow", seconds=0.01))) as session, session.get(LISTS) as response:
         assert response.status == 200
 
 
-async def test_a_client_that_disconnects_leaves_nothing_behind():
-    async with visiting(service(Fault("huge"), Fault("bomb", size=2**40))) as session:
+async def test_a_client_that_disconnects_leaves_no_task():
+    async with client_session(service(Fault("huge"), Fault("bomb", size=2**40))) as session:
         for _ in range(2):
             async with session.get(LISTS) as response:
                 await response.content.readany()
@@ -154,7 +154,7 @@ async def test_a_client_that_disconnects_leaves_nothing_behind():
 async def test_a_huge_body_is_streamed_without_memory():
     tracemalloc.start()
     try:
-        async with visiting(service(Fault("huge", size=2**31))) as session, session.get(LISTS) as response:
+        async with client_session(service(Fault("huge", size=2**31))) as session, session.get(LISTS) as response:
             read = len(await response.content.readexactly(2**20))
             _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -163,12 +163,12 @@ async def test_a_huge_body_is_streamed_without_memory():
     assert peak < 20 * 2**20
 
 
-async def test_a_huge_body_ends_where_it_says():
-    async with visiting(service(Fault("huge", size=100_001))) as session, session.get(LISTS) as response:
+async def test_a_huge_body_ends_at_its_size():
+    async with client_session(service(Fault("huge", size=100_001))) as session, session.get(LISTS) as response:
         assert await response.read() == b" " * 100_001
 
 
-async def test_a_bomb_is_small_until_it_is_decompressed():
+async def test_a_decompression_bomb_is_small_until_it_is_decompressed():
     size = 20 * 2**20
     async with (
         serve(service(Fault("bomb", size=size))) as url,
@@ -199,7 +199,7 @@ async def test_a_port_may_be_given():
 
 
 @pytest.mark.parametrize(("host", "reached"), [("0.0.0.0", "127.0.0.1"), ("localhost", "localhost"), ("::", "[::1]")])  # noqa: S104
-async def test_the_url_is_one_that_leads_to_it(host, reached):
+async def test_the_url_can_be_connected_to(host, reached):
     if ":" in host and not _has_ipv6():
         pytest.skip("this machine has no IPv6")
     async with serve(service(), host) as url, aiohttp.ClientSession() as session:

@@ -49,7 +49,7 @@ def test_only_values_are_shared_with_the_client():
     files = sorted(Path(agora_analytics.simulator.__file__).parent.rglob("*.py"))
     ours = [name for path in files for name in imported(path) if name.startswith("agora_analytics.")]
     names = {name.split(".")[1] for name in ours}
-    assert names - FLOOR == {"AnalyticsClient", "_core"}  # of `_core` only what is a value, as tests/project holds
+    assert names - FLOOR == {"AnalyticsClient", "_core"}  # only values of `_core`, as tests/project checks
 
 
 def test_every_exported_name_exists():
@@ -83,7 +83,7 @@ async def test_options_of_the_client_override_the_defaults():
             await client.calls.page(NOON - 7_200, NOON - 3_600)
 
 
-def test_a_simulation_is_made_of_parts():
+def test_a_simulation_can_be_built_from_its_parts():
     faults, variants = Faults.always(Fault("reset")), Variants(shuffled_rows=True)
     simulated = Simulation(world=World(seed=3), plan="premium", clock=NOON, faults=faults, variants=variants)
     assert (simulated.world, simulated.faults, simulated.variants) == (World(seed=3), faults, variants)

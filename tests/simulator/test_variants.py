@@ -44,7 +44,7 @@ def test_sessions_may_be_selected_by_their_start():
 
 
 @pytest.mark.parametrize(("unfinished", "end"), [("null", None), ("zero", 0), ("last_seen", NOON - 20)])
-def test_the_end_of_an_open_call(unfinished: str, end: int | None):
+def test_an_open_call_may_have_several_kinds_of_end(unfinished: str, end: int | None):
     found = Harness(unfinished_end=unfinished).get(plans.CALL_LISTS, **RECENT)["call_lists"]
     assert {row["destroyed_ts"] for row in found if not row["finished"]} == {end}
 
@@ -78,7 +78,7 @@ def test_users_and_roles_may_be_text():
 
 
 @pytest.mark.parametrize(("style", "value"), [("null", None), ("zero", 0), ("absent", "absent")])
-def test_the_audio_freeze_rate_of_the_web(style: str, value: object):
+def test_web_users_may_have_no_audio_freeze_rate(style: str, value: object):
     harness = Harness(web_audio_freeze=style)
     call = max(harness.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
     frame = {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.created + 3_000}
@@ -201,12 +201,12 @@ def test_top_lists_keep_their_order():
 def test_rows_vanish_from_later_answers(dimension: str | None):
     harness = Harness(vanishing_rows=0.3, late_by=300)
 
-    def there() -> dict[tuple[int, str], int]:
+    def row_values() -> dict[tuple[int, str], int]:
         return {(row["ts"], row.get("os", "")): row["userCount"] for row in rows(harness, dimension=dimension)}
 
-    first = there()
+    first = row_values()
     harness.clock.now += 600
-    later = there()
+    later = row_values()
     assert later.items() < first.items()
     assert 0.5 * len(first) < len(later) < 0.9 * len(first)
     young = {key for key in first if key[0] + 20 > NOON - 20 - 600}
@@ -215,7 +215,7 @@ def test_rows_vanish_from_later_answers(dimension: str | None):
         assert {ts for ts, _ in later} == {ts for ts, _ in first}
 
 
-def test_late_revised_shuffled_and_vanishing_rows_go_together():
+def test_late_revised_shuffled_and_vanishing_rows_can_be_combined():
     harness = Harness(late_windows=0.3, revised_windows=0.3, shuffled_rows=True, vanishing_rows=0.2, late_by=200)
     whole = {row[:2]: row[2] for row in grouped(Harness())}
     final = {}
@@ -232,7 +232,7 @@ def test_late_revised_shuffled_and_vanishing_rows_go_together():
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.4])
-def test_the_edges_are_the_documented_inequalities_and_by_default_never_wider(fraction: float):
+def test_limits_are_the_documented_inequalities_and_by_default_never_wider(fraction: float):
     limits = plans.ENTERPRISE.limits["realtime"]
     now = NOON + fraction
     frames = [
@@ -267,17 +267,17 @@ def test_the_date_may_be_ahead_of_the_clock_that_counts():
     assert "qps" not in harness.service.refusals
 
 
-def test_hostile_changes_every_switch():
+def test_the_hostile_variants_change_every_other_setting():
     default, hostile = (attrs.asdict(one, recurse=False) for one in (Variants(), Variants.hostile()))
     same = {name for name in default if default[name] == hostile[name] and not name.startswith("_")}
     assert same == {
-        *("totals", "settles_after", "late_by", "refusals_count"),  # the other reading would say nothing
+        *("totals", "settles_after", "late_by", "refusals_count"),  # other values show a client nothing new
         *("most_rows", "beyond", "turning", "always_more", "untold_ends", "total_off", "arriving", "arriving_pages"),
         *("others", "changes", "odds", "deleted_calls", "endless_calls", "moved_calls", "moved_by"),
     }
 
 
-def test_dates_are_never_ahead_and_as_stale_as_their_style():
+def test_dates_are_never_ahead_and_as_old_as_their_style_allows():
     moments = [NOON + 0.1 * step for step in range(40)]
     ages = {}
     for style in ("exact", "timer", "lazy"):

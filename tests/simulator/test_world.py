@@ -6,17 +6,13 @@ import pytest
 from helpers.service_harness import NOON
 
 from agora_analytics.catalogue import MetricId, Product
-from agora_analytics.simulator import SimulatedCall, World
+from agora_analytics.simulator import World
 from agora_analytics.simulator.world import calls, concurrency, participants, usage
 from agora_analytics.simulator.world.population import COUNTRIES, pick, shares
 
 HOUR, DAY = 3_600, 86_400
 WORLD = World(seed=7)
 PINNED = ("5AC44A61DB886740C18F5C2A82494986", "room-27")
-
-
-def biggest(calls: tuple[SimulatedCall, ...]) -> SimulatedCall:
-    return max(calls, key=lambda call: call.users)
 
 
 def test_the_same_seed_is_the_same_world_on_every_machine():

@@ -1,4 +1,4 @@
-"""One stream, several consumers: asked for once, and no consumer can hurt another but as was agreed."""
+"""Fan-out: one set of requests for all subscribers, which affect each other only as `on_overflow` says."""
 
 from __future__ import annotations
 
@@ -7,97 +7,93 @@ import traceback
 from collections.abc import AsyncGenerator
 
 import pytest
+from helpers.streaming import NOON, USERS
 
-from agora_analytics import CheckpointError, Series, Unauthorized, Window, broadcast
+from agora_analytics import CheckpointError, Unauthorized, Window, broadcast
 from agora_analytics.simulator import Fault, Faults
 
-NOON = 1_795_521_600
-USERS = Series("userCount", product="Native")
+
+def watch(client, **options):
+    return client.realtime.watch(USERS, start=NOON - 1_200, stop=NOON + 600, revisions=False, **options)
 
 
-def watch(client, **more):
-    return client.realtime.watch(USERS, start=NOON - 1_200, stop=NOON + 600, revisions=False, **more)
-
-
-async def all_of(subscription, pause: float = 0.0) -> list[int]:
+async def window_starts(subscription) -> list[int]:
     found = []
     async for event in subscription:
         assert isinstance(event, Window)
         found.append(event.ts)
-        await asyncio.sleep(pause)
     return found
 
 
 async def test_every_subscriber_receives_every_event_for_one_set_of_requests(simulation):
     async with simulation.client() as client:
         expected = [event.ts async for event in watch(client)]
-        alone = simulation.service.counts["realtime_usage"]
+        requests = simulation.service.counts["realtime_usage"]
     async with simulation.client() as client, broadcast(watch(client)) as hub:
-        found = await asyncio.gather(*(all_of(hub.subscribe()) for _ in range(5)))
-    assert all(one == found[0] for one in found)
+        found = await asyncio.gather(*(window_starts(hub.subscribe()) for _ in range(5)))
+    assert all(windows == found[0] for windows in found)
     assert found[0] == expected[-len(found[0]) :]
     assert len(found[0]) > 60
-    assert simulation.service.counts["realtime_usage"] - alone <= alone
+    assert simulation.service.counts["realtime_usage"] - requests <= requests
 
 
 async def test_a_slow_subscriber_blocks_the_others(simulation):
     async with simulation.client() as client, broadcast(watch(client), size=3) as hub:
         slow, quick = hub.subscribe(), hub.subscribe()
-        task = asyncio.create_task(all_of(quick))
+        task = asyncio.create_task(window_starts(quick))
         first = await anext(slow)
         await asyncio.sleep(1_000)
         assert not task.done()
-        rest = await all_of(slow)
-        assert [first.ts, *rest] == await task
+        assert [first.ts, *await window_starts(slow)] == await task
         assert slow.dropped == 0
 
 
 async def test_a_slow_subscriber_loses_its_oldest_events_with_drop_oldest(simulation):
     async with simulation.client() as client, broadcast(watch(client), size=10, on_overflow="drop_oldest") as hub:
         slow, quick = hub.subscribe(), hub.subscribe()
-        task = asyncio.create_task(all_of(quick))
+        task = asyncio.create_task(window_starts(quick))
         first = await anext(slow)
-        whole = await task
-        rest = await all_of(slow)
-    assert whole == list(range(whole[0], NOON + 600, 20))
-    assert rest == whole[-10:]
-    assert slow.dropped == len(whole) - 11
-    assert first.ts == whole[0]
+        every = await task
+        kept = await window_starts(slow)
+    assert every == list(range(every[0], NOON + 600, 20))
+    assert kept == every[-10:]
+    assert slow.dropped == len(every) - 11
+    assert first.ts == every[0]
 
 
 async def test_a_subscriber_that_leaves_does_not_stop_the_others(simulation):
     async with simulation.client() as client, broadcast(watch(client), size=1) as hub:
         leaving, staying = hub.subscribe(), hub.subscribe()
-        task = asyncio.create_task(all_of(staying))
+        task = asyncio.create_task(window_starts(staying))
         await anext(leaving)
         await asyncio.sleep(10)
         await leaving.aclose()
         assert len(await task) > 60
-        assert await all_of(leaving) == []
+        assert await window_starts(leaving) == []
 
 
 async def test_the_error_that_ends_the_stream_is_raised_in_every_subscriber(simulation):
     simulation.service.faults = Faults.chance(1, [Fault("status", status=401)])
     async with simulation.client() as client, broadcast(watch(client)) as hub:
-        found = await asyncio.gather(*(all_of(hub.subscribe()) for _ in range(2)), return_exceptions=True)
+        found = await asyncio.gather(*(window_starts(hub.subscribe()) for _ in range(2)), return_exceptions=True)
     assert [type(error) for error in found] == [Unauthorized, Unauthorized]
 
 
 async def test_leaving_the_hub_ends_all_subscribers(simulation):
     async with simulation.client() as client:
         async with broadcast(client.realtime.watch(USERS)) as hub:
-            task = asyncio.create_task(all_of(hub.subscribe()))
+            task = asyncio.create_task(window_starts(hub.subscribe()))
             await asyncio.sleep(100)
         assert await task != []
         states = {state.unit: state for state in await client.quota.snapshot() if state.counter == "realtime"}
     assert states["day"].expected == 0
 
 
-# Late, early and impatient subscribers, over a stream of numbers.
+# When subscribers come and leave, and errors, on a stream of numbers.
 
 
-class Numbers:
-    """A stream of numbers, one a second; `failure` is raised after the last."""
+class NumberStream:
+    """A stream of numbers, one a second; it raises `failure` after the last."""
 
     def __init__(self, stop: int = 10, failure: Exception | None = None) -> None:
         self.closed = 0
@@ -118,99 +114,99 @@ class Numbers:
         await self._numbers.aclose()
 
 
-async def rest(subscription) -> list[int]:
+async def remaining(subscription) -> list[int]:
     return [number async for number in subscription]
 
 
-def soon() -> asyncio.Timeout:
-    """What must not wait for ever."""
+def time_limit() -> asyncio.Timeout:
+    """Fail a test that would wait for ever."""
     return asyncio.timeout(1_000)
 
 
 async def test_a_late_subscriber_gets_the_end():
-    async with soon(), broadcast(Numbers()) as hub:
+    async with time_limit(), broadcast(NumberStream()) as hub:
         early = hub.subscribe()
-        assert await rest(early) == list(range(10))
-        assert await rest(hub.subscribe()) == []
-        assert await rest(early) == []
-    async with soon():
-        assert await rest(hub.subscribe()) == []
-    async with broadcast(Numbers()) as never:
+        assert await remaining(early) == list(range(10))
+        assert await remaining(hub.subscribe()) == []
+        assert await remaining(early) == []
+    async with time_limit():
+        assert await remaining(hub.subscribe()) == []
+    async with broadcast(NumberStream()) as never:
         pass
-    async with soon():
-        assert await rest(never.subscribe()) == []
+    async with time_limit():
+        assert await remaining(never.subscribe()) == []
 
 
 async def test_a_late_subscriber_gets_the_error():
-    async with soon(), broadcast(Numbers(3, Unauthorized("no", status=401)), history=2) as hub:
-        early, late = hub.subscribe(), None
+    async with time_limit(), broadcast(NumberStream(3, Unauthorized("no", status=401)), history=2) as hub:
+        early = hub.subscribe()
         for subscription in (early, early, hub.subscribe()):
             with pytest.raises(Unauthorized, match="no") as caught:
-                await rest(subscription)
+                await remaining(subscription)
             assert caught.value.status == 401
         late = hub.subscribe(last=2)
         assert [await anext(late), await anext(late)] == [1, 2]
         with pytest.raises(Unauthorized):
             await anext(late)
-    async with soon():
+    async with time_limit():
         with pytest.raises(Unauthorized):
             await anext(hub.subscribe())
 
 
-class Stubborn(Exception):
-    """It cannot be copied."""
+class NotCopyable(Exception):
+    """`copy.copy` fails: it calls the constructor with the one message in `args`."""
 
     def __init__(self, one: int, other: int) -> None:
         super().__init__(f"{one} {other}")
 
 
-@pytest.mark.parametrize("failure", [Unauthorized("no"), Stubborn(1, 2), ValueError("x")], ids=repr)
+@pytest.mark.parametrize("failure", [Unauthorized("no"), NotCopyable(1, 2), ValueError("x")], ids=repr)
 async def test_the_traceback_of_a_repeated_error_does_not_grow(failure):
-    async with soon(), broadcast(Numbers(1, failure)) as hub:
+    async with time_limit(), broadcast(NumberStream(1, failure)) as hub:
         lengths = []
         for _ in range(5):
             subscription = hub.subscribe()
             with pytest.raises(type(failure), match=str(failure)) as caught:
-                await rest(subscription)
+                await remaining(subscription)
             cause = caught.value.__cause__
             lengths.append((len(list(traceback.walk_tb(caught.value.__traceback__))), cause is failure))
     assert len(set(lengths)) == 1
-    assert "_run" in "".join(traceback.format_exception(failure)) or isinstance(failure, Stubborn)
+    assert "_run" in "".join(traceback.format_exception(failure)) or isinstance(failure, NotCopyable)
 
 
 async def test_a_subscriber_gets_later_events_and_the_history_if_requested():
-    async with soon(), broadcast(Numbers(), history=5) as hub:
+    async with time_limit(), broadcast(NumberStream(), history=5) as hub:
         early = hub.subscribe()
         assert [await anext(early) for _ in range(3)] == [0, 1, 2]
-        late = {last: hub.subscribe(last=last) for last in (0, 1, 3, 5)}
-        found = dict(zip(late, await asyncio.gather(*map(rest, late.values())), strict=True))
-        assert found == {0: [*range(3, 10)], 1: [*range(2, 10)], 3: [*range(10)], 5: [*range(10)]}
-        assert await rest(hub.subscribe(last=5)) == [5, 6, 7, 8, 9]
-        assert await rest(early) == list(range(3, 10))
+        late = [hub.subscribe(last=last) for last in (0, 1, 3, 5)]
+        found = await asyncio.gather(*map(remaining, late))
+        assert found == [[*range(3, 10)], [*range(2, 10)], [*range(10)], [*range(10)]]
+        assert await remaining(hub.subscribe(last=5)) == [5, 6, 7, 8, 9]
+        assert await remaining(early) == list(range(3, 10))
 
 
 async def test_subscribing_while_an_event_is_blocked_loses_and_repeats_none():
-    async with soon(), broadcast(Numbers(), size=1, history=3) as hub:
+    async with time_limit(), broadcast(NumberStream(), size=1, history=3) as hub:
         slow = hub.subscribe()
         assert await anext(slow) == 0
-        await asyncio.sleep(100)  # 1 is in its queue, and 2 waits for room
+        await asyncio.sleep(100)  # its queue holds 1; 2 waits for space
         late, later = hub.subscribe(last=1), hub.subscribe()
         assert [await anext(slow), await anext(slow)] == [1, 2]
         assert await anext(late) == 2
-        assert await asyncio.gather(rest(slow), rest(late), rest(later)) == [list(range(3, 10))] * 3
+        assert await asyncio.gather(remaining(slow), remaining(late), remaining(later)) == [list(range(3, 10))] * 3
 
 
 @pytest.mark.parametrize("on_overflow", ["block", "drop_oldest"])
 async def test_the_requested_history_may_exceed_the_queue(on_overflow):
-    async with soon(), broadcast(Numbers(), size=2, on_overflow=on_overflow, history=8) as hub:
+    async with time_limit(), broadcast(NumberStream(), size=2, on_overflow=on_overflow, history=8) as hub:
         early = hub.subscribe()
         assert [await anext(early) for _ in range(8)] == list(range(8))
         late = hub.subscribe(last=8)
-        assert await asyncio.gather(rest(late), rest(early)) == [list(range(10)), [8, 9]]
+        assert await asyncio.gather(remaining(late), remaining(early)) == [list(range(10)), [8, 9]]
 
 
 async def test_a_timeout_or_cancellation_around_anext_loses_no_event():
-    async with soon(), broadcast(Numbers()) as hub:
+    async with time_limit(), broadcast(NumberStream()) as hub:
         subscription, found = hub.subscribe(), []
         for _ in range(40):
             try:
@@ -224,42 +220,42 @@ async def test_a_timeout_or_cancellation_around_anext_loses_no_event():
 
 
 async def test_leaving_the_hub_ends_waiting_and_blocking_subscribers():
-    stream = Numbers(100)
-    async with soon():
+    stream = NumberStream(100)
+    async with time_limit():
         async with broadcast(stream, size=1) as hub:
             slow, quick = hub.subscribe(), hub.subscribe()
             assert await anext(slow) == 0
-            waiting = asyncio.create_task(rest(quick))
-            await asyncio.sleep(100)  # the hub waits for room
+            waiting = asyncio.create_task(remaining(quick))
+            await asyncio.sleep(100)  # the hub waits for space in the queue of `slow`
         assert stream.closed
         assert await waiting == [0, 1]
-        assert await rest(slow) == [1]
+        assert await remaining(slow) == [1]
 
 
 async def test_leaving_the_hub_at_once_ends_a_new_subscriber():
-    async with soon():
-        async with broadcast(Numbers()) as hub:
-            waiting = asyncio.create_task(rest(hub.subscribe()))
+    async with time_limit():
+        async with broadcast(NumberStream()) as hub:
+            waiting = asyncio.create_task(remaining(hub.subscribe()))
             await asyncio.sleep(0)
         assert await waiting == []
 
 
 async def test_a_dropped_subscription_blocks_nobody():
-    async with soon(), broadcast(Numbers(), size=1) as hub:
+    async with time_limit(), broadcast(NumberStream(), size=1) as hub:
         staying = hub.subscribe()
         async for number in hub.subscribe():
             assert number == 0
             break
         kept = [hub.subscribe()]
-        reading = asyncio.create_task(rest(staying))
-        await asyncio.sleep(100)  # the hub waits for the one that is kept
+        reading = asyncio.create_task(remaining(staying))
+        await asyncio.sleep(100)  # the queue in `kept` is full and blocks the hub
         assert not reading.done()
         kept.clear()
         assert await reading == list(range(10))
 
 
 async def test_an_error_of_closing_the_stream_is_raised_at_the_exit():
-    stream = Numbers()
+    stream = NumberStream()
 
     async def aclose() -> None:
         stream.closed += 1
@@ -268,7 +264,7 @@ async def test_an_error_of_closing_the_stream_is_raised_at_the_exit():
 
     stream.aclose = aclose
     with pytest.raises(CheckpointError, match="full"):
-        async with soon(), broadcast(stream) as hub:
+        async with time_limit(), broadcast(stream) as hub:
             await anext(hub.subscribe())
 
 
@@ -290,12 +286,12 @@ async def test_wrong_arguments_of_broadcast_raise(simulation):
 
 
 async def test_history_events_received_again_count_as_delivered():
-    async with soon(), broadcast(Numbers(), history=5) as hub:
+    async with time_limit(), broadcast(NumberStream(), history=5) as hub:
         early = hub.subscribe()
         assert [await anext(early) for _ in range(6)] == list(range(6))
-        given, late = hub.delivered, hub.subscribe(last=3)
+        delivered, late = hub.delivered, hub.subscribe(last=3)
         await anext(late)
         await anext(early)
-        assert hub.processed() == given - 3
+        assert hub.processed() == delivered - 3
         await anext(late)
-        assert hub.processed() == given - 2
+        assert hub.processed() == delivered - 2

@@ -1,4 +1,4 @@
-"""A checkpoint may be megabytes: it is spelled on the thread that writes it, not on the loop's."""
+"""A checkpoint may have megabytes: the thread that writes it also encodes it, not the event loop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from agora_analytics import Checkpoint, FileCheckpoints
 
 def test_a_checkpoint_is_encoded_on_another_thread(tmp_path, monkeypatch):
     threads = []
-    spell = Checkpoint.encode
+    encode = Checkpoint.encode
 
-    def noted(checkpoint):
+    def recorded(checkpoint):
         threads.append(threading.current_thread())
-        return spell(checkpoint)
+        return encode(checkpoint)
 
-    monkeypatch.setattr(Checkpoint, "encode", noted)
+    monkeypatch.setattr(Checkpoint, "encode", recorded)
     asyncio.run(FileCheckpoints(tmp_path).save("one", Checkpoint(stream="watch")))
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()

@@ -1,4 +1,4 @@
-"""One contract for all stores of checkpoints, and what a file has to stand."""
+"""Checkpoint stores: the contract of all, and files that are damaged, interrupted or linked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as some
+from hypothesis import strategies as st
 
 from agora_analytics import Call, Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
 from agora_analytics.protocols import CheckpointStore
@@ -20,14 +20,14 @@ from agora_analytics.streams.checkpoints import opened
 
 pytestmark = pytest.mark.real_time
 
-same = settings(deadline=None, derandomize=True, database=None, max_examples=300)
+same_examples = settings(deadline=None, derandomize=True, database=None, max_examples=300)
 
-PLACE = Checkpoint(stream="watch 0", done=(Span(20, 60), Span(100, 120)), open={"call": {"created_ts": 3}})
+CHECKPOINT = Checkpoint(stream="watch 0", done=(Span(20, 60), Span(100, 120)), open={"call": {"created_ts": 3}})
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> FileCheckpoints:
-    return FileCheckpoints(tmp_path / "places")
+    return FileCheckpoints(tmp_path / "checkpoints")
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -38,12 +38,12 @@ def store(request: pytest.FixtureRequest, file: FileCheckpoints) -> CheckpointSt
 async def test_the_last_saved_checkpoint_is_loaded(store):
     assert await store.load("prod") is None
     await store.save("prod", Checkpoint(stream="watch 0"))
-    await store.save("prod", PLACE)
+    await store.save("prod", CHECKPOINT)
     await store.save("other", Checkpoint(stream="watch 1"))
-    assert await store.load("prod") == PLACE
+    assert await store.load("prod") == CHECKPOINT
 
 
-REFUSED = [
+INVALID_NAMES = [
     "",
     "../x",
     "a/b",
@@ -61,56 +61,56 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("name", REFUSED, ids=map(repr, REFUSED))
+@pytest.mark.parametrize("name", INVALID_NAMES, ids=map(repr, INVALID_NAMES))
 async def test_a_name_that_could_be_another_file_raises(store, name):
-    for use in (store.load(name), store.save(name, PLACE), store.acquire(name), store.release(name)):
+    for use in (store.load(name), store.save(name, CHECKPOINT), store.acquire(name), store.release(name)):
         with pytest.raises(ValueError, match=r"^name=.*: allowed are 1 to 100 of the letters"):
             await use
 
 
 async def test_values_that_are_no_name_or_no_checkpoint_raise(store):
-    for use in (store.load(None), store.save(5, PLACE), store.acquire(b"x"), store.release([])):
+    for use in (store.load(None), store.save(5, CHECKPOINT), store.acquire(b"x"), store.release([])):
         with pytest.raises(TypeError, match=r"^name=.*: allowed is a name: a str$"):
             await use
     with pytest.raises(TypeError, match=r"^checkpoint='text': allowed is a Checkpoint$"):
         await store.save("name", "text")
 
 
-NAMES = some.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", fullmatch=True)
+NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", fullmatch=True)
 
 
-@same
+@same_examples
 @given(NAMES, NAMES)
 def test_names_that_differ_in_case_are_two_files_everywhere(one, other):
-    files = FileCheckpoints("places")
+    files = FileCheckpoints("checkpoints")
     paths = [files._path(name) for name in (one, other, one.lower(), one.upper(), one.swapcase())]
     names = {one, other, one.lower(), one.upper(), one.swapcase()}
     assert len({path.name.lower() for path in paths}) == len(names)
-    # With a dot before it and an ending of up to 14 bytes behind it while it is written.
+    # The temporary file has a dot before this name and up to 14 bytes after it.
     assert max(len(path.name.encode()) for path in paths) <= 255 - 15
 
 
 async def test_the_longest_name_can_be_saved(file):
     for name in ("x" * 100, "X" * 100):
         await file.acquire(name)
-        await file.save(name, PLACE)
-        assert await file.load(name) == PLACE
+        await file.save(name, CHECKPOINT)
+        assert await file.load(name) == CHECKPOINT
         await file.release(name)
 
 
 def test_a_checkpoint_survives_encode_and_decode():
-    assert Checkpoint.decode(PLACE.encode()) == PLACE
-    assert "\n" not in PLACE.encode()
+    assert Checkpoint.decode(CHECKPOINT.encode()) == CHECKPOINT
+    assert "\n" not in CHECKPOINT.encode()
 
 
 def test_adjacent_spans_are_merged():
-    place = PLACE.with_done(Span(60, 80)).with_done(Span(10, 20)).with_done(Span(110, 200))
-    assert place.done == (Span(10, 80), Span(100, 200))
+    checkpoint = CHECKPOINT.with_done(Span(60, 80)).with_done(Span(10, 20)).with_done(Span(110, 200))
+    assert checkpoint.done == (Span(10, 80), Span(100, 200))
 
 
-TORN = {
+DAMAGED = {
     "empty": "",
-    "torn": PLACE.encode()[:30],
+    "truncated": CHECKPOINT.encode()[:30],
     "foreign": "hello",
     "another document": '{"cow": "moo"}',
     "a span that ends before it begins": '{"stream":"x","done":[{"start":5,"end":1}],"version":1}',
@@ -118,8 +118,8 @@ TORN = {
 }
 
 
-@pytest.mark.parametrize("text", TORN.values(), ids=TORN)
-async def test_a_torn_or_foreign_file_raises_and_never_restarts_the_stream(file, text):
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+async def test_a_damaged_or_foreign_file_raises_and_never_restarts_the_stream(file, text):
     file.folder.mkdir()
     path = file.folder / "prod.json"
     path.write_text(text, encoding="latin-1")
@@ -132,44 +132,44 @@ async def test_a_torn_or_foreign_file_raises_and_never_restarts_the_stream(file,
 
 async def test_a_file_of_a_later_version_raises(file):
     file.folder.mkdir()
-    (file.folder / "prod.json").write_text(PLACE.encode().replace('"version":1', '"version":2'))
+    (file.folder / "prod.json").write_text(CHECKPOINT.encode().replace('"version":1', '"version":2'))
     with pytest.raises(CheckpointError, match="version 2"):
         await file.load("prod")
 
 
 async def test_a_file_is_replaced_atomically_without_leftovers(file):
     for end in range(100, 200):
-        await file.save("prod", PLACE.with_done(Span(0, end)))
+        await file.save("prod", CHECKPOINT.with_done(Span(0, end)))
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
     assert repr(file) == f"FileCheckpoints({str(file.folder)!r})"
 
 
 async def test_a_failed_save_keeps_the_previous_checkpoint(file, monkeypatch):
-    await file.save("prod", PLACE)
+    await file.save("prod", CHECKPOINT)
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match="No space left"):
-        await file.save("prod", PLACE.with_done(Span(0, 1_000)))
-    assert await file.load("prod") == PLACE
+        await file.save("prod", CHECKPOINT.with_done(Span(0, 1_000)))
+    assert await file.load("prod") == CHECKPOINT
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
 
 
 async def test_an_unusable_folder_raises(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    store = FileCheckpoints(tmp_path / "file" / "places")
+    store = FileCheckpoints(tmp_path / "file" / "checkpoints")
     with pytest.raises(CheckpointError, match="cannot be used"):
-        await store.save("prod", PLACE)
+        await store.save("prod", CHECKPOINT)
     with pytest.raises(CheckpointError, match="cannot be used"):
         await store.load("prod")
 
 
-# What a text may hold that is none of ours.
+# Texts that are no checkpoint.
 
-WHOLE = json.loads(PLACE.encode())
-STRANGE: tuple[Any, ...] = (
+DOCUMENT = json.loads(CHECKPOINT.encode())
+ODD_VALUES: tuple[Any, ...] = (
     None,
     True,
     False,
@@ -192,17 +192,17 @@ STRANGE: tuple[Any, ...] = (
 )
 
 
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place of a document."""
+def paths_in(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value in a document: its keys and indexes."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [at, *(place for key, one in inside for place in places(one, (*at, key)))]
+    return [at, *(path for key, child in inside for path in paths_in(child, (*at, key)))]
 
 
-def changed(at: tuple[Any, ...], value: Any) -> Any:
-    """Return the document with another value in one place."""
+def replaced(at: tuple[Any, ...], value: Any) -> Any:
+    """Return the document with another value at a path."""
     if not at:
         return value
-    document = deepcopy(WHOLE)
+    document = deepcopy(DOCUMENT)
     holder = document
     for key in at[:-1]:
         holder = holder[key]
@@ -210,33 +210,31 @@ def changed(at: tuple[Any, ...], value: Any) -> Any:
     return document
 
 
-def is_ours(text: str | bytes) -> bool:
-    """Whether a text is a checkpoint; if so it is one that can be saved, and says all that the text said."""
+def check_decoding(text: str | bytes) -> None:
+    """Check that a text raises an error with a hint, or is a checkpoint that keeps every field when encoded again."""
     try:
         found = Checkpoint.decode(text)
     except CheckpointError as error:
-        assert error.hint  # noqa: PT017 - what else it raises is what fails
-        return False
+        assert error.hint  # noqa: PT017 - any other exception fails the test
+        return
     assert Checkpoint.decode(found.encode()) == found
-    said = json.loads(text)
-    kept = json.loads(found.encode())
-    assert {key: value for key, value in said.items() if key != "done"}.items() <= kept.items()
-    return True
+    before, after = json.loads(text), json.loads(found.encode())
+    assert {key: value for key, value in before.items() if key != "done"}.items() <= after.items()
 
 
-@same
-@given(some.sampled_from(places(WHOLE)), some.sampled_from(STRANGE))
+@same_examples
+@given(st.sampled_from(paths_in(DOCUMENT)), st.sampled_from(ODD_VALUES))
 def test_any_text_decodes_to_a_checkpoint_or_a_clear_error(at, value):
-    is_ours(json.dumps(changed(at, value)))
+    check_decoding(json.dumps(replaced(at, value)))
 
 
-@same
-@given(some.data())
+@same_examples
+@given(st.data())
 def test_a_corrupted_text_decodes_to_a_checkpoint_or_a_clear_error(data):
-    whole = PLACE.encode().encode()
-    at = data.draw(some.integers(0, len(whole)))
-    new = data.draw(some.binary(max_size=3))
-    is_ours(whole[:at] + new + whole[at + data.draw(some.integers(0, 3)) :])
+    encoded = CHECKPOINT.encode().encode()
+    at = data.draw(st.integers(0, len(encoded)))
+    new = data.draw(st.binary(max_size=3))
+    check_decoding(encoded[:at] + new + encoded[at + data.draw(st.integers(0, 3)) :])
 
 
 MALFORMED = {
@@ -244,10 +242,10 @@ MALFORMED = {
     "a huge number": ('{"stream":"x","open":{"a":{"b":' + "9" * 5_000 + "}}}", "range"),
     "NaN": ('{"stream":"x","open":{"a":{"b":NaN}}}', "invalid"),
     "a surrogate in the text": ('{"stream":"\ud800"}', "surrogate"),
-    "a surrogate as it is spelled": ('{"stream":"\\ud800"}', "truncated"),
+    "an escaped surrogate": ('{"stream":"\\ud800"}', "truncated"),
     "a boolean for a number": ('{"stream":"x","done":[{"start":true,"end":5}]}', "bool"),
     "a boolean for a version": ('{"stream":"x","version":true}', "bool"),
-    "a span of nothing": ('{"stream":"x","done":[{"start":5,"end":5}]}', "must be after"),
+    "an empty span": ('{"stream":"x","done":[{"start":5,"end":5}]}', "must be after"),
     "milliseconds": ('{"stream":"x","done":[{"start":5,"end":1795521600000}]}', "milliseconds"),
     "a list": ("[]", "array"),
 }
@@ -262,20 +260,20 @@ def test_a_malformed_text_raises(text, why):
 @pytest.mark.parametrize(
     "text",
     [
-        '{"stream":"x","mood":1,"version":1}',
-        '{"stream":"x","done":[{"start":0,"end":5,"mood":1}],"version":1}',
-        '{"stream":"x","mood":null}',
+        '{"stream":"x","unknown":1,"version":1}',
+        '{"stream":"x","done":[{"start":0,"end":5,"unknown":1}],"version":1}',
+        '{"stream":"x","unknown":null}',
     ],
 )
 def test_an_unknown_field_raises_instead_of_being_lost(text):
-    with pytest.raises(CheckpointError, match="fields that this version does not know: 'mood'") as caught:
+    with pytest.raises(CheckpointError, match="fields that this version does not know: 'unknown'") as caught:
         Checkpoint.decode(text)
     assert "or a later one" in caught.value.hint
 
 
 def test_another_version_is_reported_before_its_other_differences():
     with pytest.raises(CheckpointError, match="version 2; this library reads 1"):
-        Checkpoint.decode('{"stream":["x"],"mood":1,"version":2}')
+        Checkpoint.decode('{"stream":["x"],"unknown":1,"version":2}')
 
 
 def test_decoded_spans_are_in_order():
@@ -284,59 +282,59 @@ def test_decoded_spans_are_in_order():
 
 
 def test_open_calls_are_decoded_with_exact_types():
-    place = Checkpoint(stream="x", open={"a": {"going": {"call_id": "a", "created_ts": 3}}, "b": {"ended": 7}})
-    assert opened(place, "going", Call) == {"a": Call(call_id="a", created_ts=3)}
-    assert opened(place, "ended", int) == {"b": 7}
+    checkpoint = Checkpoint(stream="x", open={"a": {"going": {"call_id": "a", "created_ts": 3}}, "b": {"ended": 7}})
+    assert opened(checkpoint, "going", Call) == {"a": Call(call_id="a", created_ts=3)}
+    assert opened(checkpoint, "ended", int) == {"b": 7}
     for wrong in ({"cname": "c"}, {"call_id": 3}, {"call_id": "a", "call_mos": 4.2}, None, [], "a"):
         with pytest.raises(CheckpointError):
             opened(Checkpoint(stream="x", open={"a": {"going": wrong}}), "going", Call)
 
 
-# Saving, and what may come between.
+# Interrupted saves and links.
 
 
 @pytest.fixture
-def slow(monkeypatch) -> tuple[threading.Event, threading.Event]:
-    """A disk that waits: the first event is set when it is asked, and it goes on with the second."""
-    asked, go_on = threading.Event(), threading.Event()
+def slow_disk(monkeypatch) -> tuple[threading.Event, threading.Event]:
+    """Block each fsync: it sets the first event when it starts, and continues when the second is set."""
+    started, resume = threading.Event(), threading.Event()
     fsync = os.fsync
 
     def wait(handle: int) -> None:
-        asked.set()
-        assert go_on.wait(20)
+        started.set()
+        assert resume.wait(20)
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", wait)
-    yield asked, go_on
-    go_on.set()
+    yield started, resume
+    resume.set()
 
 
-async def test_a_cancelled_save_is_completed_first(file, slow):
-    asked, go_on = slow
-    saving = asyncio.create_task(file.save("prod", PLACE))
-    await asyncio.to_thread(asked.wait)
+async def test_a_cancelled_save_is_completed_first(file, slow_disk):
+    started, resume = slow_disk
+    saving = asyncio.create_task(file.save("prod", CHECKPOINT))
+    await asyncio.to_thread(started.wait)
     for _ in range(3):
         saving.cancel()
         await asyncio.sleep(0)
     assert not saving.done()
-    go_on.set()
+    resume.set()
     with pytest.raises(asyncio.CancelledError):
         await saving
-    assert await file.load("prod") == PLACE
+    assert await file.load("prod") == CHECKPOINT
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
 
 
-async def test_a_save_is_completed_when_the_loop_shuts_down(file, slow):
-    asked, go_on = slow
+async def test_a_save_is_completed_when_the_loop_shuts_down(file, slow_disk):
+    started, resume = slow_disk
 
     async def work() -> None:
-        saving = asyncio.create_task(file.save("prod", PLACE))
-        await asyncio.to_thread(asked.wait)
-        asyncio.get_running_loop().call_soon(go_on.set)
+        saving = asyncio.create_task(file.save("prod", CHECKPOINT))
+        await asyncio.to_thread(started.wait)
+        asyncio.get_running_loop().call_soon(resume.set)
         del saving
 
     await asyncio.to_thread(asyncio.run, work())
-    assert await file.load("prod") == PLACE
+    assert await file.load("prod") == CHECKPOINT
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
 
 
@@ -346,20 +344,20 @@ async def test_a_half_written_file_is_removed_by_the_next_lease(file):
         (file.folder / name).write_text("half")
     await file.acquire("prod")
     await file.release("prod")
-    left = {path.name for path in file.folder.iterdir()}
-    assert left == {".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123", ".prod.lock"}
+    files = {path.name for path in file.folder.iterdir()}
+    assert files == {".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123", ".prod.lock"}
 
 
 async def test_a_removed_folder_is_created_again(file):
-    await file.save("prod", PLACE)
+    await file.save("prod", CHECKPOINT)
     (file.folder / "prod.json").unlink()
     file.folder.rmdir()
-    await file.save("prod", PLACE)
-    assert await file.load("prod") == PLACE
+    await file.save("prod", CHECKPOINT)
+    assert await file.load("prod") == CHECKPOINT
 
 
 async def test_a_checkpoint_that_is_a_symbolic_link_is_neither_read_nor_written_through(file, tmp_path):
-    await file.save("prod", PLACE)
+    await file.save("prod", CHECKPOINT)
     (file.folder / "prod.json").rename(tmp_path / "victim")
     before = (tmp_path / "victim").read_bytes()
     (file.folder / "prod.json").symlink_to(tmp_path / "victim")

@@ -1,4 +1,4 @@
-"""One stream on a name at a time, and never one that is gone."""
+"""Leases of checkpoint names: one holder at a time, and none that has ended, crashed or been forked."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import HELPERS, ROOT
+from helpers.streaming import NOON
 
 from agora_analytics import Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
 from agora_analytics._core import process_lock
@@ -21,14 +22,12 @@ from agora_analytics.streams.position import Position
 
 pytestmark = pytest.mark.real_time
 
-NOON = 1_795_521_600
-
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "places"
+    return tmp_path / "checkpoints"
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -37,13 +36,13 @@ def store(request: pytest.FixtureRequest, folder: Path) -> CheckpointStore:
 
 
 @pytest.fixture
-def hold(folder: Path) -> Iterator[Start]:
-    """Start a process that leases the name; each is killed at the end."""
+def start_process(folder: Path) -> Iterator[Start]:
+    """Start processes that lease the name; each is killed after the test."""
     started = []
 
-    def start(*more: str) -> subprocess.Popen[str]:
+    def start(*arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, str(HELPERS / "lease_process.py"), str(folder), *more],
+            [sys.executable, str(HELPERS / "lease_process.py"), str(folder), *arguments],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -60,7 +59,7 @@ def hold(folder: Path) -> Iterator[Start]:
             pipe.close()
 
 
-def says(process: subprocess.Popen[str]) -> str:
+def read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
@@ -90,30 +89,30 @@ async def test_two_stores_of_one_folder_share_leases_and_only_the_holder_release
     await one.release("prod")
     await other.acquire("prod")
     await other.release("prod")
-    # Nothing but the lock is left, and that is empty.
+    # Only the lock file is left, and it is empty.
     assert [(path.name, path.stat().st_size) for path in folder.iterdir()] == [(".prod.lock", 0)]
 
 
 async def test_one_of_many_concurrent_attempts_gets_the_lease(folder):
     stores = [FileCheckpoints(folder) for _ in range(20)]
-    found = await asyncio.gather(*(store.acquire("prod") for store in stores), return_exceptions=True)
-    assert sorted(type(one).__name__ for one in found) == [*["CheckpointError"] * 19, "NoneType"]
+    results = await asyncio.gather(*(store.acquire("prod") for store in stores), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == [*["CheckpointError"] * 19, "NoneType"]
     await asyncio.gather(*(store.release("prod") for store in stores))
 
 
 async def test_a_cancelled_attempt_holds_no_lease(folder, monkeypatch):
-    store, real = FileCheckpoints(folder), process_lock.claim
+    store, claim_lease = FileCheckpoints(folder), process_lock.claim
 
     def claim(path: Path) -> process_lock.Claim | None:
         loop.call_soon_threadsafe(acquiring.cancel)
-        return real(path)
+        return claim_lease(path)
 
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(process_lock, "claim", claim)
     acquiring = asyncio.create_task(store.acquire("prod"))
     with pytest.raises(asyncio.CancelledError):
         await acquiring
-    monkeypatch.setattr(process_lock, "claim", real)
+    monkeypatch.setattr(process_lock, "claim", claim_lease)
     await FileCheckpoints(folder).acquire("prod")
 
 
@@ -145,34 +144,34 @@ async def test_an_unusable_folder_raises(folder):
 
 
 @pytest.mark.process
-async def test_a_killed_process_holds_no_lease(folder, hold):
-    store, process = FileCheckpoints(folder), hold()
-    assert (says(process), says(process)) == ("parent leased", "ready")
+async def test_a_killed_process_holds_no_lease(folder, start_process):
+    store, process = FileCheckpoints(folder), start_process()
+    assert (read_line(process), read_line(process)) == ("parent leased", "ready")
     with pytest.raises(CheckpointError, match="in use by another stream or process"):
         await store.acquire("prod")
     process.kill()
     process.wait()
     await store.acquire("prod")
-    assert says(hold()) == "parent refused"
+    assert read_line(start_process()) == "parent refused"
     await store.release("prod")
-    assert says(hold()) == "parent leased"
+    assert read_line(start_process()) == "parent leased"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 @pytest.mark.parametrize("fork", ["keep", "release"])
 @pytest.mark.process
-async def test_a_forked_child_holds_no_lease_of_its_parent(folder, hold, fork):
-    store, process = FileCheckpoints(folder), hold(fork)
-    assert [says(process) for _ in range(3)] == ["parent leased", "child refused", "ready"]
+async def test_a_forked_child_holds_no_lease_of_its_parent(folder, start_process, fork):
+    store, process = FileCheckpoints(folder), start_process(fork)
+    assert [read_line(process) for _ in range(3)] == ["parent leased", "child refused", "ready"]
     with pytest.raises(CheckpointError, match="in use"):
-        await store.acquire("prod")  # though the child may have released it
+        await store.acquire("prod")  # even if the child has released what it inherited
     process.send_signal(signal.SIGKILL)
     process.wait()
-    await store.acquire("prod")  # though the child lives
+    await store.acquire("prod")  # although the child is alive
     await store.release("prod")
     process.stdin.write("once more\n")
     process.stdin.flush()
-    assert says(process) == "child leased"
+    assert read_line(process) == "child leased"
     with pytest.raises(CheckpointError, match="in use"):
         await store.acquire("prod")
     process.stdin.close()
@@ -181,33 +180,33 @@ async def test_a_forked_child_holds_no_lease_of_its_parent(folder, hold, fork):
     await store.release("prod")
 
 
-# What a stream makes of it.
+# The lease of a stream.
 
-PLACE = Checkpoint(stream="watch 0", done=(Span(NOON - 100, NOON - 40), Span(NOON - 20, NOON)))
+CHECKPOINT = Checkpoint(stream="watch 0", done=(Span(NOON - 100, NOON - 40), Span(NOON - 20, NOON)))
 
 
 async def test_a_stream_holds_its_lease_from_start_to_end(store):
-    await store.save("prod", PLACE)
-    place, other = (Position("watch 0", store=store, name="prod") for _ in range(2))
-    await other.release()  # it never was there
-    assert (await place.resume()).done == PLACE.done
-    assert (await place.resume()).done == PLACE.done
+    await store.save("prod", CHECKPOINT)
+    first, other = (Position("watch 0", store=store, name="prod") for _ in range(2))
+    await other.release()  # it holds no lease
+    assert (await first.resume()).done == CHECKPOINT.done
+    assert (await first.resume()).done == CHECKPOINT.done
     with pytest.raises(CheckpointError, match="in use"):
         await other.resume()
     await other.release()
     with pytest.raises(CheckpointError, match="in use"):
         await store.acquire("prod")
-    await place.release()
-    await place.release()
-    assert (await other.resume()).done == PLACE.done
-    await place.release()
+    await first.release()
+    await first.release()
+    assert (await other.resume()).done == CHECKPOINT.done
+    await first.release()
     with pytest.raises(CheckpointError, match="in use"):
         await store.acquire("prod")
     await other.release()
 
 
 async def test_a_stream_that_cannot_start_holds_no_lease(store):
-    await store.save("prod", PLACE)
+    await store.save("prod", CHECKPOINT)
     with pytest.raises(CheckpointError, match="belongs to another stream"):
         await Position("watch 1", store=store, name="prod").resume()
     await store.acquire("prod")
@@ -215,16 +214,15 @@ async def test_a_stream_that_cannot_start_holds_no_lease(store):
 
 
 async def test_a_checkpoint_in_the_future_raises_at_once(store):
-    await store.save("prod", PLACE)
-    for make in (lambda: Position("watch 0", store=store, name="prod"), lambda: Position("watch 0", given=PLACE)):
-        place = make()
-        await place.resume()
-        for fine in (NOON - 300, NOON - 299.5, NOON, NOON + 1e9):
-            place.check_not_in_future(fine)
+    await store.save("prod", CHECKPOINT)
+    for position in (Position("watch 0", store=store, name="prod"), Position("watch 0", given=CHECKPOINT)):
+        await position.resume()
+        for now in (NOON - 300, NOON - 299.5, NOON, NOON + 1e9):
+            position.check_not_in_future(now)
         with pytest.raises(CheckpointError, match="lies in the future") as caught:
-            place.check_not_in_future(NOON - 301)
-        await place.release()
-        told = str(caught.value)
-        assert "done up to 2026-11-24T12:00:00Z, 301 s after the service's time, which is 2026-11-24T11:54:59Z" in told
-        assert "remove it to start over" in told
+            position.check_not_in_future(NOON - 301)
+        await position.release()
+        message = str(caught.value)
+        assert "up to 2026-11-24T12:00:00Z, 301 s after the service's time, which is 2026-11-24T11:54:59Z" in message
+        assert "remove it to start over" in message
     Position("watch 0").check_not_in_future(0)

@@ -1,28 +1,24 @@
-"""The examples of streams, in docstrings and in docs/concepts, run as they stand."""
+"""Every example of streams, in docstrings and in docs/concepts, runs unchanged."""
 
 from __future__ import annotations
 
-import re
 import textwrap
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.paths import ROOT
-from helpers.streaming import SMALL, simulated
+from helpers.pages import blocks_of
+from helpers.paths import PACKAGE, ROOT
+from helpers.streaming import simulated
 
 import agora_analytics
 from agora_analytics import AnalyticsClient
 
-STREAMS = Path(agora_analytics.__file__).parent / "streams"
 CONCEPTS = ROOT / "docs" / "concepts" / "streams.md"
 EXAMPLES = [
-    pytest.param(textwrap.dedent(code), id=f"{path.stem}-{number}")
-    for path in (*sorted(STREAMS.rglob("*.py")), CONCEPTS)
-    for number, (_, code) in enumerate(
-        re.findall(r"^( *)```python\n(.*?)^\1```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    )
+    pytest.param(code, id=f"{path.stem}-{number}")
+    for path in (*sorted((PACKAGE / "streams").rglob("*.py")), CONCEPTS)
+    for number, code in enumerate(blocks_of(path))
 ]
 
 
@@ -34,11 +30,11 @@ def test_every_entry_point_of_streams_has_an_example():
 
 @pytest.mark.parametrize("code", EXAMPLES)
 async def test_an_example_of_streams_runs(code, monkeypatch, tmp_path):
-    simulation = simulated(world=SMALL)
+    simulation = simulated()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **options: simulation.client(**options)))
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     names["timedelta"] = timedelta
-    whole = code if "import " in code else f"async def main():\n{textwrap.indent(code, '    ')}"
-    exec(compile(whole.replace("asyncio.run(main())", ""), "example", "exec"), names)  # noqa: S102 - it is ours
+    program = code if "import " in code else f"async def main():\n{textwrap.indent(code, '    ')}"
+    exec(compile(program.replace("asyncio.run(main())", ""), "example", "exec"), names)  # noqa: S102 - our own documentation
     await names["main"]()

@@ -1,4 +1,4 @@
-"""Streams that their consumer leaves: nothing stays behind, and nothing is logged."""
+"""A stream that its consumer leaves, in any way, leaves no task, lease or reservation behind and logs nothing."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import gc
 from contextlib import aclosing, suppress
 
 import pytest
-from helpers.streaming import HOUR, NOON, USERS, consume, nothing_left, simulated
+from helpers.streaming import HOUR, NOON, USERS, consume, left_nothing_behind, simulated
 
 from agora_analytics import MemoryCheckpoints
 from agora_analytics.simulator import VirtualLoop
 
 
-async def _with(stream) -> None:
+async def _in_async_with(stream) -> None:
     async with stream as events:
         assert await anext(events)
 
 
-async def _closing(stream) -> None:
+async def _in_aclosing(stream) -> None:
     async with aclosing(stream) as events:
         assert await anext(events)
 
 
-async def _broken_off(stream) -> None:
+async def _by_break(stream) -> None:
     async for _ in stream:
         break
 
 
-async def _cancelled(stream) -> None:
+async def _by_cancellation(stream) -> None:
     task = asyncio.create_task(consume(stream, []))
     await asyncio.sleep(1_000)
     task.cancel()
@@ -36,15 +36,19 @@ async def _cancelled(stream) -> None:
         await task
 
 
-async def _given_up(stream) -> None:
+async def _by_timeout(stream) -> None:
     with suppress(TimeoutError):
         while True:
             await asyncio.wait_for(anext(stream), 1)
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-@pytest.mark.parametrize("left", [_with, _closing, _broken_off, _cancelled, _given_up], ids=lambda way: way.__name__)
-async def test_a_stream_leaves_nothing_behind_however_it_is_left(left, kind):
+@pytest.mark.parametrize(
+    "leave",
+    [_in_async_with, _in_aclosing, _by_break, _by_cancellation, _by_timeout],
+    ids=lambda leave: leave.__name__.strip("_"),
+)
+async def test_a_stream_leaves_nothing_behind_however_it_is_left(leave, kind):
     simulation = simulated()
     async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
 
@@ -53,28 +57,28 @@ async def test_a_stream_leaves_nothing_behind_however_it_is_left(left, kind):
                 return client.realtime.watch(USERS, checkpoint="prod")
             return client.calls.follow(start=NOON - HOUR, checkpoint="prod")
 
-        await left(stream())
+        await leave(stream())
         gc.collect()
-        assert await nothing_left(client)
-        async with stream() as again:  # the name is free
+        assert await left_nothing_behind(client)
+        async with stream() as again:  # the lease is free
             assert await anext(again)
-        assert await nothing_left(client)
+        assert await left_nothing_behind(client)
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 def test_an_open_stream_logs_nothing_when_its_loop_ends(kind, caplog):
-    kept = []
+    streams = []
 
-    async def leave() -> None:
+    async def run() -> None:
         async with simulated().client(checkpoints=MemoryCheckpoints()) as client:
             stream = client.realtime.watch(USERS, checkpoint="prod")
             if kind == "follow":
                 stream = client.calls.follow(start=NOON - HOUR, checkpoint="prod", with_sessions=True)
-            kept.append(stream)
-            await _broken_off(stream)
+            streams.append(stream)
+            await _by_break(stream)
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(leave())
+        runner.run(run())
     assert [record for record in caplog.records if record.name == "asyncio" and record.levelname == "ERROR"] == []
 
 
@@ -84,13 +88,8 @@ async def test_a_stream_dropped_while_its_client_closes_logs_nothing(kind, caplo
         stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow(with_sessions=True)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(900):
-                await _to_the_end(stream)
-        del stream  # the collector cancels its task in the turn in which the client refuses its request
+                await consume(stream, [])
+        del stream  # garbage collection cancels its task in the iteration in which the closed client fails its request
     await asyncio.sleep(1)
     gc.collect()
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
-
-
-async def _to_the_end(stream) -> None:
-    async for _ in stream:
-        pass

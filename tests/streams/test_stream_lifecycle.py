@@ -1,4 +1,4 @@
-"""How streams are waited for, left and stopped: nothing is lost, and nothing stays behind."""
+"""Waiting for a stream, stopping and closing it: no event is lost, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import asyncio
 from contextlib import suppress
 
 import pytest
+from helpers.ledgers import FailingLedger, SlowLedger
 from helpers.streaming import (
     DAY,
     HOUR,
     NOON,
     USERS,
-    all_of,
+    collect,
     consume,
-    nothing_left,
-    of,
-    passed,
+    consume_for,
+    elapsed,
+    is_contiguous,
+    left_nothing_behind,
+    of_type,
     simulated,
-    stamps,
-    taken_for,
-    whole,
+    timestamps,
 )
 
 from agora_analytics import (
@@ -28,7 +29,6 @@ from agora_analytics import (
     FileCheckpoints,
     FileLedger,
     MemoryCheckpoints,
-    MemoryLedger,
     Window,
 )
 from agora_analytics.simulator import Fault, Faults, VirtualLoop
@@ -37,10 +37,10 @@ from agora_analytics.simulator import Fault, Faults, VirtualLoop
 @pytest.mark.parametrize("seconds", [1, 30])
 @pytest.mark.parametrize("way", ["wait_for", "cancelled"])
 async def test_timeouts_around_anext_lose_no_event_and_cost_no_request(seconds, way):
-    async def waiting(simulation) -> list:
+    async def watch_with_timeouts(simulation) -> list:
         events = []
         async with simulation.client() as client, client.realtime.watch(USERS, start=NOON) as watch:
-            while passed() < 3 * HOUR:
+            while elapsed() < 3 * HOUR:
                 if way == "wait_for":
                     with suppress(TimeoutError):
                         events.append(await asyncio.wait_for(anext(watch), seconds))
@@ -53,12 +53,12 @@ async def test_timeouts_around_anext_lose_no_event_and_cost_no_request(seconds, 
         return events
 
     simulation, other = simulated(), simulated(at=NOON)
-    events = await waiting(simulation)
-    assert of(Window, events) == events
-    assert whole(events, NOON)
+    events = await watch_with_timeouts(simulation)
+    assert of_type(Window, events) == events
+    assert is_contiguous(events, NOON)
     assert len(events) > 520
     async with other.client() as client:
-        await all_of(client.realtime.watch(USERS, start=NOON + 3 * HOUR, stop=events[-1].span.end + 3 * HOUR))
+        await collect(client.realtime.watch(USERS, start=NOON + 3 * HOUR, stop=events[-1].span.end + 3 * HOUR))
     assert sum(simulation.service.counts.values()) <= sum(other.service.counts.values()) + 2
 
 
@@ -66,52 +66,34 @@ async def test_an_event_enters_the_checkpoint_only_once_it_was_received():
     simulation = simulated()
     async with simulation.client() as client, client.realtime.watch(USERS, start=NOON) as watch:
         first = await anext(watch)
-        given_up = 0
+        timeouts = 0
         while not simulation.service.log or simulation.service.log[-1].at < NOON + 300:
             try:
                 first = await asyncio.wait_for(anext(watch), 1)
             except TimeoutError:
-                given_up += 1
-        assert given_up > 100
+                timeouts += 1
+        assert timeouts > 100
         waiting = asyncio.create_task(anext(watch))
         await asyncio.sleep(0)
         waiting.cancel()
-        await asyncio.sleep(600)  # the event has come meanwhile
+        await asyncio.sleep(600)  # the event arrives, and nobody receives it
         assert watch.checkpoint.done == (type(first.span)(NOON, first.span.end),)
         event = await anext(watch)
         assert event.ts == first.span.end
         assert watch.checkpoint.done[0].end == event.span.end
 
 
-class Unwritable:
-    """A ledger that cannot be changed any more once it is told so, which is no `LedgerError`."""
-
-    def __init__(self) -> None:
-        self.broken = False
-        self._ledger = MemoryLedger()
-
-    async def change(self, account, change):
-        if self.broken:
-            raise OSError("no disk")
-        return await self._ledger.change(account, change)
-
-    async def close(self) -> None:
-        await self._ledger.close()
-
-
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 async def test_an_error_of_closing_is_raised_and_the_name_is_released(kind):
-    ledger, store = Unwritable(), MemoryCheckpoints()
+    ledger, store = FailingLedger(error=OSError), MemoryCheckpoints()
     async with simulated().client(ledger=ledger, checkpoints=store) as client:
         stream = client.realtime.watch(USERS, start=NOON - HOUR, checkpoint="prod")
         if kind == "follow":
             stream = client.calls.follow(start=NOON - HOUR, checkpoint="prod")
-        for _ in range(20 * 60):  # until it has kept requests for itself, at its first rest
+        while not any(state.expected for state in await client.quota.snapshot()):  # until it reserves requests
             await anext(stream)
-            if any(state.expected for state in await client.quota.snapshot()):
-                break
-        ledger.broken = True
-        with pytest.raises(OSError, match="no disk"):
+        ledger.fail()
+        with pytest.raises(OSError, match="the disk is full"):
             await stream.aclose()
         assert stream.health.state == "stopped"
         await store.acquire("prod")
@@ -139,21 +121,21 @@ async def test_iteration_stays_ended(way):
                 with pytest.raises(StopAsyncIteration):
                     await anext(stream)
             assert stream.health.state == "stopped"
-        assert await nothing_left(client)
+        assert await left_nothing_behind(client)
 
 
 async def test_closing_a_stream_ends_the_wait_of_another_task():
     simulation = simulated()
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, every=HOUR)
-        consumer = asyncio.create_task(all_of(watch))
+        consumer = asyncio.create_task(collect(watch))
         await asyncio.sleep(100)
         await watch.aclose()
         assert len(await consumer) == 1
-        assert await nothing_left(client)
+        assert await left_nothing_behind(client)
 
 
-def _resting(simulation, client):
+def _sleeping_between_polls(simulation, client):
     return client.realtime.watch(USERS, start=NOON, every=HOUR, checkpoint="prod"), 1_000
 
 
@@ -181,78 +163,78 @@ def _in_a_slow_request(simulation, client):
     return client.realtime.watch(USERS, start=NOON, checkpoint="prod"), "realtime_usage"
 
 
-def _following(simulation, client):
+def _follow_sleeping_between_polls(simulation, client):
     return client.calls.follow(start=NOON - HOUR, every=1_000, checkpoint="prod"), 900
 
 
-def _following_without_quota(simulation, client):
+def _follow_waiting_for_quota(simulation, client):
     asyncio.get_running_loop().call_later(600, simulation.service.spend, "call_lists", 100_000)
     return client.calls.follow(start=NOON - HOUR, checkpoint="prod"), 3 * HOUR
 
 
-def _following_in_a_slow_request(simulation, client):
+def _follow_in_a_slow_request(simulation, client):
     simulation.faults = Faults.outage(NOON + 500, NOON + DAY, Fault("slow", seconds=25)).only("call_lists")
     return client.calls.follow(start=NOON - HOUR, checkpoint="prod"), "call_lists"
 
 
-def _drilling(simulation, client):
+def _requesting_sessions(simulation, client):
     simulation.faults = Faults.outage(NOON + 500, NOON + DAY, Fault("slow", seconds=25)).only("call_sessions")
     return client.calls.follow(start=NOON - HOUR, with_sessions=True, checkpoint="prod"), "call_sessions"
 
 
-def _drilling_without_quota(simulation, client):
+def _sessions_waiting_for_quota(simulation, client):
     asyncio.get_running_loop().call_later(600, simulation.service.spend, "call_details", 100_000)
     return client.calls.follow(start=NOON - HOUR, with_sessions=True, checkpoint="prod"), 3 * HOUR
 
 
-PLACES = [
-    _resting,
+SITUATIONS = [
+    _sleeping_between_polls,
     _before_the_first_poll,
     _in_the_first_request,
     _waiting_for_quota,
     _between_retries,
     _in_a_slow_request,
-    _following,
-    _following_without_quota,
-    _following_in_a_slow_request,
-    _drilling,
-    _drilling_without_quota,
+    _follow_sleeping_between_polls,
+    _follow_waiting_for_quota,
+    _follow_in_a_slow_request,
+    _requesting_sessions,
+    _sessions_waiting_for_quota,
 ]
 
 
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__.strip("_"))
-async def test_stop_ends_any_wait_within_a_second(place):
-    simulation, store, told = simulated(), MemoryCheckpoints(), []
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.__name__.strip("_"))
+async def test_stop_ends_any_wait_within_a_second(situation):
+    simulation, store, before = simulated(), MemoryCheckpoints(), []
     async with simulation.client(checkpoints=store) as client:
-        stream, moment = place(simulation, client)
-        task = asyncio.create_task(consume(stream, told))
-        await (_in_the_middle_of(simulation, moment) if isinstance(moment, str) else asyncio.sleep(moment))
-        begun = passed()
+        stream, when = situation(simulation, client)
+        task = asyncio.create_task(consume(stream, before))
+        await (_during_a_slow_request(simulation, when) if isinstance(when, str) else asyncio.sleep(when))
+        stopped_at = elapsed()
         stream.stop()
         await task
-        assert passed() - begun < 1
+        assert elapsed() - stopped_at < 1
         assert stream.health.state == "stopped"
-        assert await nothing_left(client)
+        assert await left_nothing_behind(client)
         simulation.faults = Faults()
-        if told:
+        if before:
             assert (await store.load("prod")).done == stream.checkpoint.done
-        stop = NOON + int(passed()) + 100
-        if of(Window, told) or not of(CallStarted, told):
-            events = await all_of(client.realtime.watch(USERS, start=NOON, checkpoint="prod", stop=stop))
+        stop = NOON + int(elapsed()) + 100
+        if of_type(Window, before) or not of_type(CallStarted, before):
+            events = await collect(client.realtime.watch(USERS, start=NOON, checkpoint="prod", stop=stop))
         else:
-            events = await all_of(client.calls.follow(start=NOON - HOUR, checkpoint="prod", stop=stop))
-    if of(Window, told + events):
-        assert whole([*told, *events], NOON)
-        assert stamps(told) == sorted(set(stamps(told)) - set(stamps(events)))
+            events = await collect(client.calls.follow(start=NOON - HOUR, checkpoint="prod", stop=stop))
+    if of_type(Window, before + events):
+        assert is_contiguous([*before, *events], NOON)
+        assert timestamps(before) == sorted(set(timestamps(before)) - set(timestamps(events)))
     else:
         for kind in (CallStarted, CallFinished):
-            ids = [event.call.call_id for event in of(kind, [*told, *events])]
+            ids = [event.call.call_id for event in of_type(kind, [*before, *events])]
             assert len(ids) == len(set(ids)) > 0
 
 
-async def _in_the_middle_of(simulation, endpoint: str) -> None:
-    """Wait until ten seconds after a request has arrived that is answered 25 seconds late."""
-    while not any(  # noqa: ASYNC110 - the service tells nobody
+async def _during_a_slow_request(simulation, endpoint: str) -> None:
+    """Wait until ten seconds after a request arrives whose response takes 25 seconds."""
+    while not any(  # noqa: ASYNC110 - the service has no event to wait for
         entry.endpoint == endpoint and entry.at >= NOON + 500 for entry in simulation.service.log
     ):
         await asyncio.sleep(1)
@@ -260,45 +242,31 @@ async def _in_the_middle_of(simulation, endpoint: str) -> None:
 
 
 async def test_stop_from_another_task_counts_the_current_event_as_delivered():
-    simulation, store, told = simulated(), MemoryCheckpoints(), []
+    simulation, store, before = simulated(), MemoryCheckpoints(), []
     async with simulation.client(checkpoints=store) as client:
         watch = client.realtime.watch(USERS, start=NOON, checkpoint="prod")
         asyncio.get_running_loop().call_later(205, watch.stop)
         async for event in watch:
-            told.append(event)
+            before.append(event)
             await asyncio.sleep(50)
-        place = await store.load("prod")
-        assert place.done[0].end == told[-1].span.end
-        assert passed() < 400
-        rest = await all_of(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 600))
-    assert whole([*told, *rest], NOON)
-
-
-class _Slow:
-    """A ledger whose changes take a while, as those in a file do."""
-
-    def __init__(self) -> None:
-        self._ledger = MemoryLedger()
-
-    async def change(self, account, change):
-        await asyncio.sleep(0.01)
-        return await self._ledger.change(account, change)
-
-    async def close(self) -> None:
-        await self._ledger.close()
+        checkpoint = await store.load("prod")
+        assert checkpoint.done[0].end == before[-1].span.end
+        assert elapsed() < 400
+        after = await collect(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 600))
+    assert is_contiguous([*before, *after], NOON)
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 async def test_a_stream_whose_close_is_cancelled_releases_its_name(kind):
     simulation, store = simulated("enterprise"), MemoryCheckpoints()
-    async with simulation.client(ledger=_Slow(), checkpoints=store) as client:
+    async with simulation.client(ledger=SlowLedger(), checkpoints=store) as client:
         for _ in range(2):
             stream = client.realtime.watch(USERS, checkpoint="a")
             if kind == "follow":
                 stream = client.calls.follow(checkpoint="b")
             for _ in range(6):
                 await anext(stream)
-            with suppress(TimeoutError):
+            with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.005):
                     await stream.aclose()
             assert stream.health.state == "stopped"
@@ -314,17 +282,17 @@ def test_a_stream_can_be_stopped_from_another_thread():
             await task
         return events
 
-    # In debug mode the loop refuses what is not safe from another thread.
+    # In debug mode, the loop raises for calls that are not safe from another thread.
     with asyncio.Runner(debug=True, loop_factory=VirtualLoop) as runner:
-        assert whole(runner.run(stopped()))
+        assert is_contiguous(runner.run(stopped()))
 
 
 async def test_a_file_ledger_and_file_checkpoints_work_on_virtual_time(tmp_path):
     simulation = simulated()
-    known = {"checkpoints": FileCheckpoints(tmp_path), "ledger": FileLedger(tmp_path / "quota.db")}
+    options = {"checkpoints": FileCheckpoints(tmp_path), "ledger": FileLedger(tmp_path / "quota.db")}
     events = []
     for _ in range(2):
-        async with simulation.client(**known, close_ledger=True) as client:
-            events += await taken_for(client.realtime.watch(USERS, checkpoint="x"), 600)
-    assert whole(events)
+        async with simulation.client(**options, close_ledger=True) as client:
+            events += await consume_for(client.realtime.watch(USERS, checkpoint="x"), 600)
+    assert is_contiguous(events)
     assert simulation.service.refusals.total() == 0

@@ -1,4 +1,4 @@
-"""Streams after what was wrong for hours: refusals of every span, a wrong `Date`, a limit that was none."""
+"""Streams recover after hours of refusals, wrong `Date` headers or a wrongly learned limit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from helpers.streaming import (
     HOUR,
     NOON,
     USERS,
-    of,
+    consume_for,
+    consuming,
+    is_contiguous,
+    of_type,
+    requested_spans,
     simulated,
-    spans_asked,
-    stamps,
-    taken_for,
-    taking,
-    whole,
+    timestamps,
 )
 
 from agora_analytics import CallFinished, CallLost, CallStarted, Gap, Window
@@ -25,103 +25,103 @@ from agora_analytics.simulator import Fault, Faults
 
 
 @pytest.mark.parametrize("message", ["query latency limit", "query time range limit", "query time length limit"])
-async def test_after_a_time_of_refusals_all_spans_are_requested_again(message):
+async def test_after_hours_of_refusals_a_watch_is_up_to_date_again(message):
     refused = Fault("refusal", code=300, message=message)
     simulation = simulated(faults=Faults.outage(NOON + 1_800, NOON + 3 * HOUR, refused))
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS)
-        events = await taken_for(watch, 9 * HOUR)
-    assert whole(events)
-    assert all(gap.span.end <= NOON + 3 * HOUR for gap in of(Gap, events))
-    assert max(event.ts for event in of(Window, events)) > NOON + 9 * HOUR - 400
-    assert max(at - end for at, _, end in spans_asked(simulation) if at > NOON + 8 * HOUR) < 120
+        events = await consume_for(watch, 9 * HOUR)
+    assert is_contiguous(events)
+    assert all(gap.span.end <= NOON + 3 * HOUR for gap in of_type(Gap, events))
+    assert max(event.ts for event in of_type(Window, events)) > NOON + 9 * HOUR - 400
+    assert max(at - end for at, _, end in requested_spans(simulation) if at > NOON + 8 * HOUR) < 120
 
 
-async def test_an_unauthorized_series_ends_no_stream():
+async def test_one_unauthorized_series_of_two_does_not_end_the_stream():
     refused = Faults.outage(NOON + 300, NOON + 3 * HOUR, Fault("status", status=401)).only(metric="channelCount")
     simulation = simulated("enterprise", faults=refused)
     async with simulation.client() as client:
-        events = await taken_for(client.realtime.watch(USERS, CHANNELS), 4 * HOUR)
-    assert whole(events)
+        events = await consume_for(client.realtime.watch(USERS, CHANNELS), 4 * HOUR)
+    assert is_contiguous(events)
     assert events[-1].span.end > NOON + 4 * HOUR - 200
 
 
-async def test_two_unauthorized_moments_are_not_an_hour_of_them():
-    moments = [Faults.outage(at, at + 60, Fault("status", status=401)) for at in (NOON + 600, NOON + 2 * HOUR)]
-    wrong = Faults.outage(NOON + 300, NOON + DAY, Fault("refusal", code=400)).only(metric="channelCount")
-    simulation = simulated("enterprise", faults=moments[0] + moments[1] + wrong)
+async def test_two_separate_minutes_of_unauthorized_do_not_end_the_stream():
+    outages = [Faults.outage(at, at + 60, Fault("status", status=401)) for at in (NOON + 600, NOON + 2 * HOUR)]
+    refused = Faults.outage(NOON + 300, NOON + DAY, Fault("refusal", code=400)).only(metric="channelCount")
+    simulation = simulated("enterprise", faults=outages[0] + outages[1] + refused)
     async with simulation.client() as client:
-        events = await taken_for(client.realtime.watch(USERS, CHANNELS), 3 * HOUR)
-    assert whole(events)
+        events = await consume_for(client.realtime.watch(USERS, CHANNELS), 3 * HOUR)
+    assert is_contiguous(events)
     assert events[-1].span.end > NOON + 3 * HOUR - 200
 
 
-@pytest.mark.parametrize("off", [2 * HOUR, 40 * DAY])
-async def test_a_watch_continues_at_once_when_a_wrong_clock_is_set_back(off):
+@pytest.mark.parametrize("date_off", [2 * HOUR, 40 * DAY])
+async def test_a_watch_continues_at_once_when_a_misdated_service_clock_is_corrected(date_off):
     end = NOON + 4 * HOUR
-    gone = Faults.outage(NOON + 1_800, end, Fault("refused"), host=0)
-    wrong = Faults.always(Fault("date", date_off=off)).only(host=1)
-    simulation = simulated(faults=gone + wrong)
+    first_host_down = Faults.outage(NOON + 1_800, end, Fault("refused"), host=0)
+    misdated = Faults.always(Fault("date", date_off=date_off)).only(host=1)
+    simulation = simulated(faults=first_host_down + misdated)
     async with simulation.client() as client:
-        events = await taken_for(client.realtime.watch(USERS), 5 * HOUR)
-    assert whole(events)
-    assert stamps(events)[-1] > NOON + 5 * HOUR - 300
-    assert min(ts for ts in stamps(events) if ts > NOON + 2 * HOUR) < end
+        events = await consume_for(client.realtime.watch(USERS), 5 * HOUR)
+    assert is_contiguous(events)
+    assert timestamps(events)[-1] > NOON + 5 * HOUR - 300
+    assert min(ts for ts in timestamps(events) if ts > NOON + 2 * HOUR) < end
 
 
-@pytest.mark.parametrize("off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
-async def test_a_date_wrong_for_hours_stops_no_watch(off):
-    simulation = simulated(faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=off)))
+@pytest.mark.parametrize("date_off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
+async def test_a_date_wrong_for_hours_stops_no_watch(date_off):
+    simulation = simulated(faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=date_off)))
     async with simulation.client() as client:
-        events = await taken_for(client.realtime.watch(USERS), 5 * HOUR)
-    assert whole(events)
-    assert stamps(events)[-1] > NOON + 5 * HOUR - 300
-    assert sum(gap.span.duration for gap in of(Gap, events)) < 2 * HOUR + 300
+        events = await consume_for(client.realtime.watch(USERS), 5 * HOUR)
+    assert is_contiguous(events)
+    assert timestamps(events)[-1] > NOON + 5 * HOUR - 300
+    assert sum(gap.span.duration for gap in of_type(Gap, events)) < 2 * HOUR + 300
 
 
-@pytest.mark.parametrize("off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
-async def test_a_date_wrong_for_hours_loses_no_call(off):
+@pytest.mark.parametrize("date_off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
+async def test_a_date_wrong_for_hours_loses_no_call(date_off):
     simulation = simulated(
-        "enterprise", faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=off))
+        "enterprise", faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=date_off))
     )
     async with simulation.client() as client:
-        events = await taken_for(client.calls.follow(), 8 * HOUR)
-    started = sorted(event.call.call_id for event in of(CallStarted, events))
-    happened = sorted(call.call_id for call in simulation.world.calls(NOON, NOON + 7 * HOUR))
-    assert set(happened) <= set(started)
+        events = await consume_for(client.calls.follow(), 8 * HOUR)
+    started = sorted(event.call.call_id for event in of_type(CallStarted, events))
+    expected = sorted(call.call_id for call in simulation.world.calls(NOON, NOON + 7 * HOUR))
+    assert set(expected) <= set(started)
     assert len(set(started)) == len(started)
-    assert not of(CallLost, events)
-    assert not of(Gap, events)
-    finished = {event.call.call_id for event in of(CallFinished, events)}
-    over = {call.call_id for call in simulation.world.calls(NOON, NOON + 7 * HOUR) if call.destroyed < NOON + 5 * HOUR}
-    assert over <= finished
+    assert not of_type(CallLost, events)
+    assert not of_type(Gap, events)
+    finished = {event.call.call_id for event in of_type(CallFinished, events)}
+    ended = {call.call_id for call in simulation.world.calls(NOON, NOON + 7 * HOUR) if call.destroyed < NOON + 5 * HOUR}
+    assert ended <= finished
 
 
 async def test_sessions_that_failed_under_a_wrong_clock_are_retried_when_it_is_right():
-    begun, end = NOON + 1_800, NOON + 3 * HOUR
-    gone = Faults.outage(begun, end, Fault("refused"), host=0)
-    wrong = Faults.always(Fault("date", date_off=40 * DAY)).only(host=1)
-    broken = Faults.outage(begun, end, Fault("html")).only("call_sessions")
-    simulation = simulated("enterprise", faults=broken + gone + wrong)
+    start, end = NOON + 1_800, NOON + 3 * HOUR
+    first_host_down = Faults.outage(start, end, Fault("refused"), host=0)
+    misdated = Faults.always(Fault("date", date_off=40 * DAY)).only(host=1)
+    sessions_down = Faults.outage(start, end, Fault("html")).only("call_sessions")
+    simulation = simulated("enterprise", faults=sessions_down + first_host_down + misdated)
     async with simulation.client() as client:
-        events = await taken_for(client.calls.follow(with_sessions=True), 6 * HOUR)
-    finished = [event for event in of(CallFinished, events) if event.call.destroyed_ts > end]
+        events = await consume_for(client.calls.follow(with_sessions=True), 6 * HOUR)
+    finished = [event for event in of_type(CallFinished, events) if event.call.destroyed_ts > end]
     assert len(finished) > 20
     assert all(event.sessions for event in finished)
-    assert not of(CallLost, events)
+    assert not of_type(CallLost, events)
 
 
 async def test_a_watch_without_quota_reports_it_and_checks_again():
-    learned = Fault("refusal", code=300, message="qpd limit error, qpd limit = 1")
-    simulation = simulated(faults=Faults.script([None, learned]))
+    limit_of_one = Fault("refusal", code=300, message="qpd limit error, qpd limit = 1")
+    simulation = simulated(faults=Faults.script([None, limit_of_one]))
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS)
-        async with taking(watch) as events:
+        async with consuming(watch) as events:
             await asyncio.sleep(20 * HOUR)
             assert watch.health.state == "waiting for quota"
             await asyncio.sleep(5 * HOUR)
             assert watch.health.state == "polling"
-    # The limit is forgotten after a day, long before the next midnight.
-    assert of(Gap, events)[-1].reason == "quota"
-    assert NOON + 23 * HOUR < of(Gap, events)[-1].span.end < NOON + 25 * HOUR
-    assert whole(events)
+    # A learned limit expires after a day; the next midnight is twelve hours later.
+    assert of_type(Gap, events)[-1].reason == "quota"
+    assert NOON + 23 * HOUR < of_type(Gap, events)[-1].span.end < NOON + 25 * HOUR
+    assert is_contiguous(events)

@@ -1,7 +1,7 @@
-"""What type checkers must find at the public face: never run, checked by mypy and pyright in their strict modes.
+"""The types of the public API: never run, checked by mypy and pyright in strict mode.
 
-Each `assert_type` is a promise; each `type: ignore` marks a mistake that both must keep finding, since both complain
-about an ignore that is not needed.
+Each `assert_type` is a promise. Each `type: ignore` marks an error that both must report: they also report an ignore
+that is not needed.
 """
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
@@ -84,7 +84,7 @@ from agora_analytics.protocols import Ledger, Request, Response, Transport
 from agora_analytics.simulator import Simulation
 
 
-async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
+async def constructing(transport: Transport, ledger: Ledger, plan: Plan) -> None:
     async with AnalyticsClient("id", "secret", plan="premium") as client:
         assert_type(client, AnalyticsClient)
         assert_type(client.with_app("app"), AnalyticsClient)
@@ -101,7 +101,7 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
     AnalyticsClient(
         "id",
         "secret",
-        plan=own,
+        plan=plan,
         app_id=None,
         base_url=HOSTS,
         timeouts=Timeouts(total=30),
@@ -109,18 +109,18 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
         max_wait=None,
         max_bytes=2**20,
         read_ahead=False,
-        ledger=counts,
+        ledger=ledger,
         close_ledger=True,
         quotas=False,
-        transport=mine,
+        transport=transport,
         clock=lambda: 0.0,
     )
     AnalyticsClient("id", "secret")  # type: ignore[call-arg]
     AnalyticsClient("id", "secret", plan=3)  # type: ignore[arg-type]
-    AnalyticsClient("id", b"secret", plan=own)  # type: ignore[arg-type]
-    AnalyticsClient("id", "secret", plan=own, on_bad_row="raise")
-    AnalyticsClient("id", "secret", plan=own, on_bad_row="ignore")  # type: ignore[arg-type]
-    AnalyticsClient("id", "secret", own)  # type: ignore[call-arg]
+    AnalyticsClient("id", b"secret", plan=plan)  # type: ignore[arg-type]
+    AnalyticsClient("id", "secret", plan=plan, on_bad_row="raise")
+    AnalyticsClient("id", "secret", plan=plan, on_bad_row="ignore")  # type: ignore[arg-type]
+    AnalyticsClient("id", "secret", plan)  # type: ignore[call-arg]
     assert_type(agora_analytics.__version__, str)
 
 
@@ -145,9 +145,9 @@ async def calls(client: AnalyticsClient, start: datetime, end: int, call: Call) 
     results: AsyncGenerator[Call] = client.calls.search(start, end)
     await results.aclose()
     assert_type(client.calls.search(start, end).missing, tuple[Span, ...])
-    found_calls = client.calls.search(start, end, max_requests=7)
-    assert_type(found_calls.exhausted, bool)
-    assert_type((found_calls.requests, found_calls.narrowed, found_calls.skipped), tuple[int, int, tuple[BadRow, ...]])
+    limited = client.calls.search(start, end, max_requests=7)
+    assert_type(limited.exhausted, bool)
+    assert_type((limited.requests, limited.narrowed, limited.skipped), tuple[int, int, tuple[BadRow, ...]])
     points = await client.calls.timeline(call, "user_count")
     assert_type((points.missing, points.skipped), tuple[tuple[Span, ...], tuple[BadRow, ...]])
     assert_type(points[0], Point)
@@ -221,7 +221,7 @@ def models(
     page: CallPage,
     sessions: SessionPage,
     session: Session,
-    found: SessionMetrics,
+    metrics: SessionMetrics,
     statistic: Statistic,
     bucket: FreezeBucket,
 ) -> None:
@@ -240,13 +240,13 @@ def models(
     assert_type(sessions.items, tuple[Session, ...])
     assert_type((session.sid, session.uid), tuple[str, int | str | None])
     assert_type((session.roles, session.joined_at), tuple[tuple[str, ...] | None, datetime | None])
-    assert_type(found.track(MetricId.APP_CPU, peer_uid="42"), Track | None)
-    assert_type(found.data, tuple[Track, ...])
-    track = found.data[0]
+    assert_type(metrics.track(MetricId.APP_CPU, peer_uid="42"), Track | None)
+    assert_type(metrics.data, tuple[Track, ...])
+    track = metrics.data[0]
     assert_type((track.mid, track.peer_uid), tuple[int, int | str | None])
     assert_type(track.points, tuple[tuple[int, float], ...])
-    stamps, values = track.columns()
-    assert_type((stamps[0], values[0]), tuple[int, float])
+    timestamps, values = track.columns()
+    assert_type((timestamps[0], values[0]), tuple[int, float])
     assert_type((statistic.value, statistic.user_count), tuple[float | None, int | None])
     assert_type((bucket.bucket, bucket.lowest), tuple[str, float])
     call.cname = "other"  # type: ignore[misc]
@@ -300,7 +300,7 @@ def missing(error: IncompleteList) -> DecodeError:
     return error
 
 
-def early(error: TooEarly, client: AnalyticsClient, call: Call) -> None:
+def too_early(error: TooEarly, client: AnalyticsClient, call: Call) -> None:
     assert_type((error.askable_at, client.calls.askable_at(call)), tuple[int, int])
     assert_type(client.calls.is_askable(call), bool)
     assert_type(client.calls.sessions(call, wait=True), Results[Session])
@@ -342,13 +342,13 @@ def catalogue() -> None:
     print(text, number)
 
 
-class Wire:
-    """A transport of one's own, by structure alone."""
+class CustomTransport:
+    """A transport that satisfies the protocol without inheriting from it."""
 
     hosts = 1
 
     async def send(self, request: Request, host: int = 0) -> Response:
-        """Answer nothing."""
+        """Return an empty response."""
         assert_type((request.endpoint, request.query, request.body), tuple[Endpoint, str, bytes | None])
         return Response(200, {"Date": str(host)}, b"{}")
 
@@ -356,20 +356,20 @@ class Wire:
         return body
 
     async def close(self) -> None:
-        """Close nothing."""
+        """Nothing is open."""
 
 
-class Deaf:
-    """No transport: it cannot send."""
+class NotATransport:
+    """Lacks the methods of a transport."""
 
     hosts = 1
 
 
-async def seams(simulation: Simulation) -> None:
+async def protocols(simulation: Simulation) -> None:
     ledgers: tuple[Ledger, ...] = (MemoryLedger(), FileLedger("quota.db"))
     assert_type(await ledgers[0].change("account", lambda state: state.issued), int)
-    wire: Transport = Wire()
-    AnalyticsClient("id", "secret", plan="premium", transport=wire)
-    deaf: Transport = Deaf()  # type: ignore[assignment]
+    transport: Transport = CustomTransport()
+    AnalyticsClient("id", "secret", plan="premium", transport=transport)
+    wrong: Transport = NotATransport()  # type: ignore[assignment]
     assert_type(simulation.client(), AnalyticsClient)
-    print(deaf)
+    print(wrong)

@@ -1,4 +1,4 @@
-"""What type checkers must find of exports; see `api.py`."""
+"""The types of exports; see `api.py`."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
@@ -38,11 +38,11 @@ async def exporting(client: AnalyticsClient) -> None:
     plan = await client.export.estimate(selection, order="worst")
     assert_type(plan, ExportEstimate)
     assert_type(plan.expired, tuple[Skipped, ...])
-    assert_type([(one.rows, one.calls) for one in plan.expired], list[tuple[int | None, int | None]])
-    report = await client.export.run(selection, "folder", format="parquet", on_progress=look, rebuild=True)
+    assert_type([(skipped.rows, skipped.calls) for skipped in plan.expired], list[tuple[int | None, int | None]])
+    report = await client.export.run(selection, "folder", format="parquet", on_progress=on_progress, rebuild=True)
     assert_type(report, ExportReport)
     assert_type(report.complete, bool)
-    assert_type([(one.call_ids, one.again) for one in report.skipped], list[tuple[tuple[str, ...], bool]])
+    assert_type([(skipped.call_ids, skipped.again) for skipped in report.skipped], list[tuple[tuple[str, ...], bool]])
     try:
         await to_arrow(client.calls.search(*selection.span))
         await to_pandas(client.calls.search(*selection.span), model=Call)
@@ -53,5 +53,5 @@ async def exporting(client: AnalyticsClient) -> None:
     assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
 
 
-def look(progress: ExportProgress) -> None:
+def on_progress(progress: ExportProgress) -> None:
     assert_type(progress.requests, int)

@@ -1,25 +1,22 @@
-"""What type checkers must find at the public face of operations: see `api.py`."""
+"""What a type checker sees of operations."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import assert_type
+from typing import Literal, assert_type
 
-from aiohttp import web
-
-from agora_analytics import AnalyticsClient, Series
-from agora_analytics.ops import LiveState, routes
+from agora_analytics import AnalyticsClient, Plan
+from agora_analytics.ops import doctor
 
 
-async def serving(client: AnalyticsClient) -> None:
-    users = Series("userCount", product="Native")
-    state = LiveState(client, users, calls=True, sessions=False, back=timedelta(hours=1), checkpoint="page", gaps=False)
-    async with state as opened:
-        assert_type(opened, LiveState)
-        state.on_event(print)
-        state.on_stream(print)
-        state.add_alert({"text": "freeze"})
-        assert_type(state.failed, bool)
-        assert_type(state.series, tuple[Series, ...])
-        assert_type(routes(state, token="x" * 16, hosts=["a.example"], title="prod"), web.Application)
-    assert_type(routes(client), web.Application)
+async def examining(client: AnalyticsClient) -> None:
+    assert_type(doctor.checklist(client), tuple[doctor.Check, ...])
+    report = await doctor.examine(client)
+    assert_type(report, doctor.DoctorReport)
+    assert_type(report.ok, bool)
+    assert_type([host.seconds for host in report.hosts], list[float | None])
+    assert_type([finding.answer for finding in report.findings], list[str])
+    assert_type([limit.named for limit in report.limits], list[int | None])
+    assert_type(report.selection, Literal["start", "overlap"] | None)
+    assert_type(report.profile, doctor.AccountProfile)
+    assert_type(report.profile.plan, Plan)
+    assert_type(doctor.AccountProfile.load("profile.json"), doctor.AccountProfile)

@@ -1,4 +1,4 @@
-"""What a type checker sees of quotas and ledgers, beside `api.py`."""
+"""The types of quotas and ledgers; see `api.py`."""
 
 from __future__ import annotations
 

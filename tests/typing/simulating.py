@@ -1,4 +1,4 @@
-"""What users of the simulator write, as type checkers see it."""
+"""The types of the simulator; see `api.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What type checkers must find at the public face of streams: see `api.py`."""
+"""The types of streams; see `api.py`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def watching(client: AnalyticsClient) -> None:
     async with broadcast(watch, size=10, on_overflow="drop_oldest", history=5) as hub:
         assert_type(await anext(hub.subscribe()), Window | Revision | Gap)
         assert_type(await anext(hub.subscribe(last=5)), Window | Revision | Gap)
-    stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
+    stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("checkpoints"))
     assert_type(await stores[0].load("prod"), Checkpoint | None)
     await stores[1].acquire("prod")
     await stores[1].save("prod", watch.checkpoint)

@@ -48,6 +48,7 @@ class SeparatorGuesses:
 def _ends(body: bytes, cut: bytes, at: int, size: int) -> list[int]:
     """Return where a piece may end: with the list, else between two items, else with the last of its brackets."""
     closing = cut[:1] + b"]"
+    # No further than three times the size: larger pieces would hold the event loop.
     mark = _find(body, cut, at + size, at + 3 * size)
     most = at + 3 * size if mark < 0 else mark + 1
     last, sure = _near(body, closing, at, most)

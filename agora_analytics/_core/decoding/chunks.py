@@ -20,10 +20,8 @@ from agora_analytics._core.decoding import json, scanner
 from agora_analytics._core.decoding.boundaries import SeparatorGuesses
 from agora_analytics._core.decoding.json import JsonSyntaxError, MisfitError
 from agora_analytics._core.decoding.scanner import Steps
+from agora_analytics._core.decoding.value_format import PIECE, ValueFormat
 from agora_analytics.models.envelope import OURS, BadRow
-
-PIECE: Final = 65_536
-"""Bytes that are decoded at once, in half a millisecond."""
 
 _MAX_ITEM: Final = 1 << 20
 """Largest item that is read, in bytes."""
@@ -43,28 +41,6 @@ _SMALLER_BY: Final = 8
 _LONG: Final = 2_048
 _ENVELOPE: Final = frozenset({"code", "message", "requestId"})
 _MENDED: Final = "half of a character, shown as U+FFFD"
-
-
-@attrs.frozen(kw_only=True, eq=False, repr=False)
-class ValueFormat:
-    """How to read values of one type.
-
-    `many` and `one` are strict decoders of a list and of a value; `lax` and `lax_one` also accept numbers as text (None
-    if rows are read in Python anyway). `lenient` converts a parsed document that these reject; `load` returns what must
-    be called before it. `parts` are the fields that are lists of items; `wrapped` ones may also be an object with a
-    `list`, or a single item. `flat` items are sequences themselves, which are chained.
-    """
-
-    many: Callable[[bytes], Any]
-    one: Callable[[bytes], Any]
-    lenient: Callable[[Any], Any]
-    lax: Callable[[bytes], Any] | None = None
-    lax_one: Callable[[bytes], Any] | None = None
-    load: Callable[[], Callable[[], object] | None] | None = None
-    parts: Mapping[str, ValueFormat] = attrs.field(factory=dict)
-    wrapped: bool = False
-    flat: bool = False
-    size: int = PIECE
 
 
 class _ListState:
@@ -111,6 +87,7 @@ class ChunkReader:
 
     def whole(self, form: ValueFormat) -> Steps[Any]:
         """Read the body as one value; raises `MisfitError` or `JsonSyntaxError`."""
+        # Behind a byte order mark: it is no reason to give an answer up.
         at = scanner.space(self.body, 3 if self.body.startswith(b"\xef\xbb\xbf") else 0)
         if self.body[at : at + 1] != b"{":
             raise self._no_object(at)
@@ -139,8 +116,10 @@ class ChunkReader:
                 lists[name], at = yield from self._wrapped(part, at, f"{path}.{name}")
             else:
                 start, at = at, (yield from scanner.whole(self.body, at))
+                # Of two members with one name the last wins, as where a decoder reads the whole object.
                 fields[name] = self._short(start, at)
                 lists.pop(name, None)
+            # Known at once, so that the code of an error is read although the rest does not fit.
             if path == "$" and name in _ENVELOPE and name in fields:
                 self.known[name] = _known(fields[name])
             at, ended = scanner.after(self.body, at, b"}")
@@ -210,6 +189,7 @@ class ChunkReader:
         if items is not None:
             found.add(items)
             return end
+        # One odd item makes a whole piece fail: smaller ones leave less to be read item by item.
         if ends and not small_until:
             found.small_until = max(ends)
             return 0
@@ -223,7 +203,7 @@ class ChunkReader:
     def _key(self, at: int, path: str) -> tuple[str, int]:
         self._members += 1
         if self._members > _MAX_MEMBERS:
-            raise TooManyMisfitsError(f"more than {_MAX_MEMBERS} members to be looked at", path)
+            raise TooManyMisfitsError(f"more than {_MAX_MEMBERS} members need scanning", path)
         return scanner.key(self.body, at)
 
     def _several(self, found: _ListState, spans: list[tuple[int, int]]) -> Steps[None]:
@@ -254,7 +234,7 @@ class ChunkReader:
         return None, 0
 
     def _apart(self, at: int, ends: list[int]) -> list[tuple[int, int]]:
-        """Return where items begin and end, up to the first of these ends which is one; none where none is."""
+        """Return where items begin and end, up to the first of `ends` that ends an item; empty if none does."""
         for end in ends:
             try:
                 return [(at + one - 1, at + other - 1) for one, other in json.item_spans(b"[%b]" % self.body[at:end])]
@@ -269,6 +249,7 @@ class ChunkReader:
             end = yield from scanner.skip(self.body, at, form.size if form.parts else None)
         try:
             if end is None:
+                # The next items are probably as large, and are not scanned in vain first.
                 self._large.add(id(form))
                 value, end = yield from self._object(form, at, path)
             elif end - at > _MAX_ITEM:
@@ -292,12 +273,12 @@ class ChunkReader:
         return value
 
     def _value(self, form: ValueFormat, text: bytes, path: str) -> Steps[Any]:
-        """Read the text of one value: as it is, else with half characters replaced, else patiently."""
+        """Read the text of one value: as it is, else with half characters replaced, else leniently."""
         value, mended = self._exact(form, text, path)
         return (yield from self._leniently(form, mended, path)) if value is None else value
 
     def _exact(self, form: ValueFormat, text: bytes, path: str) -> tuple[Any, bytes]:
-        """Return the value of a text or None, and the text with half characters replaced, which is told."""
+        """Return the value of a text or None, and the text with half characters replaced, which is reported."""
         ways = form.one, form.lax_one
         value = _first_fitting(ways, text)
         if value is not None:
@@ -306,6 +287,7 @@ class ChunkReader:
         if mended == text:
             return None, text
         value = _first_fitting(ways, mended)
+        # One with lists is read again part by part, which reports the character where it is.
         if value is not None or not form.parts:
             self._note(BadRow(path=path, reason=_MENDED, whole=False))
         return value, mended
@@ -324,7 +306,7 @@ class ChunkReader:
     def _count(self, path: str) -> None:
         self._lenient_items += 1
         if self._lenient_items > _MAX_LENIENT:
-            raise TooManyMisfitsError(f"more than {_MAX_LENIENT} items are not as the reference has them", path)
+            raise TooManyMisfitsError(f"more than {_MAX_LENIENT} items do not fit the reference exactly", path)
 
     def _text(self, at: int) -> Steps[bytes]:
         end = yield from scanner.whole(self.body, at)
@@ -352,6 +334,7 @@ class ChunkReader:
     def _note(self, spot: BadRow) -> None:
         if not spot.whole and self.strict:
             raise MisfitError(spot.reason, spot.path)
+        # Bounded, as a body may consist of broken characters.
         if len(self.skipped) < _MAX_SKIPPED:
             self.skipped.append(spot)
 

@@ -15,9 +15,10 @@ from typing import Any, Generic, TypeVar, get_args, get_origin
 import attrs
 
 from agora_analytics._core.decoding import json, rows
-from agora_analytics._core.decoding.chunks import PIECE, ChunkReader, TooManyMisfitsError, ValueFormat
+from agora_analytics._core.decoding.chunks import ChunkReader, TooManyMisfitsError
 from agora_analytics._core.decoding.json import JsonSyntaxError, MisfitError, short_repr
 from agora_analytics._core.decoding.scanner import Steps, finish
+from agora_analytics._core.decoding.value_format import PIECE, ValueFormat
 from agora_analytics.errors import AgoraError, DecodeError
 from agora_analytics.models import Answer, Point, Ranked, Rows, Total, shape
 from agora_analytics.models.envelope import OURS
@@ -48,6 +49,7 @@ class Decode(Generic[AnswerT_co]):
         """Decode in steps of a millisecond at most."""
         if self._exact is not None and len(body) <= PIECE:
             try:
+                # Nearly all answers: small ones that fit, in one call of the C decoder.
                 return self._exact(body)
             except json.DecodeFailures:
                 pass
@@ -108,6 +110,7 @@ def _code(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, int):
+        # A larger number is no code, and would only make the error long.
         return value if abs(value) < 10**9 else None
     found = re.fullmatch(r"(-?[0-9]{1,9})(?:\.0{0,9})?", str(value))
     return int(found[1]) if found else None
@@ -218,6 +221,7 @@ def _rows_form(item: ValueFormat, kind: Any) -> ValueFormat:
 
 def _rows_outline(document: Any) -> Rows[Any]:
     """Return an answer without its rows."""
+    # An answer without rows must not pass for an empty one.
     if "data" not in document:
         raise MisfitError("field 'data' is missing", ".data")
     if document["data"] not in (None, []):

@@ -81,12 +81,12 @@ def row_struct(name: str, fields: Sequence[str]) -> Callable[..., object]:
 
 
 def wire_name(field: str) -> str:
-    """Return the service's name of a field of a model."""
+    """Return the service's name for a field of a model."""
     return WIRE_NAMES.get(field, field)
 
 
 def field_name(wire: str) -> str:
-    """Return a model's name of a field of the service's."""
+    """Return the name that models have for a field of the service."""
     return _FIELDS.get(wire, wire)
 
 
@@ -135,9 +135,8 @@ def answer_decoder(
 ) -> Callable[[bytes], Any]:
     """Return the decoder into an answer class, whose fields have other names than on the wire.
 
-    `decoder_for` is `strict_decoder` or `lax_decoder`; errors are theirs.
-
-    What the service sends under the names `ours` is not read: this library fills those fields in.
+    `decoder_for` is `strict_decoder` or `lax_decoder`; errors are theirs. What the service sends under the names `ours`
+    is ignored, because this library fills those fields in.
     """
 
     @cache
@@ -151,6 +150,7 @@ def answer_decoder(
     return decode
 
 
+# Texts that msgspec's lax mode takes for a number or null, and user IDs that must stay texts or may be beyond 64 bits.
 _DOUBTFUL = re.compile(
     rb'"(?:[+-]?(?:[nN][aA][nN]|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][uU][lL][lL])"'
     rb'|(?:peer_)?uid"[ \t\r\n]*+:[ \t\r\n]*+"(?![0-9]{1,18}"))'
@@ -170,6 +170,7 @@ def lax_decoder(kind: type[T]) -> Callable[[bytes], T]:
     def decode(text: bytes) -> T:
         """Read a text into nearly exact types."""
         value = decoder()(text)
+        # An escape may spell any of these.
         if b"\\u00" in text or _DOUBTFUL.search(text):
             raise SchemaError("a text that may be no number")
         return value
@@ -193,6 +194,7 @@ def item_spans(text: bytes) -> list[tuple[int, int]]:
     try:
         items = _raws(text)
     except InvalidJson:
+        # Of the same length, so that the places are right in the caller's text too.
         text = _whole_escapes(text)
         items = _raws(text)
     found, at = [], 1
@@ -239,6 +241,7 @@ def _whole_escapes(text: bytes) -> bytes:
 
 def one_line(text: str, most: int) -> str:
     """Return an untrusted text on one line, without control characters, cut to `most` characters."""
+    # Cut before it is split, as it may be megabytes long; to four times the length, as spaces are joined.
     cut = " ".join(text[: 4 * most].split())
     shown = cut[:most]
     if not shown.isprintable():
@@ -252,6 +255,7 @@ _short.maxlevel = 3
 
 def short_repr(value: object) -> str:
     """Return a short `repr` of an untrusted value."""
+    # Python refuses to spell an int of more than 4,300 digits.
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
         return "a number of more than 64 bits"
     return one_line(_short.repr(value), _SHOWN)

@@ -28,13 +28,14 @@ def structure(document: object, kind: Any) -> Any:
 def _fields(document: object, kind: Any) -> Any:
     if not isinstance(document, dict):
         raise MisfitError(f"expected an object, got {short_repr(document)}")
+    # Apart from the rest: the text of a number becomes a number, and a name stays a text.
     users = [name for name in _users(kind) if name in document]
     rest = {name: value for name, value in document.items() if name not in users} if users else document
     rest = _by_field(rest, kind)
     try:
         value = convert_or_none(rest, kind) or _converter.structure(
             rest, kind
-        )  # a name for a user is often all that is odd
+        )  # a user ID that is a name is often all that is odd
         return attrs.evolve(value, **{name: _uid(document[name]) for name in users}) if users else value
     except MisfitError:
         raise MisfitError(*_misfit(document, kind)) from None

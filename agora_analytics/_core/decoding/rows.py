@@ -49,6 +49,7 @@ def number(value: object) -> Number:
     if type(value) is int and -_TOO_LARGE <= value < _TOO_LARGE:
         return value  # nearly always
     if isinstance(value, str) and _NUMBER.fullmatch(value):
+        # As an int where possible: a float would lose the last digits of a large number.
         value = int(value) if _is_digits(value) else float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
         raise MisfitError(f"expected a number, got {short_repr(value)}")
@@ -61,6 +62,7 @@ def decimal(value: object) -> float:
     """Read a number as a float, which holds numbers of more than 64 bits too; raises `MisfitError`."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
+    # As the strict decoder does: what becomes of a number must not depend on the rows beside it.
     if isinstance(value, int | float) and not isinstance(value, bool) and -_MAX_ITEM <= value <= _MAX_ITEM:
         return float(value)
     raise MisfitError(f"expected a number, got {short_repr(value)}")
@@ -73,6 +75,7 @@ def whole(value: object) -> int:
     try:
         found = number(value)
     except MisfitError:
+        # Not whole, so that the error below speaks of a whole number.
         found = 0.5
     if found != int(found) or not -_TOO_LARGE <= found < _TOO_LARGE:
         raise MisfitError(f"expected a whole number, got {short_repr(value)}")
@@ -81,6 +84,7 @@ def whole(value: object) -> int:
 
 def uid(value: object) -> int | str:
     """Read a user ID: numeric text becomes a number, other text stays as it is."""
+    # Up to 18 digits surely fit 64 bits; longer ones stay a text.
     if isinstance(value, str) and not (_is_digits(value) and len(value) < _DIGITS and value[0] != "-"):
         return value
     return whole(value)
@@ -89,6 +93,7 @@ def uid(value: object) -> int | str:
 _TOO_LARGE = 1 << 63
 _MAX_ITEM = sys.float_info.max
 _DIGITS = 19
+# Bounded lengths, so that no text takes long to convert.
 _NUMBER = re.compile(r"-?[0-9]{1,308}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 

@@ -41,6 +41,7 @@ _ROUNDS: Final = 12
 """Times that brackets are folded in C before each one is looked at, of which the first few go level by level."""
 _SHALLOW: Final = 4
 
+# Possessive (`*+`, `++`), so that no text makes them backtrack: time stays linear in the bytes.
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _KEY = re.compile(rb'"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:', re.DOTALL)
 _PART_OF_KEY = re.compile(rb'"(?:[^"\\]|\\.)*+(?:\\|"[ \t\r\n]*+)?', re.DOTALL)
@@ -125,6 +126,7 @@ def _window(body: bytes, at: int, size: int) -> tuple[int, bytes]:
     if b"\\" not in window:
         return end, window
     clean = _ESCAPED.sub(b"", window)
+    # The escaped character is the first byte of the next window.
     if clean[-1:] == b"\\":
         end += 1
         clean = clean[:-1]
@@ -151,10 +153,13 @@ def _container(body: bytes, at: int, most: int | None) -> Steps[int | None]:
     start, at, depth, inside, size = at, at + 1, 1, False, _NARROW
     while at < len(body):
         end, clean = _window(body, at, size)
+        # Small windows first, as most values are short.
         size = min(4 * size, _STEP)
         parts = clean.split(b'"')
+        # Every second part lies outside of texts: the even ones, unless the window begins inside one.
         shape = _folded(b"".join(parts[inside::2]).translate(_SQUARE, _REST))
         closing = shape.count(b"]")
+        # Otherwise the value cannot end in this window, and no bracket has to be looked at.
         if closing >= depth:
             found = _closing(body, at, end, depth, inside=inside)
             if found is not None:

@@ -30,6 +30,7 @@ _SIGNED: Final = re.compile(r"-[0-9]{1,10}")
 def as_list(name: str, values: object, of: str) -> tuple[Any, ...]:
     """Return the items of a list, unchecked; `of` names what is allowed in it."""
     allowed = f"a list of {of}"
+    # An array without dimensions calls itself iterable and is not; one of several has rows for items.
     alone = isinstance(values, str | bytes | bytearray | memoryview | Mapping) or getattr(values, "ndim", 1) != 1
     if alone or not isinstance(values, Iterable):
         raise type_error(name, values, f"{allowed}, not one")
@@ -67,6 +68,7 @@ def uids(values: object) -> tuple[int | str, ...]:
     Android shows numbers above 2**31 as negative ones: the same 32 bits, read as a signed number.
     """
     found = [_uid(f"uids[{place}]", value) for place, value in enumerate(as_list("uids", values, "user IDs"))]
+    # By text, as a query has them: 5 and "5" are one user.
     return tuple({str(value): value for value in found}.values())
 
 

@@ -53,7 +53,7 @@ def type_error(name: str, value: object, allowed: str) -> TypeError:
 
 
 _MOST: Final = 2**31 - 1
-"""Default upper bound of whole numbers: what no service and no sum over it will mistake."""
+"""Default upper bound of whole numbers: 32 bits, which every service can read."""
 
 _ENDLESS: Final = 1e15
 """Default upper bound of other numbers."""
@@ -81,6 +81,7 @@ def non_empty_str(name: str, value: object) -> str:
         found.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{name}={short_repr(found)} has half a character in it, a lone surrogate") from None
+    # The plain str of a subclass, whose own methods could change what is sent.
     return str.__str__(found)
 
 
@@ -121,6 +122,7 @@ def granularity(name: str, value: object) -> str:
 def as_int(value: object) -> int | None:
     """Return a whole number of any class as an int, and None for anything else: bools and floats too."""
     found = enum_value(value)
+    # Python takes True for 1, which no caller means.
     if isinstance(found, bool):
         return None
     try:
@@ -148,6 +150,7 @@ def number_in_range(
     if isinstance(found, bool) or not isinstance(found, _REAL):
         raise type_error(name, value, "a number")
     enough = found > 0 if above else found >= 0
+    # NaN compares false with everything, and is refused by either.
     if not enough or not (found < below or (endless and found == math.inf)):
         most = "" if below == _ENDLESS else f" to below {below:g}"
         raise ValueError(f"{name}={short_repr(found)}: allowed are numbers {'above' if above else 'from'} 0{most}")
@@ -172,7 +175,7 @@ def app_id(name: str, value: object) -> str:
 
 
 def secret_error(name: str, value: object) -> Exception | None:
-    """Return the error of an invalid secret; raised from here, a traceback with locals would show the secret."""
+    """Return the error of an invalid secret, or None; raised here, a traceback with locals would show the secret."""
     if not isinstance(value, str):
         return TypeError(f"{name} must be a str, not {type(value).__name__} (value not shown)")
     if not value or value != value.strip():
@@ -190,7 +193,7 @@ Rule = Callable[[str, Any], Any]
 
 
 def instance(name: str, value: object, kind: type[T], allowed: str = "") -> T:
-    """Return a value of a class; `allowed` says what else there is to know."""
+    """Return a value of a class; `allowed`, if given, is what the error says is allowed."""
     if not isinstance(value, kind):
         raise type_error(name, value, allowed or f"a {kind.__name__}")
     return value

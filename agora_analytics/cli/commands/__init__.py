@@ -1,1 +1,1 @@
-"""The commands, one module per group."""
+"""The commands of `agora-analytics`: a module for each command, or group of commands."""

@@ -14,6 +14,7 @@ from agora_analytics import plans
 from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
 from agora_analytics.cli import tables
 from agora_analytics.cli.commands.search import search
+from agora_analytics.cli.commands.worst import worst
 from agora_analytics.cli.formatting import format_count, format_number, format_time
 from agora_analytics.cli.options import CredentialOptions, ListOptions, NameOptions, OutputOptions, TimeOptions, command
 from agora_analytics.cli.parsing import (
@@ -56,6 +57,7 @@ Freeze = Annotated[
 
 
 app.command()(search)
+app.command()(worst)
 
 
 @app.command()
@@ -80,8 +82,8 @@ async def sessions(
 ) -> None:
     """List the sessions of a call: who joined, when, and with what quality.
 
-    Without a time: the newest span that one request can cover. Server users (Linux) are left out, as with
-    --exclude-server-user; --no-exclude-server-user shows them.
+    Without a time: the newest span that one request can cover. Server users (Linux) are left out
+    (--exclude-server-user); --no-exclude-server-user shows them.
 
     Example: agora-analytics calls sessions CALL_ID --last 4h --sort worst
     """
@@ -144,8 +146,8 @@ async def metrics(
 ) -> None:
     """Show the measurements of each session: bitrate, packet loss, freezes and more.
 
-    Tables show 5 sessions unless --limit says otherwise. Without --sids, server users (Linux) are left out, as with
-    --exclude-server-user; --no-exclude-server-user shows them.
+    Tables show 5 sessions unless --limit says otherwise. Without --sids, server users (Linux) are left out
+    (--exclude-server-user); --no-exclude-server-user shows them.
 
     Example: agora-analytics calls metrics CALL_ID --last 4h --mids app_cpu,system_cpu
     """

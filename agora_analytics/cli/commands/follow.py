@@ -14,7 +14,7 @@ from agora_analytics.cli.formatting import GAP_REASONS, format_count, format_dur
 from agora_analytics.cli.options import CredentialOptions, OutputOptions, command, stream_start
 from agora_analytics.cli.parsing import parse_time
 from agora_analytics.cli.signals import stop_on_signal
-from agora_analytics.cli.status import heartbeat
+from agora_analytics.cli.status_lines import heartbeat
 from agora_analytics.plans import CALL_LISTS
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def follow(
 ) -> None:
     """Follow calls: print each start, change and end once.
 
-    Runs until Ctrl-C, --events or --stop. With --checkpoint a restart loses nothing.
+    Runs until Ctrl-C, --events or --stop. With --checkpoint a restart loses nothing that the service still keeps.
 
     Example: agora-analytics follow --last 30m --with-sessions --events 5
     """

@@ -17,7 +17,8 @@ from agora_analytics.cli import tables
 from agora_analytics.cli.formatting import format_count, format_number, format_percent, format_time
 from agora_analytics.cli.options import CredentialOptions, ListOptions, TimeOptions, command, option
 from agora_analytics.cli.parsing import completion_of
-from agora_analytics.cli.sorting import CALL_ORDERS, NEWEST, WORST, TopN, freeze_rate, sort_key
+from agora_analytics.cli.sorting import CALL_ORDERS, NEWEST, WORST, TopN, sort_key
+from agora_analytics.ops.alerts.ranking import freeze_rate
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.spans import HOUR, HostSecond, Span, by_host, ends_by_host, is_by_host
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _DEFAULT_LIMIT: Final = 100
 _PANEL: Final = "Calls"
 _MIN_BUDGET: Final = 2
-"""Least number of requests in a budget: with one request nothing that could be continued is shown."""
+"""Fewest requests of a budget, as of --max-requests."""
 
 
 @attrs.frozen(kw_only=True)

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import attrs
 import typer
 
+from agora_analytics.cli.commands.alerts import AlertOptions
 from agora_analytics.cli.commands.simulate import Seed, listen_error
 from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, command
 from agora_analytics.cli.parsing import completion_of, parse_series, series_names
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from agora_analytics.cli.output import Screen
     from agora_analytics.cli.serving import ServeSettings
     from agora_analytics.ops import LiveState
+    from agora_analytics.ops.alerts import AlertSink, Rule
     from agora_analytics.streams import Series
 
 _FOLLOW_EVERY: Final = 60
@@ -43,6 +45,7 @@ class ServeCheck:
     coverage: str
     realtime_requests: int
     list_requests: int
+    alerts: tuple[str, ...] = ()
 
 
 @command
@@ -50,12 +53,14 @@ async def serve(
     credentials: CredentialOptions,
     output: OutputOptions,
     names: NameOptions,
+    alert_options: AlertOptions,
     *,
     series: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="SERIES",
-            help="METRIC:PRODUCT, or METRIC for Native (default: what the plan can poll every six minutes).",
+            help="METRIC:PRODUCT, or METRIC for Native (default: those of --alert, or what the plan can poll every six"
+            " minutes).",
             autocompletion=completion_of(series_names()),
         ),
     ] = None,
@@ -108,18 +113,30 @@ async def serve(
         checkpoint=checkpoint,
         sessions=sessions,
         gaps=gaps,
+        alerts=tuple(alert_options.alert) if alert_options.alert else None,
     )
     settings = serve_settings(given, credentials.config)
     if simulate and settings.checkpoint:
         raise ValueError("--simulate and --checkpoint exclude each other: a simulated service has no past")
     for one in map(_series, settings.series or ()):
         names.check_series("SERIES", one.metric, one.product)
+    alerting = attrs.evolve(alert_options, alert=list(settings.alerts or ()))
+    rules = alerting.rules(allow_unknown=names.allow_unknown)
     opened = _simulated(seed) if simulate else credentials.client(output.screen)
-    async with opened as client:
-        await _run(client, settings, output.screen, check=check)
+    async with opened as client, alerting.sinks() as sinks:
+        await _run(client, settings, _Alerts(rules, sinks, alerting), output.screen, check=check)
 
 
-async def _run(client: AnalyticsClient, settings: ServeSettings, screen: Screen, *, check: bool) -> None:
+class _Alerts(NamedTuple):
+    rules: tuple[Rule, ...]
+    sinks: list[AlertSink]
+    options: AlertOptions
+
+
+async def _run(
+    client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts, screen: Screen, *, check: bool
+) -> None:
+    # One object after the other, each made of those before: longer than 25 lines for that.
     from agora_analytics.cli.serving import PORT  # noqa: PLC0415 - as above
     from agora_analytics.ops import LiveState, routes  # noqa: PLC0415
     from agora_analytics.ops.web.server import is_loopback, listening  # noqa: PLC0415
@@ -133,6 +150,9 @@ async def _run(client: AnalyticsClient, settings: ServeSettings, screen: Screen,
         sessions=bool(settings.sessions),
         checkpoint=settings.checkpoint,
         gaps=bool(settings.gaps),
+        rules=alerting.rules,
+        sinks=alerting.sinks,
+        worst=alerting.options.worst(client, link=f"http://{host}:{port}/#/call/{{call_id}}"),
     )
     application = routes(state, token=settings.token, hosts=settings.hosts or (), title=settings.title or "")
     if check:
@@ -181,6 +201,7 @@ def _check(state: LiveState, settings: ServeSettings, url: str) -> ServeCheck:
         coverage="" if coverage is None else str(coverage),
         realtime_requests=0 if coverage is None else min(polls or 0, coverage.requests_per_day),
         list_requests=DAY // _FOLLOW_EVERY,
+        alerts=settings.alerts or (),
     )
 
 
@@ -189,5 +210,7 @@ def _show_check(screen: Screen, found: ServeCheck) -> None:
     screen.print(f"{found.url}, {'with' if found.token else 'without'} a token")
     for one in found.series:
         screen.print(f"  {one}")
+    for rule in found.alerts:
+        screen.print(f"alert: {rule}")
     screen.print(f"windows: {found.realtime_requests:,} real-time requests a day; {found.coverage or 'no series'}")
     screen.print(f"calls: about {found.list_requests:,} list requests a day")

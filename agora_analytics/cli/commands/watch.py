@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import attrs
@@ -12,18 +13,21 @@ import typer
 
 import agora_analytics as agora
 from agora_analytics.cli import tables
+from agora_analytics.cli.commands.alerts import AlertOptions, AlertRow
 from agora_analytics.cli.commands.follow import gap_line
 from agora_analytics.cli.formatting import TimedValue, format_time
 from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, command, stream_start
 from agora_analytics.cli.output import LiveView
 from agora_analytics.cli.parsing import completion_of, parse_series, series_names, unit_of
 from agora_analytics.cli.signals import stop_on_signal
-from agora_analytics.cli.status import heartbeat
+from agora_analytics.cli.status_lines import heartbeat
 from agora_analytics.cli.tables import Table
+from agora_analytics.ops import alerts
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.spans import WINDOW
 
 if TYPE_CHECKING:
+    from agora_analytics.cli.output import Screen
     from agora_analytics.models import Point
     from agora_analytics.streams import Event, Series, Watch
 
@@ -54,12 +58,13 @@ async def watch(
     credentials: CredentialOptions,
     output: OutputOptions,
     names: NameOptions,
+    alert_options: AlertOptions,
     *,
     series: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="SERIES",
-            help="METRIC:PRODUCT, or METRIC for Native (default: users and both freeze rates).",
+            help="METRIC:PRODUCT, or METRIC for Native (default: those of --alert, or users and both freeze rates).",
             autocompletion=completion_of(series_names()),
         ),
     ] = None,
@@ -81,17 +86,16 @@ async def watch(
         bool, typer.Option("--gaps", help="Accept more series than the quota covers, with gaps in each.")
     ] = False,
 ) -> None:
-    """Watch real-time windows of 20 seconds: each once, in time order.
+    """Watch real-time windows of 20 seconds: each once, in time order; --alert reports what holds in final windows.
 
     Runs until Ctrl-C or --windows. With --checkpoint a restart loses nothing that the service still keeps.
 
     Example: agora-analytics watch userCount:WebRTC videoFreezeRate:WebRTC --windows 5
     """
     # The view, the heartbeat and the stream are open together: longer than 25 lines for that.
-    chosen = [parse_series("SERIES", text) for text in series or _DEFAULT]
-    for one in chosen:
-        names.check_series("SERIES", one.metric, one.product)
-    async with credentials.client(output.screen) as client:
+    rules = alert_options.rules(allow_unknown=names.allow_unknown)
+    chosen = _chosen(series, rules, names)
+    async with credentials.client(output.screen) as client, alert_options.sinks() as sinks:
         limits = client.plan.of_endpoint(REALTIME_USAGE)
         stream = client.realtime.watch(
             *chosen,
@@ -105,28 +109,59 @@ async def watch(
         output.screen.note(str(coverage))
         with stop_on_signal(stream.stop), output.screen.live(table=True) as view:
             async with aclosing(stream), heartbeat(stream, output.screen, coverage.interval) as record_event:
-                history, count = _History(chosen), 0
-                async for event in stream:
-                    record_event()
-                    output.screen.emit_if_json(_row(event))
-                    history.add(event)
-                    _show(view, history, event, stream, limits.delay)
-                    count += isinstance(event, agora.Window)
-                    if windows is not None and count >= windows:
-                        stream.stop()
+                show = partial(_show, view, _History(chosen), stream=stream, delay=limits.delay)
+                events = _shown(stream, output.screen, record_event, show, windows)
+                if not rules:
+                    async for _ in events:
+                        pass
+                    return
+                worst = alert_options.worst(client)
+                found = alerts.evaluate(stream, rules, sinks=sinks, worst=worst, events=events)
+                async with aclosing(found):
+                    async for alert in found:
+                        output.screen.emit_if_json(AlertRow(event="alert", alert=alert))
+                        for line in alert.text.splitlines():
+                            view.notice(line)
+
+
+def _chosen(given: Sequence[str] | None, rules: Sequence[alerts.Rule], names: NameOptions) -> list[Series]:
+    """Return the series to watch: those that are given, or the default ones, and those of the rules."""
+    chosen = [parse_series("SERIES", text) for text in given or (() if rules else _DEFAULT)]
+    for one in chosen:
+        names.check_series("SERIES", one.metric, one.product)
+    return chosen + [one for one in alerts.watched(rules) if one not in chosen]
+
+
+async def _shown(
+    stream: Watch,
+    screen: Screen,
+    record_event: Callable[[], None],
+    show: Callable[[Event], None],
+    windows: int | None,
+) -> AsyncGenerator[Event]:
+    """Yield the events of a stream, each once it is shown; stop the stream after so many windows."""
+    count = 0
+    async for event in stream:
+        record_event()
+        screen.emit_if_json(_row(event))
+        show(event)
+        count += isinstance(event, agora.Window)
+        if windows is not None and count >= windows:
+            stream.stop()
+        yield event
 
 
 class _History:
     """The last hour of each series."""
 
     def __init__(self, series: Sequence[Series]) -> None:
-        self._values: dict[Series, deque[TimedValue]] = {one: deque(maxlen=_KEPT) for one in series}
+        self._values: dict[Series, deque[TimedValue]] = {one: deque(maxlen=_KEPT) for one in series if not one.grouped}
 
     def add(self, event: Event) -> None:
         if isinstance(event, agora.Window):
-            for series in event.values:
+            for series in self._values.keys() & event.values.keys():
                 self._put(series, event.ts, event.value(series))
-        elif isinstance(event, agora.Revision):
+        elif isinstance(event, agora.Revision) and event.series in self._values:
             self._put(event.series, event.ts, event.after[0].value)
 
     def _put(self, series: Series, ts: int, value: float | None) -> None:
@@ -147,18 +182,19 @@ class _History:
         return Table(title, ("series", "last hour", ">lowest", ">mean", ">highest", ">last"), rows)
 
 
-def _show(view: LiveView, history: _History, event: Event, stream: Watch, delay: int) -> None:
+def _show(view: LiveView, history: _History, event: Event, *, stream: Watch, delay: int) -> None:
+    history.add(event)
     health = stream.health
     if isinstance(event, agora.Gap):
         view.line(gap_line(event))
     elif isinstance(event, agora.Window):
-        values = (tables.series_value(series, event.value(series)) for series in stream.series)
+        values = (tables.series_value(series, event.value(series)) for series in stream.series if not series.grouped)
         view.line(f"{format_time(event.ts)}  {'  '.join(values)}")
         # How far the stream has read is unknown until its first window is processed.
         lag = "" if health.lag is None else f", {health.lag:.0f} s old, {delay} s of them the plan's delay"
         left = "" if health.requests_left is None else f"; {health.requests_left:,} requests left today"
         view.table(history.table(f"{format_time(event.ts)} UTC{lag}{left}"))
-    else:
+    elif not event.series.grouped:
         view.line(f"{format_time(event.ts)}  revised: {tables.series_value(event.series, event.after[0].value)}")
 
 

@@ -247,7 +247,7 @@ class CallDetailsFetcher:
         batch = progress.batch(cursor)
         sids = tuple(filter(validation.is_without_commas, batch))
         answer = await self._request_metrics(progress, sids, span) if sids else []
-        # Packed at once, and session by session: sixteen answers of 100,000 points each may be held here.
+        # Serialized at once, and session by session: sixteen answers of 100,000 points each may be held here.
         undated: list[ColumnBatch] = []
         pieces = [self._pack_metrics(call, answer.pop(0), undated) for _ in range(len(answer))]
         last = progress.is_last_part(cursor)
@@ -280,7 +280,7 @@ class CallDetailsFetcher:
         return await self._send(progress, send)
 
     def _pack_metrics(self, call: PendingCall, metrics: SessionMetrics, undated: list[ColumnBatch]) -> SerializedRows:
-        """Pack the metrics of a session; a batch with times that are no dates is added to `undated`."""
+        """Serialize the metrics of a session; a batch with times that are no dates is added to `undated`."""
         batch = self._metrics_batch(call, metrics)
         if batch.invalid_times:
             undated.append(batch)

@@ -58,9 +58,10 @@ class CallQueue:
         self._wakeup = asyncio.Event()
 
     async def next(self) -> PendingCall | None:
-        """Return the next call; waits while lists may add more, and returns None when there will be none.
+        """Return the next call; waits while lists may add more.
 
-        With the worst first, it waits for all lists, since any of them may have a worse call.
+        Returns None once there will be none, or the request budget is spent. With the worst first, it waits for all
+        lists, since any of them may have a worse call.
         """
         while not self._fetcher.budget_spent:
             if self._queue:
@@ -92,7 +93,7 @@ class CallQueue:
         self._wakeup = asyncio.Event()  # for those that wait from now on
 
     async def _refill(self) -> int | None:
-        """Claim more calls that are due; returns when the first of the others will be, None if none will."""
+        """Claim more calls that are due; if there are none, return when the first will be, None if none will."""
         async with self._refill_lock:
             if self._queue:
                 return None
@@ -132,7 +133,7 @@ class CallQueue:
         return None
 
     async def _wait_until(self, end: int, wakeup: asyncio.Event) -> None:
-        """Wait until the details of a call that ended then are available, or for `notify`."""
+        """Wait until the details of a call that ended at `end` are available, for `notify`, or for a minute."""
         limits = self._dispatcher.plan.of_endpoint(CALL_SESSIONS)
         wait = min(max(1, end - limits.newest(self._dispatcher.time.utc_second())), _CLOCK_CHECK)
         try:

@@ -128,8 +128,8 @@ class RetryingFetcher:
     ) -> T:
         """Return the answer; raises `RequestBudgetExhausted`, `RetentionExpired`, or the error that no retry helps.
 
-        `category` names the kind of request and its App ID. A failure lasts for up to 15 minutes of retries, but only
-        two when other requests of the category succeed meanwhile: then it is the item's own.
+        `category` names the kind of request and its App ID. A request is retried for up to 15 minutes, but for only two
+        if others of its category succeed meanwhile: then the failure is the item's own.
 
         `before_attempt` runs before every attempt. It raises `RetentionExpired`, or returns seconds to sleep first, of
         which at most half a minute are slept: the clock that they come from may be wrong.

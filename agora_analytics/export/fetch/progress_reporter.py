@@ -8,6 +8,8 @@ from typing import Final
 
 from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.export.fetch.fetcher import RetryingFetcher
+from agora_analytics.export.fetch.slices import by_name
+from agora_analytics.export.fetch.sources import sources
 from agora_analytics.export.report import ExportProgress, ProgressCallback
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state.export_state import ExportState
@@ -29,12 +31,16 @@ class ProgressReporter:
         state_thread: StateThread,
         parts: PartWriter,
         fetcher: RetryingFetcher,
+        *,
+        min_users: int,
     ) -> None:
         self._dispatcher = dispatcher
         self._selection = selection
         self._state_thread = state_thread
         self._parts = parts
         self._fetcher = fetcher
+        self._min_users = min_users
+        self._sources = by_name(sources(selection))
 
     async def watch(self, on_progress: ProgressCallback) -> None:
         """Call back with the progress about once a second, until cancelled."""
@@ -58,7 +64,17 @@ class ProgressReporter:
             waiting=sum(counter.waiting for counter in daily),
             early=early,
             done_at=await self._done_at(slices, calls, available_at),
+            skipped=await self._state_thread.change(ExportState.skipped_count),
+            expires_at=await self._state_thread.change(self._expires_at),
         )
+
+    def _expires_at(self, state: ExportState) -> datetime | None:
+        """Return when the oldest pending slice or call is older than the plan keeps."""
+        starts, calls = state.oldest_pending(self._min_users)
+        plan = self._dispatcher.plan
+        ends = [start + plan.of_endpoint(self._sources[name].endpoint).available for name, start in starts.items()]
+        ends += [calls + plan.of_endpoint(CALL_SESSIONS).available] if calls is not None else []
+        return moment(min(ends)) if ends else None
 
     async def _early(self) -> tuple[int, int]:
         """Return how many calls have no details at the service yet, and from when on all have."""

@@ -126,9 +126,9 @@ class RefusalClassifier:
             await self.resolve()
 
     async def call_answered(self, app: str, requests_made: int) -> None:
-        """Skip the calls that were refused before another call was requested, which was answered.
+        """Record that a call was answered, and skip those that were refused before it was requested.
 
-        `requests_made` is how many requests the run had made before it.
+        `requests_made` is how many requests the run had made by then.
         """
         self._answered_apps.add(app)
         await self._skip_calls(

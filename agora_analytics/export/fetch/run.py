@@ -78,7 +78,9 @@ class ExportRun:
         self._endpoints = endpoints
         self._sources = by_name(sources(selection))
         self.refusals = RefusalClassifier(dispatcher, state_thread, fetcher, endpoints, self._sources)
-        self.reporter = ProgressReporter(dispatcher, selection, state_thread, parts, fetcher)
+        self.reporter = ProgressReporter(
+            dispatcher, selection, state_thread, parts, fetcher, min_users=options.min_users
+        )
         retention = RetentionTracker(dispatcher, fetcher)
         self._planner = SlicePlanner(dispatcher, selection)
         self._slice_fetcher = SliceFetcher(
@@ -158,7 +160,7 @@ class ExportRun:
         return next((pending for pending in due if pending is not None), None)
 
     def _resume(self, state: ExportState) -> None:
-        """Make pending what earlier runs skipped for a reason that is retried, before this run skips anything."""
+        """Make pending what earlier runs skipped for a reason that is retried, and the calls that were open."""
         state.requeue_skipped({reason for _, reason, *_ in state.skipped_calls() if is_retried(reason)})
         for app in self._endpoints:
             for source in self._sources.values():

@@ -1,4 +1,4 @@
-"""Base of all format writers: packed rows in, a part of a file or a database out."""
+"""Base of all format writers: serialized rows in, a file or rows of a database out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agora_analytics.export.write.column_batch import ColumnBatch, concat, deser
 from agora_analytics.spans import moment
 
 _CHUNK_SIZE: Final = 2**17
-"""Bytes of packed rows that are decoded and encoded at a time."""
+"""Bytes of serialized rows that are decoded and encoded at a time."""
 
 
 class FormatWriter(ABC):
@@ -49,7 +49,7 @@ class FormatWriter(ABC):
         self._dataset, self._rows = dataset, 0
 
     def add(self, payloads: Sequence[bytes]) -> None:
-        """Add packed rows (see `column_batch.serialize`)."""
+        """Add serialized rows (see `column_batch.serialize`)."""
         for chunk in _chunks(payloads):
             batch = concat([deserialize(self._dataset, payload) for payload in chunk])
             self._write(batch)

@@ -41,7 +41,7 @@ class DuckdbWriter(FormatWriter):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        # A tiny limit makes a checkpoint after each part.
+        # A tiny `wal_autocheckpoint` makes a checkpoint after each part.
         settings = {"memory_limit": _MEMORY_LIMIT, "threads": "1", "wal_autocheckpoint": "1KB"}
         self._database = duckdb.connect(":memory:", config=settings)
         self._file = path

@@ -28,7 +28,7 @@ _ROWS_PER_INSERT: Final = 200
 """Most rows of one INSERT statement."""
 
 _LOCK_TIMEOUT: Final = 900.0
-"""Seconds to wait for readers of the database; those that come meanwhile wait for the part."""
+"""Seconds to wait for readers of the database; new readers wait until the part is committed."""
 
 
 class SqliteWriter(FormatWriter):

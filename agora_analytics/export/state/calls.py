@@ -210,7 +210,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
     def calls_for_manifest(self) -> list[tuple[Any, ...]]:
         """Return the calls that a rebuilt state needs: those that are not done, and those that may be listed again.
 
-        These are calls that no read span contains, and calls that started or ended near an open one.
+        May be listed again: calls that no read span contains, and calls that started or ended near an open one.
         """
         return self._fetchall(
             "SELECT app, call_id, cname, first, last, score, users, status, reason, cursor != '' FROM calls"

@@ -13,7 +13,7 @@ from agora_analytics._core import files
 from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import Sink
 from agora_analytics.export.state.export_state import ExportState
-from agora_analytics.export.state.recovery import DatabaseCopy
+from agora_analytics.export.state.recovery_tables import DatabaseCopy
 from agora_analytics.export.state.sqlite_store import DamagedError, is_damage, remove_database, side_files
 from agora_analytics.export.state.staging import PartInfo
 from agora_analytics.export.write.writer import writer_lock

@@ -1,7 +1,8 @@
 """The state of an export: what is done, what is pending, and the rows that are staged. One SQLite file.
 
-Each answer is one transaction: its rows, and the mark that it need not be fetched again. So a process that is killed at
-any point loses no more than the requests that were in flight.
+Crash recovery: a rerun keeps what is in this file. Each answer is one transaction: its rows, and the mark that it need
+not be fetched again. So a process that is killed at any point loses no more than the requests that were in flight.
+Which rows are in files already is decided in `staging.py`; if this file itself is lost, in `rebuild.py`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,18 @@ CREATE TABLE IF NOT EXISTS skipped (
             " UNION ALL SELECT kin, size FROM staged) JOIN groups ON groups.id = kin GROUP BY dataset"
         )
         return int(slices), int(calls), dict(rows)
+
+    def skipped_count(self) -> int:
+        """Return the number of calls that were skipped, and of spans that have expired or were read in part."""
+        calls = self._fetchone("SELECT count(*) FROM calls WHERE status = ?", CallStatus.SKIPPED)[0]
+        kinds = SpanStatus.EXPIRED, SpanStatus.TRUNCATED
+        return int(calls + self._fetchone("SELECT count(*) FROM spans WHERE kind IN (?, ?)", *kinds)[0])
+
+    def oldest_pending(self, min_users: int) -> tuple[dict[str, int], int | None]:
+        """Return the start of the oldest pending slice of each source, and of the oldest pending call, if any."""
+        slices = self._fetchall("SELECT source, min(first) FROM slices GROUP BY source")
+        calls = "SELECT min(first) FROM calls WHERE status = ? AND users >= ?"
+        return dict(slices), self._fetchone(calls, CallStatus.PENDING, min_users)[0]
 
     def add_misfits(self, app: str, source: str, count: int, first: str) -> None:
         """Count rows of a source that do not fit its schema; `first` is what is wrong with the first one."""

@@ -15,7 +15,7 @@ import attrs
 from agora_analytics._core.decoding import json
 from agora_analytics.export.formats import DATABASE_FORMATS
 from agora_analytics.export.schema import DATASETS
-from agora_analytics.export.state.recovery import WHOLE_DATABASE
+from agora_analytics.export.state.recovery_tables import WHOLE_DATABASE
 
 _CALL_SOURCES: Final = "calls"
 """First word of the names of all sources of calls."""

@@ -14,7 +14,7 @@ from agora_analytics.export.state import inventory
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.inventory import Differences, Expected
 from agora_analytics.export.state.rebuild import read_manifest
-from agora_analytics.export.state.recovery import WHOLE_DATABASE, LostRows, OriginalPart
+from agora_analytics.export.state.recovery_tables import WHOLE_DATABASE, LostRows, OriginalPart
 from agora_analytics.export.state.staging import Part, PartInfo
 from agora_analytics.export.state.state_thread import StateThread, translate_errors
 from agora_analytics.export.write.target import MANIFEST, part_file

@@ -1,7 +1,8 @@
-"""Rebuilds a lost state from a manifest, which is trusted.
+"""Rebuilds a lost state from `manifest.json`, once that was checked (`manifest.py`) and compared with the files.
 
-The manifest has the parts, the spans that were read, and the calls that are not done or may be listed again. It has
-neither provisional rows, which are fetched again, nor how far the details of a call were.
+Kept are the settings, the parts, the spans that were read or have expired, and the calls that are not done or may be
+listed again. Provisional rows are fetched again. The manifest does not say how far the details of a call were: a call
+whose details were half fetched is skipped for good, because some of its rows may be in files.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.state.calls import CallStatus
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.manifest import check_manifest, day_of
-from agora_analytics.export.state.recovery import LostRows, OriginalPart, original_part
+from agora_analytics.export.state.recovery_tables import LostRows, OriginalPart, original_part
 from agora_analytics.export.state.slices import SPAN_STATUS_NAMES, SpanStatus
 from agora_analytics.export.state.staging import Part, PartInfo
 from agora_analytics.export.write.target import MANIFEST
@@ -102,6 +103,6 @@ def _part_and_info(one: Mapping[str, Any]) -> tuple[Part, PartInfo | None]:
 
 
 def _call_row(*call: Any) -> tuple[Any, ...]:
-    """Return a call as a row of the state. One that was being fetched is skipped: its rows may exist or not."""
+    """Return a call as a row of the state. One whose details were half fetched is skipped."""
     *columns, status, reason, is_started = call
     return (*columns, CallStatus.SKIPPED, PARTIALLY_FETCHED) if is_started else (*columns, status, reason)

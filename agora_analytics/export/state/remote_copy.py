@@ -27,7 +27,7 @@ from agora_analytics.export.sinks import Sink, error_text
 from agora_analytics.export.state import copies
 from agora_analytics.export.state.copies import FOLDER, RemoteFile
 from agora_analytics.export.state.export_state import ExportState
-from agora_analytics.export.state.recovery import DatabaseCopy
+from agora_analytics.export.state.recovery_tables import DatabaseCopy
 from agora_analytics.export.state.sqlite_store import REBUILD_HINT
 from agora_analytics.export.state.staging import PartInfo
 from agora_analytics.export.state.state_thread import StateThread

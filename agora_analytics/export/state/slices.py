@@ -11,7 +11,7 @@ import attrs
 
 from agora_analytics._core.truncation import ListProgress
 from agora_analytics.export.fetch.sources import Slice
-from agora_analytics.export.state.recovery import RecoveryTables
+from agora_analytics.export.state.recovery_tables import RecoveryTables
 from agora_analytics.models import Call
 from agora_analytics.spans import Span, merged, without
 

@@ -1,4 +1,4 @@
-"""Staging: fetched rows wait in the state until they are published in a part."""
+"""Staging: fetched rows wait in the state until they are published in a part, whatever crashes in between."""
 
 from __future__ import annotations
 

@@ -167,7 +167,10 @@ def insights(
     query: tuple[str, str | None, str, str | None],
     found: Sequence[tuple[int, float | None, str | None, float | None]],
 ) -> ColumnBatch:
-    """Return a series `(metric, product, granularity, dimension)` as rows; a point is start, value, part and usage."""
+    """Return a series `(metric, product, granularity, dimension)` as rows.
+
+    A point is start, value, dimension value and usage.
+    """
     stamps, values, parts, usage = zip(*found, strict=True) if found else ((), (), (), ())
     rows = len(found)
     constants = (RunLength([value], [rows]) for value in (app_id, *query))
@@ -179,7 +182,10 @@ def realtime(
     query: tuple[str, str, str | None, str | None],
     found: Sequence[tuple[int, float | None, str | None, str | None]],
 ) -> ColumnBatch:
-    """Return a series `(metric, product, channel, dimension)` as rows; a point is start, value, part and user."""
+    """Return a series `(metric, product, channel, dimension)` as rows.
+
+    A point is start, value, dimension value and user.
+    """
     stamps, values, parts, users = zip(*found, strict=True) if found else ((), (), (), ())
     rows = len(found)
     constants = (RunLength([value], [rows]) for value in (app_id, *query))

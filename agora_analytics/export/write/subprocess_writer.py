@@ -1,9 +1,9 @@
 """A writer in a process of its own: encoding takes half as long as fetching, and so runs beside it.
 
 Protocol: the parent writes commands to the process's stdin, each a line of JSON `[command, argument, …]`; `add` is
-followed by as many lines of packed rows as its argument says, and is not replied to. All others are, with a line of
-JSON: `[result, error, kind]`, where `error` is the first error since the start, and `kind` its `error_kind`. A line
-that is a JSON string is a log message. At the end of its stdin, the process ends.
+followed by as many lines of serialized rows as its argument says. All commands but `open` and `add` are replied to with
+a line of JSON: `[result, error, kind]`, where `error` is the first error since the start, and `kind` its `error_kind`.
+A reply that is a JSON string is a log message. At the end of its stdin, the process ends.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class SubprocessWriter:
         self._call("begin", dataset, part)  # replied to: a wait for a lock is logged before rows fill the pipe
 
     def add(self, payloads: Sequence[bytes]) -> None:
-        """Add packed rows; blocks while the pipe is full."""
+        """Add serialized rows; blocks while the pipe is full."""
         self._send_command("add", len(payloads))
         self._send(b"\n".join([*payloads, b""]))
 

@@ -72,7 +72,7 @@ def _matches(error: BaseException, message: re.Pattern[str]) -> bool:
 
 
 class RowWriter(Protocol):
-    """Writes parts, one after the other: a `FormatWriter`, or the process that has one.
+    """Writes parts, one after the other: a `FormatWriter`, or a `SubprocessWriter`.
 
     Used by one thread. Errors of `begin` and `add` may be raised as late as by `end`.
     """
@@ -87,7 +87,7 @@ class RowWriter(Protocol):
         """Begin a part, in place of one that was not ended."""
 
     def add(self, payloads: Sequence[bytes]) -> None:
-        """Add packed rows."""
+        """Add serialized rows."""
 
     def end(self) -> int:
         """Complete the part, and return its number of rows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Literal, TypeVar
 
 import attrs
@@ -47,7 +47,8 @@ class StreamView:
 class StreamReader(Generic[T]):
     """Reads the streams that `open_stream` returns, one after the other, and passes each event on.
 
-    `open_stream` gets the checkpoint of the stream before, None at first.
+    `open_stream` gets the checkpoint of the stream before, None at first. `read` reads one stream to its end and passes
+    each event to the function that it gets.
     """
 
     def __init__(
@@ -56,12 +57,15 @@ class StreamReader(Generic[T]):
         open_stream: Callable[[Checkpoint | None], Stream[T]],
         on_event: Callable[[T], None],
         now: Callable[[], float],
+        read: Callable[[Stream[T], Callable[[T], None]], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
         self.stream: Stream[T] | None = None
         self.open = open_stream
         self._on_event = on_event
         self._now = now
+        self._read = read or _read
+        self._pause = _FIRST_PAUSE
         self._error = ""
         self._restarts_at: int | None = None
 
@@ -72,24 +76,31 @@ class StreamReader(Generic[T]):
 
     async def run(self) -> None:
         """Read for ever."""
-        pause, reached = _FIRST_PAUSE, None
+        reached = None
         while True:
             self._error, self._restarts_at = "", None
             try:
                 self.stream = self.open(reached)
                 async with self.stream as stream:
-                    async for event in stream:
-                        self._on_event(event)
-                        pause = _FIRST_PAUSE
+                    await self._read(stream, self._deliver)
             except (AgoraError, OSError) as error:
                 self._error = str(error)
-                log.warning("%s ended, starts again in %.0f s: %s", self.name, pause, error)
+                log.warning("%s ended, starts again in %.0f s: %s", self.name, self._pause, error)
             reached = self._reached()
-            self._restarts_at = int(self._now() + pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            self._restarts_at = int(self._now() + self._pause)
+            await asyncio.sleep(self._pause)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+
+    def _deliver(self, event: T) -> None:
+        self._on_event(event)
+        self._pause = _FIRST_PAUSE
 
     def _reached(self) -> Checkpoint | None:
         """Return where the last stream was, None if it has delivered nothing."""
         checkpoint = None if self.stream is None else self.stream.checkpoint
         return checkpoint if checkpoint is not None and checkpoint.done else None
+
+
+async def _read(stream: Stream[T], deliver: Callable[[T], None]) -> None:
+    async for event in stream:
+        deliver(event)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from importlib import import_module
 from typing import Final, Literal
 from urllib.parse import parse_qs
 
@@ -92,16 +91,16 @@ async def _end_events(application: web.Application) -> None:
 def _collector(state: LiveState) -> MetricsRenderer | None:
     """Return the metrics of a client and its streams; None without the extra `ops`."""
     try:
-        collector = import_module("agora_analytics.ops.metrics.collector").Collector(state.client)
+        from agora_analytics.ops.metrics.collector import Collector  # noqa: PLC0415 - it needs an extra
     except ImportError:
         return None
+    collector = Collector(state.client)
 
     def observe(stream: Watch | Follow) -> None:
         collector.watch(stream) if isinstance(stream, Watch) else collector.follow(stream)
 
     state.on_stream(observe)
-    found: MetricsRenderer = collector
-    return found
+    return collector
 
 
 class _Site:

@@ -7,6 +7,7 @@ from typing import Final
 
 from agora_analytics.catalogue import Dimension, Product, QualityMetric, RealtimeUsageMetric
 from agora_analytics.client import AnalyticsClient
+from agora_analytics.ops.alerts.rules import unweighted
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.streams.watch.series import Series
 
@@ -48,3 +49,8 @@ def sensible_series(client: AnalyticsClient) -> tuple[Series, ...]:
             break
         chosen = CANDIDATES[:count]
     return chosen
+
+
+def with_watched(series: tuple[Series, ...], needed: tuple[Series, ...]) -> tuple[Series, ...]:
+    """Return series with those that rules need and that are not among them."""
+    return (*series, *(one for one in needed if one not in set(map(unweighted, series))))

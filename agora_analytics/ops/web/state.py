@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -15,12 +15,16 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import encode
 from agora_analytics.client import AnalyticsClient, app_of, dispatcher_of, service_time
+from agora_analytics.ops.alerts.rules import Rule, watched
+from agora_analytics.ops.alerts.sinks import AlertSink
+from agora_analytics.ops.alerts.worst_calls import WorstCalls
+from agora_analytics.ops.web.alerting import RuleReader
 from agora_analytics.ops.web.board import CallBoard, CallGap, entry_of
 from agora_analytics.ops.web.feed import EventFeed
 from agora_analytics.ops.web.feeding import StreamReader, StreamView
 from agora_analytics.ops.web.history import SeriesView, WindowBoard
 from agora_analytics.ops.web.monitor import StateMonitor
-from agora_analytics.ops.web.selection import sensible_series
+from agora_analytics.ops.web.selection import sensible_series, with_watched
 from agora_analytics.ops.web.usage import RequestUsage
 from agora_analytics.plans import CALL_LISTS, REALTIME_USAGE
 from agora_analytics.spans import HOUR, MINUTE
@@ -79,6 +83,10 @@ class LiveState:
         checkpoint: name under which both streams save their positions, with `-windows` and `-calls` added. They resume
             there, and what came before is not in the state then: only whoever stores each event needs it.
         gaps: whether to accept more series than the plan covers.
+        rules: rules of `ops.alerts`, whose series are watched too; their alerts are shown and go to the `sinks`. With a
+            `checkpoint` a restart repeats none.
+        sinks: where alerts are sent, as `alerts.evaluate` takes them; close them yourself.
+        worst: adds the worst calls to each alert.
 
     """
 
@@ -91,10 +99,15 @@ class LiveState:
         back: timedelta = timedelta(hours=2),
         checkpoint: str | None = None,
         gaps: bool = False,
+        rules: Iterable[Rule] = (),
+        sinks: Sequence[AlertSink] = (),
+        worst: WorstCalls | None = None,
     ) -> None:
         # What is kept, and what feeds it, on one page: longer than 25 lines for that.
         self.client = validation.instance("client", client, AnalyticsClient)
-        self.series = validation.instances("series", series, Series) or sensible_series(client)
+        found = validation.instances("rules", rules, Rule)
+        given = validation.instances("series", series, Series)
+        self.series = with_watched(given, watched(found)) or sensible_series(client)
         self.feed = EventFeed()
         self.board = WindowBoard(self.series)
         self.calls = CallBoard()
@@ -111,7 +124,9 @@ class LiveState:
         self._listeners: list[Callable[[Event | CallEvent], object]] = []
         self._stream_listeners: list[Callable[[Watch | Follow], object]] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._watch = StreamReader("windows", self._open_watch, self._add_event, self.now) if self.series else None
+        reader = RuleReader(rules=found, sinks=sinks, worst=worst, on_alert=self.add_alert).read if found else None
+        windows = StreamReader("windows", self._open_watch, self._add_event, self.now, reader)
+        self._watch = windows if self.series else None
         followed = validation.boolean("calls", calls)
         self._follow = StreamReader("calls", self._open_follow, self._add_call, self.now) if followed else None
         # Opened once to raise what is wrong with the arguments.

@@ -52,7 +52,7 @@ class Variants:
     from agora_analytics.simulator import Simulation, Variants, World
 
     simulation = Simulation(world=World(seed=7), variants=Variants(late_windows=0.1, shuffled_rows=True))
-    simulation.variants = Variants.hostile()  # everything unlike the defaults; may be replaced at any time
+    simulation.variants = Variants.hostile()  # other readings of the reference; may be replaced at any time
     ```
 
     Attributes:

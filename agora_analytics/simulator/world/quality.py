@@ -21,7 +21,7 @@ _POINTS = 24
 
 @attrs.frozen
 class _Level:
-    """A metric's fraction of failures on an ordinary day, what an incident adds, and if it counts successes."""
+    """A metric's fraction of failures on an ordinary day, what an incident adds, and whether it counts successes."""
 
     base: float
     incident: float
@@ -54,7 +54,7 @@ def _bias(seed: int, metric: str, product: Product | None, group: str) -> float:
 def average(
     world: WorldParameters, metric: str, product: Product | None, start: int, end: int, *, group: str = ""
 ) -> float:
-    """Return a quality metric over `[start, end)`: the mean of at most 24 evenly spaced windows."""
+    """Return a quality metric over `[start, end)`: the mean of about 24 evenly spaced windows, or of all if fewer."""
     step = max(WINDOW, (end - start) // _POINTS)
     values = [rate(world, metric, product, ts, group) for ts in range(start, end, step)]
     return round(sum(values) / len(values), 6)

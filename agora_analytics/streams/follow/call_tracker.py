@@ -145,7 +145,7 @@ class CallTracker:
             self.pending.pop(call_id, None)
 
     def _findable_until(self, event: CallFinished | CallLost) -> int:
-        """Return until when a search may find a call: until its end, which was no later than it was last seen."""
+        """Return until when a search may find a call: its end, or now if that is unknown; a lost call for 30 days."""
         call = event.call
         if isinstance(event, CallLost):
             return self.now + _REMEMBER_LOST

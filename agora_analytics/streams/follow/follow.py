@@ -1,6 +1,7 @@
 """The loop of `follow`: read new calls, look up open ones, deliver events, fetch sessions, sleep.
 
-Call lists are read forward, with an overlap (the allowed lateness), because some calls appear late.
+Call lists are read forward, with an overlap (the allowed lateness), because some calls appear late. Backfill: after an
+outage or a restart they are read from where they were read to, an hour at a time (`_next_span`).
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Follow(Stream[CallEvent]):
 
 
 class FollowPoller(Poller[CallEvent]):
-    """Polls call lists."""
+    """Polls call lists, looks up open calls and fetches sessions."""
 
     def __init__(
         self, source: CallPageSource, limiters: Limiters, settings: FollowSettings, position: Position

@@ -2,11 +2,12 @@
 
 Reading new calls shows an open call again only if the service selects calls by overlap, which is not documented. So
 calls that began before the span just read are looked up: the younger ones by one search over the time in which they
-began, each older one by a search for its channel in the second in which it began. The pause between two lookups grows
-with the age of a call, so that a call that never ends costs a few requests a day, however many of them there are.
+began, each older one by a search for its channel in the second in which it began. The pause between two lookups is a
+tenth of a call's age, so one that never ends costs ever fewer requests; and a poll makes at most three single lookups
+for each request that reading new calls takes, however many calls are open.
 
-A call that is not found where it began may have been moved or deleted. It is searched for in a wider span, and given
-up after a few lookups.
+A call that is not found where it began may have been moved or deleted. It is searched for in wider spans, and counts
+as gone after three misses.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _AGE: Final = 0.1
 """Share of its age after which a call is looked up again."""
 
 MAX_MISSES: Final = 3
-"""Lookups in a row that do not find a call before it counts as gone."""
+"""Misses in a row after which a call counts as gone."""
 
 _MISS_INTERVAL: Final = 300
 """Seconds until the next lookup after a first miss; doubled for each further one."""

@@ -88,7 +88,7 @@ class SessionFetcher:
         return 0.0 if call.span is None else float(self._limits.askable_at(call.span.end))
 
     async def fetch_pending(self, tracker: CallTracker, reserve: Reserve, until: float) -> AsyncGenerator[SessionEvent]:
-        """Yield the events of pending calls until a time (UTC seconds), first of those whose end is not reported.
+        """Yield the events of pending calls until a time (UTC seconds): first of calls whose end is not yet reported.
 
         Makes at least one request, if one is left.
         """

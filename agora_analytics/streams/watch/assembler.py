@@ -109,14 +109,12 @@ class WindowAssembler:
 
     def final_before(self, index: int) -> int:
         """Return the oldest window in which a series may still change, the watermark at the latest."""
-        changing = (
-            ts
-            for ts, window in self._buffer.items()
-            if (ts, index) in self._pending_revisions
-            or (state := window.get(index)) is None
-            or not self._is_final(ts, state.asked_at)
-        )
-        return min((self.watermark, *changing))
+        changing = (ts for ts in sorted(self._buffer) if self._may_change(ts, index))
+        return min(self.watermark, next(changing, self.watermark))
+
+    def _may_change(self, ts: int, index: int) -> bool:
+        state = self._buffer[ts].get(index)
+        return state is None or (ts, index) in self._pending_revisions or not self._is_final(ts, state.asked_at)
 
     # Answers.
 

@@ -19,7 +19,7 @@ __all__ = ["Coverage"]
 _WINDOWS: Final = DAY // WINDOW
 _MAX_DOUBLINGS: Final = 16
 _PATIENCE: Final = 16
-"""Failures after which retries slow down from four to two an interval; twice as many slow them down again."""
+"""Failures after which the cap of the backoff grows by a quarter of the interval, up to the interval."""
 
 
 def poll_intervals(weights: Sequence[float], requests: int, windows: int, min_interval: int = 1) -> list[int]:
@@ -119,7 +119,7 @@ class Coverage:
         interval: seconds between two polls; the longest of all series, where their weights differ.
         freshness: seconds from the end of a window to its delivery, on average.
         complete: whether every window of every series can be delivered.
-        most: the number of such requests that the plan could carry without gaps.
+        most: the most requests per poll that the plan could carry without gaps.
 
     """
 
@@ -138,7 +138,7 @@ class Coverage:
             )
         return (
             f"{self.requests_per_poll} requests a poll are more than {self.requests_per_day} a day can carry without"
-            f" gaps: {self.most} series fit"
+            f" gaps: at most {self.most} fit"
         )
 
 

@@ -43,7 +43,7 @@ class Series:
     Series("videoFreezeRate", product="Native", dimension="country", dimension_values=("CN", "US"))
     ```
 
-    A metric of `RealtimeUsageMetric` counts users or channels; every other metric is of quality. `cname` selects a
+    A metric of `RealtimeUsageMetric` counts users or channels; every other one measures quality. `cname` selects a
     channel, `dimension` groups by country, network and so on (only `dimension_values`, if given), and `uids` selects
     users of a `cname`. If the day's requests do not carry every window, a series of twice the `weight` is polled twice
     as often. Raises `ValueError` or `TypeError` for a series that cannot be queried.

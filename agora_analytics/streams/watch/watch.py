@@ -1,6 +1,7 @@
 """The loop of `watch`: poll as windows become queryable, deliver them, save the checkpoint, sleep until the next.
 
-The first poll after an outage or a restart backfills all windows that the service still keeps.
+Backfill: each poll asks for all windows from the oldest that may still change (`_span`), so the first one after an
+outage or a restart brings all that was missed and that the service still keeps. Older windows become a `Gap`.
 
 The theory (watermark, late data, checkpoints) is in docs/concepts/streams.md.
 """
@@ -44,7 +45,7 @@ _GIVE_UP_AFTER: Final = 600.0
 """Seconds for which a query must fail, while others are answered, before windows no longer wait for its series."""
 
 _REACH_SHARE: Final = 0.8
-"""Share of the windows that one request can bring, after which the next must come at the latest: it may fail."""
+"""Longest polling interval, as a share of the windows that one request can bring: the rest is for retries."""
 
 _CLOCK_CHECK: Final = 60.0
 _SET_BACK: Final = 30.0

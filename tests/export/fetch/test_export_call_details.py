@@ -1,4 +1,4 @@
-"""Details of calls that are fetched in parts: long calls, lists of several pages, several breakdowns."""
+"""Details of calls that take several requests: long calls, lists of several pages, several breakdowns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import HOUR, NOON, Tampering, asked, export, free, last
+from helpers.export_runs import HOUR, NOON, export, last_hours, remove_rate_limits, request_count
+from helpers.wrong_dates import Tampering
 
 from agora_analytics import Breakdown, Selection
 from agora_analytics.export.fetch.call_details import _merge_partials
@@ -23,8 +24,8 @@ BREAKDOWNS = (Breakdown("audio_freeze_rate", "os"), Breakdown("video_freeze_rate
 
 @pytest.fixture
 def long_calls(simulation: Simulation) -> Simulation:
-    """Calls of some minutes; a request may cover 200 seconds."""
-    free(simulation)
+    """Return a simulation with calls of some minutes, of which a request may cover 200 seconds."""
+    remove_rate_limits(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=6.0, typical_minutes=6.0)
     simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=200)
     return simulation
@@ -85,8 +86,8 @@ def test_merging_parts_of_a_call_keeps_each_point_once_with_its_last_value():
 
 @pytest.fixture
 def large_calls(simulation: Simulation) -> Simulation:
-    """Calls, some of which have more sessions than fit on a page."""
-    free(simulation)
+    """Return a simulation with calls, some of which have more sessions than fit on a page."""
+    remove_rate_limits(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=3.0, large_share=0.5)
     return simulation
 
@@ -99,22 +100,22 @@ def count_rows(folder: Path, table: str) -> int:
 
 
 async def test_a_run_resumed_between_two_pages_repeats_no_request_and_exports_the_same_rows(tmp_path, large_calls):
-    before = asked(large_calls)
-    await export(large_calls, last(3, "sessions"), tmp_path / "whole")
-    whole, cost = rows(tmp_path / "whole", "sessions"), asked(large_calls) - before
+    before = request_count(large_calls)
+    await export(large_calls, last_hours(3, "sessions"), tmp_path / "whole")
+    whole, cost = rows(tmp_path / "whole", "sessions"), request_count(large_calls) - before
     paused = 0
     for _ in range(cost + 5):
-        report = await export(large_calls, last(3, "sessions"), tmp_path / "cut", max_requests=1, concurrency=1)
+        report = await export(large_calls, last_hours(3, "sessions"), tmp_path / "cut", max_requests=1, concurrency=1)
         paused += count_rows(tmp_path / "cut", "pages") > 0
         if report.complete:
             break
     assert paused
-    assert asked(large_calls) - before - cost == cost
+    assert request_count(large_calls) - before - cost == cost
     assert rows(tmp_path / "cut", "sessions") == whole
 
 
 async def test_the_progress_of_a_call_is_deleted_when_the_call_is_done(tmp_path, large_calls):
-    await export(large_calls, last(3, "sessions"), tmp_path)
+    await export(large_calls, last_hours(3, "sessions"), tmp_path)
     assert (count_rows(tmp_path, "pages"), count_rows(tmp_path, "halves")) == (0, 0)
 
 
@@ -133,10 +134,10 @@ def replace_first_id(list_name: str, name: str, value: str):
 
 @pytest.mark.parametrize("value", ["", " "])
 async def test_only_a_call_with_an_invalid_id_is_skipped(tmp_path, simulation, whole, value):
-    found, _, _ = await whole(last(1))
+    found, _, _ = await whole(last_hours(1))
     transport = Tampering(simulation.transport(), replace_first_id("call_lists", "call_id", value))
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(1), tmp_path / "invalid", format="jsonl")
+        report = await client.export.run(last_hours(1), tmp_path / "invalid", format="jsonl")
     (skipped,) = report.skipped
     assert (skipped.what, skipped.reason, skipped.calls) == ("details", "an id that cannot be asked for", 1)
     assert report.rows["calls"] == len(found["calls"]) > 1
@@ -146,10 +147,10 @@ async def test_only_a_call_with_an_invalid_id_is_skipped(tmp_path, simulation, w
 
 @pytest.mark.parametrize("value", ["", "a,b"])
 async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_path, simulation, whole, value):
-    found, _, _ = await whole(last(1))
+    found, _, _ = await whole(last_hours(1))
     transport = Tampering(simulation.transport(), replace_first_id("call_info", "sid", value))
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(1), tmp_path / "invalid", format="jsonl")
+        report = await client.export.run(last_hours(1), tmp_path / "invalid", format="jsonl")
     (skipped,) = report.skipped
     assert (skipped.what, skipped.rows) == ("metrics", len(found["calls"]))
     assert skipped.reason.endswith("a session with an id that cannot be asked for")
@@ -163,7 +164,7 @@ async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_
 
 @pytest.mark.parametrize("longest", [10_800, 5])
 async def test_sessions_missing_from_metrics_are_reported_as_unmeasured(tmp_path, simulation, longest):
-    free(simulation)
+    remove_rate_limits(simulation)
     simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=longest)
     dropped: set[str] = set()
 
@@ -174,8 +175,8 @@ async def test_sessions_missing_from_metrics_are_reported_as_unmeasured(tmp_path
         found[:] = [one for one in found if one["sid"] not in dropped]
 
     async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), drop_session)) as client:
-        report = await client.export.run(last(1, "sessions", "metrics"), tmp_path, format="jsonl")
-        again = await client.export.run(last(1, "sessions", "metrics"), tmp_path, format="jsonl")
+        report = await client.export.run(last_hours(1, "sessions", "metrics"), tmp_path, format="jsonl")
+        again = await client.export.run(last_hours(1, "sessions", "metrics"), tmp_path, format="jsonl")
     sids, measured = ({row[2] for row in rows(tmp_path, name)} for name in ("sessions", "metrics"))
     assert dropped <= sids - measured
     assert report.unmeasured == again.unmeasured == len(sids - measured)

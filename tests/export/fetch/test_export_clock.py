@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container
-from email.utils import formatdate
 
 import attrs
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import DAY, HOUR, NOON, asked, export, free
+from helpers.export_runs import DAY, HOUR, NOON, export, remove_rate_limits, request_count
+from helpers.wrong_dates import Misdated, Wrong
 
 from agora_analytics import Insight, Plan, Retry, Selection, Series
-from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator import Service, Simulation, SimulatorTransport
-
-
-class Misdated(SimulatorTransport):
-    """Sends a wrong `Date` in some answers, numbered from 1; with a status of 500 or more, as a gateway's page."""
-
-    def __init__(self, service: Service, misdated: Container[int], ahead: float, status: int = 200) -> None:
-        super().__init__(service)
-        self._wrong, self._ahead, self._status, self._number = misdated, ahead, status, 0
-
-    async def send(self, request: Request, host: int = 0) -> Response:
-        self._number += 1
-        number = self._number
-        response = await super().send(request, host)
-        if number not in self._wrong:
-            return response
-        date = formatdate(NOON + asyncio.get_running_loop().time() + self._ahead, usegmt=True)
-        body = response.body if self._status < 500 else b"<html>Bad gateway</html>"
-        return Response(self._status, {**response.headers, "Date": date}, body)
+from agora_analytics.simulator import Simulation
 
 
 def selection_of(hours: float) -> Selection:
@@ -63,10 +43,11 @@ def count_refusals(simulation: Simulation) -> int:
     ids=str,
 )
 async def test_wrong_date_headers_do_not_make_data_expire(tmp_path, simulation, misdated, ahead, status):
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = selection_of(5)
     await run(simulation, selection, tmp_path / "whole")
-    transport = Misdated(simulation.service, misdated, ahead, status)
+    wrong = Wrong(ahead, status, b"<html>Bad gateway</html>" if status == 502 else None)
+    transport = Misdated(simulation.transport(), dict.fromkeys(misdated, wrong))
     report = await run(simulation, selection, tmp_path / "misdated", transport=transport)
     assert report.complete, report.skipped
     assert len(rows(tmp_path / "whole", "sessions")) > 20
@@ -89,7 +70,7 @@ async def test_wrong_date_headers_do_not_make_data_expire(tmp_path, simulation, 
     ],
 )
 async def test_a_wrong_host_clock_changes_no_row_and_delays_nothing(tmp_path, simulation, clock, what, ahead):
-    free(simulation)
+    remove_rate_limits(simulation)
     selections = {
         "calls": Selection(NOON - 5 * HOUR, NOON - HOUR, datasets=("calls",)),
         "realtime": Selection(
@@ -107,7 +88,7 @@ async def test_a_wrong_host_clock_changes_no_row_and_delays_nothing(tmp_path, si
 
 
 async def test_expired_data_is_probed_once_and_not_again_by_the_next_run(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = Selection(NOON - 40 * DAY, NOON - HOUR, datasets=("calls",))
     report = await export(simulation, selection, tmp_path / "old")
     fresh = await export(
@@ -124,23 +105,23 @@ async def test_expired_data_is_probed_once_and_not_again_by_the_next_run(tmp_pat
 
 
 async def test_one_refusal_covers_all_expired_calls(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     first = NOON - 15 * DAY
     selection = Selection(first + 60, first + 2 * DAY, datasets=("calls", "sessions"))
     list_requests = 3
     await export(simulation, selection, tmp_path, max_requests=list_requests)
     await asyncio.sleep(DAY)
-    before = asked(simulation)
+    before = request_count(simulation)
     report = await export(simulation, selection, tmp_path)
     expired = [one for one in report.skipped if one.what == "details"]
     assert sum(one.calls or 0 for one in expired) > 50
     assert {one.reason for one in expired} == {"expired"}
     assert count_refusals(simulation) == 1
-    assert asked(simulation) - before == report.requests
+    assert request_count(simulation) - before == report.requests
 
 
 async def test_data_kept_longer_than_the_plan_says_is_exported(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = Selection(NOON - 3 * DAY, NOON - HOUR, datasets=("calls",))
     await export(simulation, selection, tmp_path / "whole")
     shorter = simulation.service.plan.with_limits("call_lists", available=2 * DAY)
@@ -150,7 +131,7 @@ async def test_data_kept_longer_than_the_plan_says_is_exported(tmp_path, simulat
 
 
 async def test_data_kept_shorter_than_the_plan_says_expires_once_refused(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     generous = simulation.service.plan
     simulation.service.plan = generous.with_limits("call_lists", available=2 * HOUR)
     selection = Selection(NOON - 3 * HOUR, NOON - HOUR, datasets=("calls",))
@@ -162,7 +143,7 @@ async def test_data_kept_shorter_than_the_plan_says_expires_once_refused(tmp_pat
 
 
 async def test_a_provisional_row_that_expires_is_kept_as_final(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     insight = Insight("userCount")
     selection = Selection(NOON - 5 * DAY, NOON - DAY, datasets=("insights",), insights=[insight])
     first = await export(simulation, selection, tmp_path)

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import ALL, DAY, HOUR, NOON, Tampering, all_rows, asked, export, free, last
+from helpers.export_runs import ALL, DAY, HOUR, NOON, all_rows, export, last_hours, remove_rate_limits, request_count
+from helpers.wrong_dates import Tampering
 
 from agora_analytics import Insight, NotFound, Selection, Series, Unauthorized
 from agora_analytics.export.state.export_state import ExportState
@@ -36,11 +37,11 @@ def oldest_call(found) -> str:
 async def test_a_call_whose_details_are_refused_is_skipped_and_reported_by_its_id(
     tmp_path, simulation, whole, code, status
 ):
-    found, _, _ = await whole(last(1))
+    found, _, _ = await whole(last_hours(1))
     refused = oldest_call(found)
     simulation.faults = Faults.of_call(refused, refusal(code, status))
     for _ in range(2):
-        report = await export(simulation, last(1), tmp_path / "rest", concurrency=1)
+        report = await export(simulation, last_hours(1), tmp_path / "rest", concurrency=1)
         (skipped,) = report.skipped
         assert (skipped.what, skipped.calls, skipped.call_ids, skipped.again) == ("details", 1, (refused,), True)
         assert str(code) in skipped.reason
@@ -48,27 +49,27 @@ async def test_a_call_whose_details_are_refused_is_skipped_and_reported_by_its_i
     expected = {name: [row for row in old if name == "calls" or row[1] != refused] for name, old in found.items()}
     assert all_rows(tmp_path / "rest") == expected
     simulation.faults = Faults()
-    assert (await export(simulation, last(1), tmp_path / "rest")).complete
+    assert (await export(simulation, last_hours(1), tmp_path / "rest")).complete
     assert all_rows(tmp_path / "rest") == found
 
 
 async def test_a_refused_call_costs_a_probe_only_if_no_other_call_is_answered_after_it(tmp_path, simulation, whole):
-    found, cost, _ = await whole(last(1, "calls", "sessions"))
+    found, cost, _ = await whole(last_hours(1, "calls", "sessions"))
     calls = sorted(found["calls"], key=lambda row: row[3] or "")
     for refused, probes in ((calls[0][1], 0), (calls[-1][1], 1)):
         simulation.faults = Faults.of_call(refused)
-        report = await export(simulation, last(1, "calls", "sessions"), tmp_path / refused, concurrency=1)
+        report = await export(simulation, last_hours(1, "calls", "sessions"), tmp_path / refused, concurrency=1)
         assert [one.call_ids for one in report.skipped] == [(refused,)]
         assert (report.requests, report.pending) == (cost + probes, 0)
 
 
 async def test_a_single_call_with_server_errors_is_not_retried_as_long_as_an_outage(tmp_path, simulation, whole):
-    found, _, _ = await whole(last(1))
+    found, _, _ = await whole(last_hours(1))
     refused = oldest_call(found)
     loop = asyncio.get_running_loop()
     began = loop.time()
     simulation.faults = Faults.of_call(refused, refusal(503, 503))
-    # The span ends after now: more calls begin during the run.
+    # The span ends in the future: more calls begin during the run.
     others = Selection(NOON - HOUR, NOON + 60, datasets=ALL, mids={20001, 20003, 20004})
     report = await export(simulation, others, tmp_path / "rest")
     assert [one.call_ids for one in report.skipped] == [(refused,)]
@@ -77,55 +78,55 @@ async def test_a_single_call_with_server_errors_is_not_retried_as_long_as_an_out
 
 @pytest.mark.parametrize("quotas", [False, True])
 async def test_a_single_rate_limited_call_is_skipped_and_retried_by_the_next_run(tmp_path, simulation, whole, quotas):
-    found, _, _ = await whole(last(1))
+    found, _, _ = await whole(last_hours(1))
     refused = oldest_call(found)
     loop = asyncio.get_running_loop()
     began = loop.time()
     simulation.faults = Faults.of_call(refused, refusal(429, 429))
-    report = await export(simulation, last(1), tmp_path / "rest", free=not quotas)
+    report = await export(simulation, last_hours(1), tmp_path / "rest", quotas=quotas)
     (skipped,) = report.skipped
     assert (skipped.call_ids, skipped.reason, skipped.again) == ((refused,), "RateLimited: HTTP 429, code 429", True)
     assert loop.time() - began < 1_800
     assert rows(tmp_path / "rest", "sessions") == [row for row in found["sessions"] if row[1] != refused]
     simulation.faults = Faults()
-    assert (await export(simulation, last(1), tmp_path / "rest")).complete
+    assert (await export(simulation, last_hours(1), tmp_path / "rest")).complete
 
 
 @pytest.mark.parametrize("message", ["too many", "Service package limit check error, qps limit error"])
 async def test_a_run_waits_while_every_request_is_rate_limited(tmp_path, simulation, whole, message):
-    found, _, _ = await whole(last(1))
+    found, _, _ = await whole(last_hours(1))
     busy = Fault("refusal", code=429, status=429, message=message)
     now = simulation.service.clock()
     simulation.faults = Faults.outage(now, now + 400, busy)
-    report = await export(simulation, last(1), tmp_path / "rest")
+    report = await export(simulation, last_hours(1), tmp_path / "rest")
     assert report.complete
     assert all_rows(tmp_path / "rest") == found
 
 
 async def test_many_refused_calls_cost_few_probes(tmp_path, simulation, whole, monkeypatch):
-    _, cost, _ = await whole(last(3, "calls", "sessions"))
+    _, cost, _ = await whole(last_hours(3, "calls", "sessions"))
     first_end, excluded = ExportState.first_end, []
     monkeypatch.setattr(
         ExportState, "first_end", lambda *arguments: excluded.append(len(arguments[-1])) or first_end(*arguments)
     )
     simulation.faults = Faults.always(refusal(404)).only("call_sessions")
-    report = await export(simulation, last(3, "calls", "sessions"), tmp_path / "rest")
+    report = await export(simulation, last_hours(3, "calls", "sessions"), tmp_path / "rest")
     (skipped,) = report.skipped
     assert skipped.calls == report.rows["calls"] > 20
     assert len(skipped.call_ids) == 10
     assert report.requests <= cost + cost // 8 + 2
-    assert max(excluded) < 20  # a call is removed from the list once it is skipped
+    assert max(excluded) < 20  # a skipped call is no longer excluded by its id
 
 
 async def test_refused_calls_are_not_skipped_if_every_later_request_is_refused_too(tmp_path, simulation, whole):
-    found, _, _ = await whole(last(3))
-    before = asked(simulation)
+    found, _, _ = await whole(last_hours(3))
+    before = request_count(simulation)
     simulation.faults = Faults.script([*[None] * (before + 12), *[REVOKED] * 200])
     with pytest.raises(Unauthorized):
-        await export(simulation, last(3), tmp_path / "rest", concurrency=1)
+        await export(simulation, last_hours(3), tmp_path / "rest", concurrency=1)
     assert len(simulation.service.log) - before <= 12 + 8 + 1
     simulation.faults = Faults()
-    report = await export(simulation, last(3), tmp_path / "rest")
+    report = await export(simulation, last_hours(3), tmp_path / "rest")
     assert report.complete
     assert all_rows(tmp_path / "rest") == found
 
@@ -133,22 +134,24 @@ async def test_refused_calls_are_not_skipped_if_every_later_request_is_refused_t
 async def test_an_answer_to_a_request_sent_before_a_refusal_proves_nothing_about_it(
     tmp_path, simulation, whole, caplog
 ):
-    _, cost, report = await whole(last(3, "calls", "sessions"))
+    _, cost, report = await whole(last_hours(3, "calls", "sessions"))
     lists = cost - report.rows["calls"]
     simulation.faults = Faults.script([*[None] * (cost + lists), REVOKED, None, *[REVOKED] * 200])
     transport = simulation.transport(latency=(0.1, 0.1))
     async with simulation.client(quotas=False, transport=transport) as client:
         with pytest.raises(Unauthorized):
-            await client.export.run(last(3, "calls", "sessions"), tmp_path / "rest", format="jsonl", concurrency=2)
+            await client.export.run(
+                last_hours(3, "calls", "sessions"), tmp_path / "rest", format="jsonl", concurrency=2
+            )
     assert "skipping" not in caplog.text
 
 
 async def test_details_that_the_plan_does_not_include_are_skipped_for_all_calls(tmp_path, simulation, whole):
-    found, _, _ = await whole(last(3))
+    found, _, _ = await whole(last_hours(3))
     simulation.faults = Faults.always(NO_ACCESS).only("call_sessions")
-    before = asked(simulation)
-    report = await export(simulation, last(3), tmp_path / "rest", concurrency=1)
-    assert asked(simulation) - before < 12
+    before = request_count(simulation)
+    report = await export(simulation, last_hours(3), tmp_path / "rest", concurrency=1)
+    assert request_count(simulation) - before < 12
     (skipped,) = report.skipped
     assert (skipped.what, skipped.reason) == ("details", "PlanRefused: access: no auth")
     assert (report.pending, report.complete) == (0, False)
@@ -162,14 +165,14 @@ async def test_details_that_the_plan_does_not_include_are_skipped_for_all_calls(
     ("position", "code", "status"), [(0, 403, 200), (0, 400, 200), (1, 401, 401), (2, 404, 200), (2, 404, 404)]
 )
 async def test_a_refused_app_id_is_skipped_and_the_others_are_exported(tmp_path, simulation, position, code, status):
-    free(simulation)
+    remove_rate_limits(simulation)
     simulation.service.other_apps = ["app-2"]
     simulation.faults = Faults.always(refusal(code, status)).only(appid=REFUSED_APP)
     apps = [simulation.app_id, "app-2"]
-    await export(simulation, last(1, apps=apps), tmp_path / "good")
+    await export(simulation, last_hours(1, apps=apps), tmp_path / "good")
     apps.insert(position, REFUSED_APP)
     for _ in range(2):
-        report = await export(simulation, last(1, *ALL, mids={20001, 20003, 20004}, apps=apps), tmp_path / "rest")
+        report = await export(simulation, last_hours(1, *ALL, mids={20001, 20003, 20004}, apps=apps), tmp_path / "rest")
         (skipped,) = report.skipped
         assert (skipped.app_id, skipped.what, skipped.again) == (REFUSED_APP, "app", True)
         assert skipped.reason.endswith(f"code {code}: not for you")
@@ -178,8 +181,8 @@ async def test_a_refused_app_id_is_skipped_and_the_others_are_exported(tmp_path,
 
 
 async def test_an_app_id_that_is_no_longer_refused_is_exported_by_the_next_run(tmp_path, simulation):
-    free(simulation)
-    both = last(1, "calls", apps=[REFUSED_APP, simulation.app_id])
+    remove_rate_limits(simulation)
+    both = last_hours(1, "calls", apps=[REFUSED_APP, simulation.app_id])
     assert [one.app_id for one in (await export(simulation, both, tmp_path)).skipped] == [REFUSED_APP]
     simulation.service.other_apps = [REFUSED_APP]
     report = await export(simulation, both, tmp_path)
@@ -193,7 +196,7 @@ async def test_refused_credentials_end_the_run_at_once(tmp_path, simulation):
     for apps, max_sent in (([simulation.app_id], 2), ([simulation.app_id, "app-2"], 3)):
         before = len(simulation.service.log)
         with pytest.raises(Unauthorized):
-            await export(simulation, last(6, apps=apps), tmp_path, concurrency=1)
+            await export(simulation, last_hours(6, apps=apps), tmp_path, concurrency=1)
         assert len(simulation.service.log) - before <= max_sent
 
 
@@ -201,7 +204,7 @@ async def test_refused_credentials_end_the_run_at_once(tmp_path, simulation):
 
 
 async def test_only_the_refused_series_is_skipped(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     good, refused = Insight("userCount"), Insight("peakCurrentChannels")
     span = (NOON - 10 * DAY, NOON - 6 * DAY)
     await export(simulation, Selection(*span, datasets=("insights",), insights=[good]), tmp_path / "good")
@@ -229,11 +232,11 @@ async def test_the_run_ends_if_all_series_are_refused(tmp_path, simulation):
 
 async def test_a_refused_span_is_skipped_and_requested_by_the_next_run(tmp_path, simulation, whole):
     simulation.service.plan = simulation.service.plan.with_limits("call_lists", longest=HOUR)
-    found, _, _ = await whole(last(5, "calls"))
+    found, _, _ = await whole(last_hours(5, "calls"))
     first = NOON - 5 * HOUR
     simulation.faults = Faults.always(refusal(404)).only(start_ts=first)
     for _ in range(2):
-        report = await export(simulation, last(5, "calls"), tmp_path / "rest")
+        report = await export(simulation, last_hours(5, "calls"), tmp_path / "rest")
         (skipped,) = report.skipped
         assert (skipped.what, skipped.again) == ("calls", True)
         assert skipped.reason == "NotFound: HTTP 200, code 404: not for you"
@@ -242,7 +245,7 @@ async def test_a_refused_span_is_skipped_and_requested_by_the_next_run(tmp_path,
         assert (report.pending, report.complete) == (0, False)
     assert set(rows(tmp_path / "rest", "calls")) < set(found["calls"])
     simulation.faults = Faults()
-    assert (await export(simulation, last(5, "calls"), tmp_path / "rest")).complete
+    assert (await export(simulation, last_hours(5, "calls"), tmp_path / "rest")).complete
     assert rows(tmp_path / "rest", "calls") == found["calls"]
 
 
@@ -251,8 +254,8 @@ async def test_a_refused_span_is_skipped_and_requested_by_the_next_run(tmp_path,
 
 async def test_an_estimate_skips_a_refused_app_id(simulation):
     async with simulation.client() as client:
-        alone = await client.export.estimate(last(3))
-        estimate = await client.export.estimate(last(3, apps=[REFUSED_APP, simulation.app_id]))
+        alone = await client.export.estimate(last_hours(3))
+        estimate = await client.export.estimate(last_hours(3, apps=[REFUSED_APP, simulation.app_id]))
     assert (estimate.calls, estimate.requests) == (alone.calls, alone.requests)
     (skipped,) = estimate.expired
     assert (skipped.app_id, skipped.what, skipped.reason) == (REFUSED_APP, "app", "Unauthorized: HTTP 200, code 403")
@@ -261,11 +264,11 @@ async def test_an_estimate_skips_a_refused_app_id(simulation):
 async def test_an_estimate_fails_if_every_app_id_is_refused(simulation):
     async with simulation.client() as client:
         with pytest.raises(Unauthorized):
-            await client.export.estimate(last(3, apps=[REFUSED_APP, "another"]))
+            await client.export.estimate(last_hours(3, apps=[REFUSED_APP, "another"]))
 
 
 async def test_an_estimate_does_not_need_a_refused_call(simulation, whole):
-    found, _, _ = await whole(last(3))
+    found, _, _ = await whole(last_hours(3))
     for sessions, metrics in ((refusal(404), None), (None, refusal(404))):
         simulation.faults = Faults.script([sessions] * 2, endpoint="call_sessions")
         simulation.faults += Faults.script([metrics] * 2, endpoint="call_metrics")
@@ -273,7 +276,7 @@ async def test_an_estimate_does_not_need_a_refused_call(simulation, whole):
             Service(simulation.world, simulation.service.plan, clock=simulation.clock, faults=simulation.faults)
         )
         async with fresh.client(quotas=False) as client:
-            estimate = await client.export.estimate(last(3))
+            estimate = await client.export.estimate(last_hours(3))
         assert estimate.calls == len(found["calls"])
         assert min(one.rows for one in estimate.estimates) > 0
 
@@ -283,7 +286,7 @@ async def test_an_estimate_does_not_need_a_refused_call(simulation, whole):
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
 async def test_a_row_with_a_value_out_of_range_is_skipped_and_the_rest_is_exported(tmp_path, simulation, whole, form):
-    found, _, _ = await whole(last(1))
+    found, _, _ = await whole(last_hours(1))
 
     def set_values_out_of_range(document) -> None:
         for key, value in (("call_pcu", 2**70), ("created_ts", 1e300)):
@@ -298,12 +301,12 @@ async def test_a_row_with_a_value_out_of_range_is_skipped_and_the_rest_is_export
 
     transport = Tampering(simulation.transport(), set_values_out_of_range)
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(1), tmp_path / "rest", format=form)
+        report = await client.export.run(last_hours(1), tmp_path / "rest", format=form)
     skipped = {one.what: one for one in report.skipped if one.rows}
     assert set(skipped) == {"call_lists", *ALL}
     assert skipped["calls"].rows == 1
     assert skipped["sessions"].reason == "does not fit the reference: a time that is no date, null here"
     assert len(rows(tmp_path / "rest", "calls")) == len(found["calls"]) - 1
-    again = await export(simulation, last(1), tmp_path / "rest", format=form)
+    again = await export(simulation, last_hours(1), tmp_path / "rest", format=form)
     assert not again.complete
     assert {row[4] for row in rows(tmp_path / "rest", "calls")} >= {None}

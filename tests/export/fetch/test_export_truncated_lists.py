@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import HOUR, NOON, Tampering, asked, free
+from helpers.export_runs import HOUR, NOON, remove_rate_limits, request_count
+from helpers.wrong_dates import Tampering
 
 from agora_analytics import Selection, Span
 from agora_analytics.plans import ENTERPRISE
@@ -18,7 +19,7 @@ START, END = NOON - 2 * HOUR, NOON - 600
 
 def simulate(clock, world: World = BUSY, **variants) -> Simulation:
     simulation = Simulation(world=world, plan=ENTERPRISE, clock=clock, variants=Variants(**variants))
-    free(simulation)
+    remove_rate_limits(simulation)
     return simulation
 
 
@@ -43,7 +44,7 @@ async def test_an_export_of_a_truncated_list_has_all_calls_and_reports_extra_req
     report = await export(simulation, tmp_path)
     assert exported_ids(tmp_path) == world_ids(BUSY, START, END)
     assert report.complete
-    assert 0 < report.narrowed < report.requests == asked(simulation) < 20
+    assert 0 < report.narrowed < report.requests == request_count(simulation) < 20
 
 
 @pytest.mark.parametrize("variants", [{"calls_overlap": True}, {"has_more": False}, {"turning": "never"}], ids=str)

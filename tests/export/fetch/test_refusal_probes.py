@@ -1,4 +1,4 @@
-"""Probes find out what a refusal concerns: tests of `RefusalClassifier` with fake endpoints, without an export."""
+"""`RefusalClassifier` finds out by probes what a refusal concerns; here with fake endpoints, without an export."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOON = 1_795_521_600
 
 @attrs.frozen
 class FakeSource:
-    """A source whose probes carry its name."""
+    """A source whose probes request the channel of its name."""
 
     name: str
     endpoint = CALL_LISTS
@@ -84,7 +84,7 @@ def service() -> FakeService:
 @pytest.fixture
 async def state_thread(tmp_path):
     async with StateThread() as state_thread:
-        await state_thread.open(lambda: ExportState(tmp_path / "state.db", "there"))
+        await state_thread.open(lambda: ExportState(tmp_path / "state.db", "folder"))
         yield state_thread
 
 
@@ -242,7 +242,7 @@ async def test_an_app_id_whose_sources_are_all_skipped_is_not_skipped_for_a_refu
     session = SimpleNamespace(plan=Plan.of("enterprise"), time=SimpleNamespace(utc_second=lambda: NOON))
     apps = {"one": service.of("one")}
     refusals = RefusalClassifier(session, state_thread, RetryingFetcher(None), apps, by_name([ROOM, HALL]))
-    for source in (ROOM, HALL):  # refused one after the other
+    for source in (ROOM, HALL):  # one after the other: a probe of the other source is answered
         service.refused = {("one", str(source))}
         await refusals.slice_refused(pending_slice(source=source), error_of())
     await refusals.call_refused(await pending_call(state_thread, "one", "a"), error_of())

@@ -1,4 +1,4 @@
-"""Every format in every sink has the same rows, read back independently; hostile names stay data."""
+"""Every format in every sink has the same rows, as other code reads them, and hostile names are exported as data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 import fsspec
 import pytest
 from helpers.export_files import Rows, check_manifest, manifest_of, rows
-from helpers.export_runs import NOON, Tampering, options_of
+from helpers.export_runs import NOON, s3_options
+from helpers.wrong_dates import Tampering
 
 from agora_analytics import ExportError, Insight, Selection, Series
 from agora_analytics.export.formats import NAMES
@@ -20,7 +21,7 @@ from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 HOUR = 3_600
 OF_EACH_KIND = ("jsonl", "parquet", "duckdb")
-"""One format of each kind: lines of text, files that a library writes, a database."""
+"""One format of each kind: lines of text, files of a library, a database."""
 
 DATASETS = ("calls", "sessions", "metrics", "statistics", "insights", "realtime")
 SELECTION = Selection(
@@ -35,7 +36,7 @@ SELECTION = Selection(
 
 
 class Place:
-    """A place for an export, and how to download it to a folder."""
+    """A folder or URL to export to, and its sink options and state folder."""
 
     def __init__(self, to: str, options: dict[str, object], state: Path | None) -> None:
         self.to = to
@@ -56,12 +57,12 @@ class Place:
 @pytest.fixture
 def place(request, tmp_path) -> Place:
     if request.param == "local":
-        request.getfixturevalue("apart")
+        request.getfixturevalue("subprocess_writer")
         return Place(str(tmp_path / "here"), {}, None)
     if request.param == "s3":
         url = request.getfixturevalue("s3")
-        return Place(f"s3://bucket/{tmp_path.name}", options_of(url), tmp_path / "state")
-    to = f"memory://{tmp_path.name}/export" if request.param == "memory" else f"file://{tmp_path}/there"
+        return Place(f"s3://bucket/{tmp_path.name}", s3_options(url), tmp_path / "state")
+    to = f"memory://{tmp_path.name}/export" if request.param == "memory" else f"file://{tmp_path}/export"
     return Place(to, {}, tmp_path / "state")
 
 
@@ -73,7 +74,7 @@ async def run(simulation: Simulation, selection: Selection, place: Place, form: 
 
 
 def at_ten_past(world: World) -> Simulation:
-    """A simulation whose time is now ten past noon."""
+    """Return a simulation on which it is now ten past noon."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     return Simulation(Service(world, clock=lambda: NOON + 600 + loop.time() - started))
@@ -81,14 +82,14 @@ def at_ten_past(world: World) -> Simulation:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, world) -> dict[str, Rows]:
-    """The expected rows: those of an export into a folder."""
+    """Return the expected rows: those of an export into a folder."""
     folder = tmp_path_factory.mktemp("truth")
 
-    async def exported() -> None:
+    async def export_to_folder() -> None:
         await run(at_ten_past(world), SELECTION, Place(str(folder), {}, None), "jsonl")
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(exported())
+        runner.run(export_to_folder())
     found = {name: rows(folder, name) for name in DATASETS}
     assert all(found.values())
     return found
@@ -150,7 +151,7 @@ HOSTILE = (
 
 
 def set_hostile_names(document: dict[str, Any]) -> None:
-    """Give channels and users hostile names."""
+    """Replace the names of channels and accounts by hostile ones."""
     for number, call in enumerate(document.get("call_lists") or ()):
         call["cname"] = HOSTILE[number % len(HOSTILE)]
     for number, session in enumerate(document.get("call_info") or ()):
@@ -158,7 +159,7 @@ def set_hostile_names(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", NAMES)
-@pytest.mark.usefixtures("apart")
+@pytest.mark.usefixtures("subprocess_writer")
 async def test_hostile_names_are_exported_as_data_and_create_no_other_file(tmp_path, simulation, form):
     folder = tmp_path / "deep" / "export"
     before = set(tmp_path.rglob("*"))
@@ -179,14 +180,14 @@ async def test_hostile_names_are_exported_as_data_and_create_no_other_file(tmp_p
 
 
 def set_long_texts(document: dict[str, Any]) -> None:
-    """Give every session long texts, different ones for each."""
+    """Give every session long texts that no other session has."""
     for session in document.get("call_info") or ():
         for name in ("account", "network", "platform", "sdk_version", "device_type"):
             session[name] = f"{name} {session['sid']} " * 400
 
 
 @pytest.mark.parametrize("form", ["parquet", "sqlite", "duckdb"])
-@pytest.mark.usefixtures("apart")
+@pytest.mark.usefixtures("subprocess_writer")
 async def test_long_texts_are_exported_in_full(tmp_path, simulation, form):
     async with simulation.client(transport=Tampering(simulation.transport(), set_long_texts)) as client:
         selection = Selection(NOON - 5 * HOUR, NOON - 600, datasets=("sessions",))
@@ -238,7 +239,7 @@ async def test_an_export_to_an_unwritable_folder_fails_before_a_request(tmp_path
 
 
 async def test_a_missing_bucket_is_reported_without_secrets_before_a_request(tmp_path, simulation, s3):
-    place = Place("s3://user:password@nowhere/x", options_of(s3), tmp_path)
+    place = Place("s3://user:password@nowhere/x", s3_options(s3), tmp_path)
     with pytest.raises(ExportError) as error:
         await run(simulation, SELECTION, place, "jsonl")
     shown = f"{error.value!r} {error.value}"
@@ -264,7 +265,7 @@ async def test_no_credential_is_written_to_any_file(tmp_path, simulation):
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "sqlite", "duckdb"])
-@pytest.mark.usefixtures("apart")
+@pytest.mark.usefixtures("subprocess_writer")
 async def test_a_folder_with_a_newline_in_its_name_can_be_exported_to(tmp_path, simulation, form, monkeypatch):
     folder = tmp_path / "two\nlines"
     monkeypatch.syspath_prepend(str(folder))

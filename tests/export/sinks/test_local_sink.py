@@ -11,37 +11,37 @@ from agora_analytics.export.sinks import LocalSink, local
 
 @pytest.fixture
 def sink(tmp_path: Path) -> LocalSink:
-    sink = LocalSink(tmp_path / "deep" / "there")
+    sink = LocalSink(tmp_path / "deep" / "export")
     sink.check()
     return sink
 
 
 @pytest.fixture
 def synced(sink, monkeypatch) -> list[str]:
-    """The folders that were fsynced, relative to the folder of the sink."""
-    found: list[str] = []
+    """Return a list of the folders that are fsynced, relative to the folder of the sink."""
+    folders: list[str] = []
     sync = local.sync_folder
 
     def record(folder: Path) -> None:
-        found.append(folder.relative_to(sink.folder).as_posix())
+        folders.append(folder.relative_to(sink.folder).as_posix())
         sync(folder)
 
     monkeypatch.setattr(local, "sync_folder", record)
-    return found
+    return folders
 
 
 def new_file(tmp_path: Path) -> Path:
-    file = tmp_path / "made"
+    file = tmp_path / "new"
     file.write_bytes(b"rows")
     return file
 
 
 def test_creating_the_sink_folder_syncs_the_parent_of_each_new_folder_once(tmp_path, monkeypatch):
-    found: list[Path] = []
-    monkeypatch.setattr(local, "sync_folder", found.append)
+    folders: list[Path] = []
+    monkeypatch.setattr(local, "sync_folder", folders.append)
     for _ in range(2):
         LocalSink(tmp_path / "a" / "b").check()
-    assert found == [tmp_path / "a", tmp_path]
+    assert folders == [tmp_path / "a", tmp_path]
 
 
 def test_putting_a_file_syncs_its_folder_and_the_parents_of_new_folders(sink, synced, tmp_path):
@@ -65,7 +65,7 @@ def test_moving_a_file_syncs_its_old_and_its_new_folder(sink, synced, tmp_path):
 
 
 def test_removing_a_file_syncs_its_folder_and_removes_an_empty_one(sink, synced, tmp_path):
-    for name in ("calls/day/one", "calls/day/two", "calls/else"):
+    for name in ("calls/day/one", "calls/day/two", "calls/other"):
         sink.put(new_file(tmp_path), name)
     synced.clear()
     sink.remove("calls/day/one")

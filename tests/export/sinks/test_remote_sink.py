@@ -8,19 +8,19 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
-from helpers.export_machines import There
-from helpers.export_runs import options_of
+from helpers.export_machines import RemotePlace
+from helpers.export_runs import s3_options
 
 from agora_analytics.export.sinks import open_sink
 from agora_analytics.export.state.remote_copy import RemoteSync
 
 
 class KilledError(BaseException):
-    """A kill of the process: a `BaseException`, so that no handler catches it."""
+    """The process is killed: a `BaseException`, so that no handler catches it."""
 
 
-def test_only_one_writer_can_create_a_file(there):
-    one, other = (open_sink(there.to, there.options) for _ in range(2))
+def test_only_one_writer_can_create_a_file(remote_place):
+    one, other = (open_sink(remote_place.to, remote_place.options) for _ in range(2))
     one.create("runs/1", b"one")
     with pytest.raises(FileExistsError):
         other.create("runs/1", b"other")
@@ -28,8 +28,8 @@ def test_only_one_writer_can_create_a_file(there):
     assert (one.read("runs/1"), one.read("runs/2")) == (b"one", b"other")
 
 
-def test_moving_a_file_replaces_the_target(there, tmp_path):
-    sink = open_sink(there.to, there.options)
+def test_moving_a_file_replaces_the_target(remote_place, tmp_path):
+    sink = open_sink(remote_place.to, remote_place.options)
     for name in ("inner/one", "other"):
         (tmp_path / "file").write_bytes(name.encode())
         sink.put(tmp_path / "file", name)
@@ -37,36 +37,36 @@ def test_moving_a_file_replaces_the_target(there, tmp_path):
     assert (sink.read("inner/one"), sink.read("other")) == (None, b"inner/one")
 
 
-def raises_if_it_exists(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
+def raise_if_target_exists(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
     if Path(target).exists():
         raise FileExistsError(target)
     Path(source).rename(target)
 
 
-def does_nothing_if_it_exists(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
+def ignore_if_target_exists(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
     if not Path(target).exists():
         Path(source).rename(target)
 
 
-def renames_and_raises(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
+def rename_and_raise(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
     Path(source).replace(target)
     raise ConnectionError("no answer")
 
 
-@pytest.mark.parametrize("rename", [raises_if_it_exists, does_nothing_if_it_exists])
-def test_a_file_is_replaced_in_a_store_whose_rename_replaces_none(tmp_path, monkeypatch, rename):
+@pytest.mark.parametrize("rename", [raise_if_target_exists, ignore_if_target_exists])
+def test_a_file_is_replaced_even_if_renames_of_the_store_do_not_overwrite(tmp_path, monkeypatch, rename):
     monkeypatch.setattr(LocalFileSystem, "mv", rename)
-    sink = open_sink(f"file://{tmp_path}/there", {})
+    sink = open_sink(f"file://{tmp_path}/export", {})
     for content in (b"one", b"two"):
         (tmp_path / "file").write_bytes(content)
         sink.put(tmp_path / "file", "folder/name")
     assert sink.read("folder/name") == b"two"
-    assert [path.name for path in (tmp_path / "there" / "folder").iterdir()] == ["name"]
+    assert [path.name for path in (tmp_path / "export" / "folder").iterdir()] == ["name"]
 
 
 def test_a_file_is_kept_if_its_rename_is_not_confirmed(tmp_path, monkeypatch):
-    monkeypatch.setattr(LocalFileSystem, "mv", renames_and_raises)
-    sink = open_sink(f"file://{tmp_path}/there", {})
+    monkeypatch.setattr(LocalFileSystem, "mv", rename_and_raise)
+    sink = open_sink(f"file://{tmp_path}/export", {})
     (tmp_path / "file").write_bytes(b"one")
     with pytest.raises(ConnectionError):
         sink.put(tmp_path / "file", "name")
@@ -74,48 +74,48 @@ def test_a_file_is_kept_if_its_rename_is_not_confirmed(tmp_path, monkeypatch):
 
 
 def test_a_file_is_kept_if_it_cannot_be_replaced(tmp_path, monkeypatch):
-    sink = open_sink(f"file://{tmp_path}/there", {})
+    sink = open_sink(f"file://{tmp_path}/export", {})
     (tmp_path / "file").write_bytes(b"one")
     sink.put(tmp_path / "file", "name")
 
-    def refuses(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
+    def refuse(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
         if source.endswith(".part"):
             raise PermissionError(target)
         Path(source).rename(target)
 
-    monkeypatch.setattr(LocalFileSystem, "mv", refuses)
+    monkeypatch.setattr(LocalFileSystem, "mv", refuse)
     (tmp_path / "file").write_bytes(b"two")
     with pytest.raises(PermissionError):
         sink.put(tmp_path / "file", "name")
     assert sink.read("name") == b"one"
 
 
-def test_two_writers_can_check_a_place_at_the_same_time(memory, monkeypatch):
-    one, two = (open_sink(memory.to, {}) for _ in range(2))
+def test_two_writers_can_check_a_place_at_the_same_time(memory_place, monkeypatch):
+    one, two = (open_sink(memory_place.to, {}) for _ in range(2))
     remove = one._store.rm_file
 
-    def check_meanwhile(path: str) -> None:
+    def check_by_the_other_first(path: str) -> None:
         monkeypatch.setattr(one._store, "rm_file", remove)
         two.check()
         remove(path)
 
-    monkeypatch.setattr(one._store, "rm_file", check_meanwhile)
+    monkeypatch.setattr(one._store, "rm_file", check_by_the_other_first)
     one.check()
-    assert memory.names() == {}
+    assert memory_place.files() == {}
 
 
-@pytest.mark.skipif(fsspec.__version__ < "2026", reason="older s3fs can only overwrite")
+@pytest.mark.skipif(fsspec.__version__ < "2026", reason="older s3fs cannot create a file exclusively")
 def test_only_one_writer_can_create_a_file_even_at_the_same_time(tmp_path, s3, monkeypatch):
-    one, other = (open_sink(f"s3://bucket/{tmp_path.name}", options_of(s3)) for _ in range(2))
+    one, other = (open_sink(f"s3://bucket/{tmp_path.name}", s3_options(s3)) for _ in range(2))
     one.create("runs/1", b"one")
-    monkeypatch.setattr(other._store, "exists", lambda *_: False)  # both checked before either created it
+    monkeypatch.setattr(other._store, "exists", lambda *_: False)  # as if it checked before the first created the file
     with pytest.raises(FileExistsError):
         other.create("runs/1", b"other")
 
 
 @pytest.mark.parametrize("what", ["/sessions/", "agora-export/state", "/manifest"])
 async def test_a_run_resumes_after_a_kill_that_left_a_half_written_file(simulation, truth, tmp_path, monkeypatch, what):
-    place = There(f"file://{tmp_path}/there", {}, tmp_path)
+    place = RemotePlace(f"file://{tmp_path}/export", {}, tmp_path)
     await place.run(simulation, "one", max_requests=10)
     put = LocalFileSystem.put_file
 

@@ -1,4 +1,4 @@
-"""An export reads, writes and removes nothing through a symbolic link, and removes only files that it made."""
+"""An export reads, writes and removes nothing through a symbolic link, and removes only files of its own."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers.export_files import paths, rows
-from helpers.export_runs import asked, export, free, last
+from helpers.export_files import data_files, rows
+from helpers.export_runs import export, last_hours, remove_rate_limits, request_count
 
 from agora_analytics import ExportError
 from agora_analytics.export.write.subprocess_writer import _CODE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need privileges on Windows")
 
-SELECTION = last(2, "calls")
+SELECTION = last_hours(2, "calls")
 
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """Somebody else's folder, with files that are named like those of an export."""
+    """A folder of somebody else, with some files that are named like those of an export."""
     folder = tmp_path / "victim"
     folder.mkdir()
     for name in ("thesis.txt", "1.jsonl", "manifest.json", "export.sqlite"):
@@ -32,8 +32,8 @@ def victim(tmp_path: Path) -> Path:
 
 
 def is_untouched(victim: Path) -> bool:
-    found = {path.name: path.read_text() for path in victim.iterdir()}
-    return found == dict.fromkeys(("thesis.txt", "1.jsonl", "manifest.json", "export.sqlite"), "precious")
+    contents = {path.name: path.read_text() for path in victim.iterdir()}
+    return contents == dict.fromkeys(("thesis.txt", "1.jsonl", "manifest.json", "export.sqlite"), "precious")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def is_untouched(victim: Path) -> bool:
 async def test_a_symbolic_link_in_an_export_folder_is_refused_before_a_request(
     tmp_path, simulation, victim, link, form
 ):
-    free(simulation)
+    remove_rate_limits(simulation)
     path = tmp_path / "export" / link
     path.parent.mkdir(parents=True)
     file = victim / "thesis.txt"
@@ -59,36 +59,36 @@ async def test_a_symbolic_link_in_an_export_folder_is_refused_before_a_request(
     with pytest.raises(ExportError):
         await export(simulation, SELECTION, tmp_path / "export", format=form)
     assert is_untouched(victim)
-    assert asked(simulation) == 0
+    assert request_count(simulation) == 0
 
 
 @pytest.mark.parametrize("name", ["state.copy", "state.plain", "state.gz", "database.copy"])
 async def test_a_symbolic_link_in_the_local_state_folder_of_a_url_is_not_followed(
-    tmp_path, simulation, memory, victim, name
+    tmp_path, simulation, memory_place, victim, name
 ):
-    free(simulation)
-    await memory.run(simulation, "one", selection=SELECTION, format="sqlite", max_requests=1)
+    remove_rate_limits(simulation)
+    await memory_place.run(simulation, "one", selection=SELECTION, format="sqlite", max_requests=1)
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / name).symlink_to(victim / "thesis.txt")
     with suppress(ExportError):
-        await memory.run(simulation, "two", selection=SELECTION, format="sqlite")
+        await memory_place.run(simulation, "two", selection=SELECTION, format="sqlite")
     assert is_untouched(victim)
 
 
-async def test_the_local_state_folder_of_a_url_may_be_neither_a_link_nor_shared(tmp_path, simulation, memory):
+async def test_the_local_state_folder_of_a_url_may_be_neither_a_link_nor_shared(tmp_path, simulation, memory_place):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "one").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ExportError, match="symbolic link"):
-        await memory.run(simulation, "one", selection=SELECTION)
-    assert (list((tmp_path / "elsewhere").iterdir()), asked(simulation)) == ([], 0)
+        await memory_place.run(simulation, "one", selection=SELECTION)
+    assert (list((tmp_path / "elsewhere").iterdir()), request_count(simulation)) == ([], 0)
     (tmp_path / "two").mkdir()
     (tmp_path / "two").chmod(0o777)
-    await memory.run(simulation, "two", selection=SELECTION)
+    await memory_place.run(simulation, "two", selection=SELECTION)
     assert (tmp_path / "two").stat().st_mode & 0o022 == 0
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o1777)
     with pytest.raises(ExportError, match="shared with other users"):
-        await memory.run(simulation, "shared", selection=SELECTION)
+        await memory_place.run(simulation, "shared", selection=SELECTION)
     assert (tmp_path / "shared").stat().st_mode & 0o7777 == 0o1777
 
 
@@ -106,7 +106,7 @@ async def test_the_local_state_folder_of_a_url_may_be_neither_a_link_nor_shared(
     ],
 )
 async def test_a_symbolic_link_in_the_folder_of_a_file_url_is_refused(tmp_path, simulation, victim, link, form):
-    free(simulation)
+    remove_rate_limits(simulation)
     path = tmp_path / "export" / link
     path.parent.mkdir(parents=True)
     path.symlink_to(victim if path.name in {"calls", ".agora-export"} else victim / "thesis.txt")
@@ -116,7 +116,7 @@ async def test_a_symbolic_link_in_the_folder_of_a_file_url_is_refused(tmp_path, 
 
 
 async def test_a_symbolic_link_under_a_name_that_exports_do_not_use_is_left_alone(tmp_path, simulation, victim):
-    free(simulation)
+    remove_rate_limits(simulation)
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "manifest.json.part").symlink_to(victim / "thesis.txt")
     assert (await export(simulation, SELECTION, f"file://{tmp_path}/export", state=tmp_path / "state")).complete
@@ -133,9 +133,9 @@ async def test_the_write_check_of_a_file_url_follows_no_symbolic_link(tmp_path, 
 
 
 async def test_a_partition_folder_replaced_by_a_symbolic_link_is_not_followed(tmp_path, simulation, victim):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path / "export", max_requests=1)
-    day = paths(tmp_path / "export", "calls")[0].parent
+    day = data_files(tmp_path / "export", "calls")[0].parent
     day.rename(tmp_path / "elsewhere")
     day.symlink_to(victim)
     with pytest.raises(ExportError):
@@ -144,23 +144,23 @@ async def test_a_partition_folder_replaced_by_a_symbolic_link_is_not_followed(tm
 
 
 async def test_a_file_replaced_by_a_symbolic_link_is_neither_read_nor_written(tmp_path, simulation, victim):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path / "export")
-    path = paths(tmp_path / "export", "calls")[0]
-    path.rename(victim.parent / "kept")
-    path.symlink_to(victim.parent / "kept")
+    path = data_files(tmp_path / "export", "calls")[0]
+    path.rename(tmp_path / "moved")
+    path.symlink_to(tmp_path / "moved")
     with pytest.raises(ExportError, match="altered: calls/"):
         await export(simulation, SELECTION, tmp_path / "export")
     assert is_untouched(victim)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_the_writer_removes_only_files_that_it_made(tmp_path, simulation, form):
+async def test_the_writer_removes_only_files_with_names_that_it_uses(tmp_path, simulation, form):
     writing = tmp_path / ".agora-export" / "writing"
     writing.mkdir(parents=True, mode=0o700)
     (tmp_path / ".agora-export").chmod(0o700)
     for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "export.sqlite", "notes.txt", "2024.txt", "export.old"):
-        (writing / name).write_text("torn")
+        (writing / name).write_text("half written")
     (writing / "folder").mkdir()
     await export(simulation, SELECTION, tmp_path, format=form)
     assert sorted(path.name for path in writing.iterdir()) == ["2024.txt", "export.old", "folder", "notes.txt"]
@@ -191,17 +191,17 @@ async def test_a_state_folder_of_another_user_is_refused(tmp_path, simulation):
     await export(simulation, SELECTION, tmp_path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names are always text")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems require valid Unicode in names")
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite"])
 async def test_a_folder_whose_name_is_not_valid_utf_8_can_be_exported_to(tmp_path, simulation, form):
-    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
     report = await export(simulation, SELECTION, folder, format=form)
-    os.rename(folder, tmp_path / "text")  # noqa: PTH104 - independent of the library
-    assert report.rows["calls"] == len(rows(tmp_path / "text", "calls")) > 0
+    folder.rename(tmp_path / "renamed")  # other libraries need a name in UTF-8
+    assert report.rows["calls"] == len(rows(tmp_path / "renamed", "calls")) > 0
     assert report.to.endswith("caf\\xe9")
 
 
-# The writer process ends silently when its parent is gone
+# The end of the writer process
 
 
 @pytest.mark.parametrize("commands", ["", "half a li", "path\n", "path\nhalf a li"])

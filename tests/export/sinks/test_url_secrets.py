@@ -1,4 +1,4 @@
-"""Secrets in a URL or in its options are never shown, however they are written."""
+"""Secrets in a URL or in sink options are never shown, however they are encoded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_url_that_cannot_be_opened_is_refused_without_its_password(url):
     with pytest.raises(ValueError, match="to=") as error:
         open_sink(url, {})
     assert "ss123" not in f"{error.value!r} {error.value.__context__!r}"
-    assert "'pa'" not in str(error.value)  # as in an error that takes the rest for a port
+    assert "'pa'" not in str(error.value)  # a URL parser may report a part of the password as a bad port
 
 
 def test_an_unknown_scheme_is_refused_without_the_password():

@@ -1,4 +1,4 @@
-"""A new export that several begin at the same moment: one of them runs, and only the others are told so."""
+"""Several processes that start a new export at the same time: one runs, and the others report that."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from agora_analytics import ExportError
 from agora_analytics.export.state import sqlite_store
 from agora_analytics.export.state.export_state import ExportState
 
-ROUNDS, TOGETHER = 60, 3
+ROUNDS, PROCESSES = 60, 3
 
 
-def begin(path: Path, together: threading.Barrier) -> ExportState | str:
-    together.wait()
+def open_at_once(path: Path, barrier: threading.Barrier) -> ExportState | str:
+    barrier.wait()
     try:
         return ExportState(path, "place")
     except ExportError as error:
@@ -27,10 +27,10 @@ def begin(path: Path, together: threading.Barrier) -> ExportState | str:
 
 
 def test_one_of_several_concurrent_starts_of_a_new_export_runs(tmp_path):
-    with ThreadPoolExecutor(TOGETHER) as threads:
+    with ThreadPoolExecutor(PROCESSES) as threads:
         for number in range(ROUNDS):
-            path, together = tmp_path / f"{number}.db", threading.Barrier(TOGETHER)
-            found = list(threads.map(begin, [path] * TOGETHER, [together] * TOGETHER))
+            path, barrier = tmp_path / f"{number}.db", threading.Barrier(PROCESSES)
+            found = list(threads.map(open_at_once, [path] * PROCESSES, [barrier] * PROCESSES))
             running = [one for one in found if isinstance(one, ExportState)]
             for one in running:
                 one.close()
@@ -38,12 +38,12 @@ def test_one_of_several_concurrent_starts_of_a_new_export_runs(tmp_path):
             assert all("is running already" in one for one in found if isinstance(one, str))
 
 
-class Naps:
-    """A `time` that passes only while someone sleeps: a busy machine makes nothing seem to run."""
+class SleepClock:
+    """A `time` module whose time passes only by sleeping, so that a busy machine causes no timeout."""
 
     def __init__(self) -> None:
         self.slept = 0.0
-        self.wake: Callable[[], object] = lambda: None
+        self.on_sleep: Callable[[], object] = lambda: None
 
     def monotonic(self) -> float:
         return self.slept
@@ -51,30 +51,30 @@ class Naps:
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
         time.sleep(seconds / 20)
-        self.wake()
+        self.on_sleep()
 
 
 @pytest.fixture(autouse=True)
-def naps(monkeypatch) -> Naps:
-    naps = Naps()
-    monkeypatch.setattr(sqlite_store, "time", naps)
-    return naps
+def sleep_clock(monkeypatch) -> SleepClock:
+    sleep_clock = SleepClock()
+    monkeypatch.setattr(sqlite_store, "time", sleep_clock)
+    return sleep_clock
 
 
-def test_a_process_that_only_opens_the_state_is_not_reported_as_running(tmp_path, naps):
+def test_a_process_that_only_opens_the_state_is_not_reported_as_running(tmp_path, sleep_clock):
     ExportState(tmp_path / "state.db", "place").close()
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
     other.execute("BEGIN")
     other.execute("SELECT * FROM settings").fetchall()
-    naps.wake = other.close  # it gives way
+    sleep_clock.on_sleep = other.close
     ExportState(tmp_path / "state.db", "place").close()
-    assert naps.slept > 0
+    assert sleep_clock.slept > 0
 
 
-def test_a_running_export_is_reported_after_a_short_wait(tmp_path, naps):
+def test_a_running_export_is_reported_after_a_short_wait(tmp_path, sleep_clock):
     running = ExportState(tmp_path / "state.db", "place")
     with pytest.raises(ExportError, match="is running already"):
         ExportState(tmp_path / "state.db", "place")
-    assert 0.5 < naps.slept < 0.6
+    assert 0.5 < sleep_clock.slept < 0.6
     running.close()
     ExportState(tmp_path / "state.db", "place").close()

@@ -1,4 +1,4 @@
-"""A manifest that is not as an export left it makes no state: nothing is asked for, and no row comes twice."""
+"""A manifest that was modified is not rebuilt into a state: the run is refused before any request."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from helpers.export_files import manifest_of
-from helpers.export_runs import DAY, NOON, asked, export, free, last
+from helpers.export_runs import DAY, NOON, export, last_hours, remove_rate_limits, request_count
 
 from agora_analytics import ExportError
 
-SELECTION = last(1, "calls", "sessions")
+SELECTION = last_hours(1, "calls", "sessions")
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -28,12 +28,12 @@ def _resume(**values: object) -> Change:
 
 
 def _call(**values: object) -> Change:
-    names = ("app", "call_id", "cname", "first", "last", "score", "users", "status", "reason", "begun")
-    good = dict(zip(names, ("app", "call", None, 1, 2, 0.0, 2, 2, None, 0), strict=True))
-    return _resume(calls=[list((good | values).values())])
+    names = ("app", "call_id", "cname", "first", "last", "score", "users", "status", "reason", "has_cursor")
+    valid = dict(zip(names, ("app", "call", None, 1, 2, 0.0, 2, 2, None, 0), strict=True))
+    return _resume(calls=[list((valid | values).values())])
 
 
-def _altered(*ids: int) -> Change:
+def _original(*ids: int) -> Change:
     return _resume(originals=[[one, "calls", "app", 1, 1, 5, 5, "checksum", "altered"] for one in ids])
 
 
@@ -42,7 +42,7 @@ def _span(**values: object) -> Change:
 
 
 CHANGES: dict[str, Change] = {
-    "a call cut short": _resume(calls=[[1]]),
+    "a call with too few values": _resume(calls=[[1]]),
     "a call's times": _call(first="x"),
     "a call's status": _call(status=9),
     "a call's id": _call(call_id=5),
@@ -50,19 +50,19 @@ CHANGES: dict[str, Change] = {
     "a call's number of users": _call(users=None),
     "a call twice": _resume(calls=[["app", "call", None, 1, 2, 0.0, 2, 2, None, 0]] * 2),
     "lost rows": _resume(lost=[["app", "calls", "x", "y", 5]]),
-    "lost rows of no dataset": _resume(lost=[["app", "x", 1, 1, "gone"]]),
+    "lost rows of an unknown dataset": _resume(lost=[["app", "x", 1, 1, "gone"]]),
     "skipped rows": _resume(skipped=[["app", "calls", "x", 5]]),
     "a day that is text": _part(day="x"),
-    "a day that is none": _part(day="2026-02-30"),
-    "a day that is written otherwise": _part(day="20261124"),
-    "a day beyond reason": _part(day=10**30),
+    "a day that does not exist": _part(day="2026-02-30"),
+    "a day in another format": _part(day="20261124"),
+    "a day out of range": _part(day=10**30),
     "a number below 0": _part(number=-3),
     "an App ID that is a number": _part(app_id=5),
     "rows that are text": _part(rows="x"),
     "fewer rows": _part(rows=1),
-    "rows that nobody knows": _part(rows=None),
-    "a file that was altered and has rows": lambda found: _altered(found["parts"][0]["id"])(found),
-    "a file that was altered twice": _altered(99, 99),
+    "an unknown number of rows": _part(rows=None),
+    "a file that was altered and has rows": lambda found: _original(found["parts"][0]["id"])(found),
+    "a file that was altered twice": _original(99, 99),
     "rows below 0": _part(rows=-1),
     "a size that is text": _part(bytes="9"),
     "a file without a checksum": _part(sha256=None, bytes=None),
@@ -75,12 +75,12 @@ CHANGES: dict[str, Change] = {
     ),
     "no spans": lambda found: found.update(spans=[]),
     "a span that is text": _span(start="a", end="b"),
-    "a span beyond reason": _span(start=2**70),
+    "a span out of range": _span(start=2**70),
     "a span that ends before it begins": _span(start=5, end=2),
-    "a span of no source": _span(source=None),
-    "a span in no state": _span(state=["read"]),
-    "settings that are none": lambda found: found.update(settings=5),
-    "a database that is none": lambda found: found.update(database={"bytes": "x", "sha256": None}),
+    "a span without a source": _span(source=None),
+    "a span with an invalid state": _span(state=["read"]),
+    "invalid settings": lambda found: found.update(settings=5),
+    "an invalid database": lambda found: found.update(database={"bytes": "x", "sha256": None}),
     "no rows": lambda found: found.pop("rows"),
     "no parts": lambda found: found.update(parts=[]),
 }
@@ -88,6 +88,7 @@ CHANGES: dict[str, Change] = {
 
 @pytest.fixture(scope="session")
 def exported() -> dict[str, Path]:
+    """Return a dictionary in which the first test stores the folder of a valid export under `folder`."""
     return {}
 
 
@@ -95,7 +96,7 @@ def exported() -> dict[str, Path]:
 async def test_a_modified_manifest_is_not_rebuilt_into_a_state(
     tmp_path, tmp_path_factory, simulation, exported, change
 ):
-    free(simulation)
+    remove_rate_limits(simulation)
     if not exported:
         exported["folder"] = tmp_path_factory.mktemp("damaged") / "export"
         await export(simulation, SELECTION, exported["folder"])
@@ -105,8 +106,8 @@ async def test_a_modified_manifest_is_not_rebuilt_into_a_state(
     change(document)
     text = json.dumps(document)
     (folder / "manifest.json").write_text(text)
-    before = asked(simulation)
+    before = request_count(simulation)
     with pytest.raises(ExportError, match=r"manifest\.json is not what an export of this version wrote") as error:
         await export(simulation, SELECTION, folder, rebuild=True)
-    assert (error.value.kind, asked(simulation)) == ("state", before)
+    assert (error.value.kind, request_count(simulation)) == ("state", before)
     assert (folder / "manifest.json").read_text() == text

@@ -1,4 +1,4 @@
-"""A log of changes that a killed process left beside a copy is not applied to the file that takes its name."""
+"""A write-ahead log that a killed process left beside a copy is not applied to a new file of the same name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from helpers.export_runs import free
+from helpers.export_runs import remove_rate_limits
 
 from agora_analytics.export.state import copies
 from agora_analytics.export.state.export_state import ExportState
-from agora_analytics.export.state.recovery import DatabaseCopy
+from agora_analytics.export.state.recovery_tables import DatabaseCopy
 
 
-def killed_with(path: Path) -> None:
-    """Leave what a process leaves that is killed while it has an empty state open under this name."""
+def leave_killed_run(path: Path) -> None:
+    """Leave the files of a process that was killed while it had an empty state open at this path."""
     aside = path.with_name("aside")
     aside.mkdir()
     with closing(ExportState(aside / path.name, "aside")):
@@ -26,40 +26,42 @@ def killed_with(path: Path) -> None:
 
 
 def test_a_downloaded_copy_ignores_a_leftover_log(tmp_path):
-    whole = ExportState(tmp_path / "state.db", "place")
-    with whole.transaction():
-        whole.save_settings({"format": "jsonl"})
-    packed = tmp_path / "packed"
-    whole.copy_to(packed)
-    whole.close()
+    source = ExportState(tmp_path / "state.db", "place")
+    with source.transaction():
+        source.save_settings({"format": "jsonl"})
+    copied = tmp_path / "packed"
+    source.copy_to(copied)
+    source.close()
 
     class Store:
         def get(self, _: str, file: Path) -> None:
-            shutil.copy(packed, file)
+            shutil.copy(copied, file)
 
     copy = tmp_path / "state.copy"
-    killed_with(copy)
+    leave_killed_run(copy)
     assert copy.with_name("state.copy-wal").stat().st_size > 0
     copies.download(Store(), "name", copy)
-    copies.check_copy(copy)  # raises where it is no state, or an empty one
+    copies.check_copy(copy)  # raises if it is no state, or an empty one
     with closing(ExportState(copy, "place")) as state:
         assert state.settings() == {"format": "jsonl"}
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_a_machine_with_a_killed_run_takes_the_copy_from_the_store(tmp_path, simulation, memory, truth, form):
-    free(simulation)
-    await memory.run(simulation, "one", format=form, max_requests=5)
-    await memory.run(simulation, "two", format=form, max_requests=5)
+async def test_a_machine_with_a_killed_run_takes_the_copy_from_the_store(
+    tmp_path, simulation, memory_place, truth, form
+):
+    remove_rate_limits(simulation)
+    await memory_place.run(simulation, "one", format=form, max_requests=5)
+    await memory_place.run(simulation, "two", format=form, max_requests=5)
     (state,) = (tmp_path / "one").rglob("state.db")
-    killed_with(state.with_name("state.copy"))
-    report = await memory.run(simulation, "one", format=form)
-    assert (report.complete, memory.rows()) == (True, truth)
+    leave_killed_run(state.with_name("state.copy"))
+    report = await memory_place.run(simulation, "one", format=form)
+    assert (report.complete, memory_place.rows()) == (True, truth)
 
 
 def test_a_database_with_a_leftover_log_is_downloaded_although_its_checksum_matches(tmp_path):
     (tmp_path / "export.duckdb").write_bytes(b"whole")
-    (tmp_path / "export.duckdb.wal").write_bytes(b"of a part that its state does not know")
+    (tmp_path / "export.duckdb.wal").write_bytes(b"changes of a part that the state does not know")
 
     class Store:
         def stat(self, name: str) -> str | None:
@@ -69,7 +71,7 @@ def test_a_database_with_a_leftover_log_is_downloaded_although_its_checksum_matc
             file.write_bytes(b"whole")
 
     (tmp_path / "writing").mkdir()
-    held = DatabaseCopy("database-1", 5, sha256(b"whole").hexdigest())
-    assert copies.fetch_database(Store(), held, tmp_path / "export.duckdb")
+    copy_info = DatabaseCopy("database-1", 5, sha256(b"whole").hexdigest())
+    assert copies.fetch_database(Store(), copy_info, tmp_path / "export.duckdb")
     assert [path.name for path in tmp_path.iterdir() if "wal" in path.name] == []
     assert (tmp_path / "export.duckdb").read_bytes() == b"whole"

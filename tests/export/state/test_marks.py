@@ -1,4 +1,4 @@
-"""Marks of slices and calls in the state: expired spans, open calls, scores, rows that do not fit."""
+"""Marks of slices and calls in the state: expired spans, open calls, scores, invalid rows."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def slice_of(state: ExportState, span: Span, keep: int, source: object = ALL, *,
     return next(one for one in state.slices() if one.source == str(source))
 
 
-def kinds(state: ExportState, source: object = ALL) -> dict[int, tuple[Span, ...]]:
+def spans_by_status(state: ExportState, source: object = ALL) -> dict[int, tuple[Span, ...]]:
     found = {
-        kind: state.spans("app", str(source), kind)
-        for kind in (SpanStatus.READ, SpanStatus.UNSETTLED, SpanStatus.EXPIRED)
+        status: state.spans("app", str(source), status)
+        for status in (SpanStatus.READ, SpanStatus.UNSETTLED, SpanStatus.EXPIRED)
     }
-    return {kind: spans for kind, spans in found.items() if spans}
+    return {status: spans for status, spans in found.items() if spans}
 
 
-def clipped(state: ExportState, one: PendingSlice, begin: int) -> PendingSlice | None:
+def drop_expired(state: ExportState, one: PendingSlice, begin: int) -> PendingSlice | None:
     with state.transaction():
         return marks.drop_expired(state, ALL, one, begin)
 
@@ -41,16 +41,16 @@ def clipped(state: ExportState, one: PendingSlice, begin: int) -> PendingSlice |
 
 
 def test_the_rest_of_a_partly_expired_slice_is_requested(state):
-    left = clipped(state, slice_of(state, Span(0, 100), 90), 40)
-    assert left.slice == Slice(Span(40, 100), 90)
-    assert kinds(state) == {SpanStatus.EXPIRED: (Span(0, 40),)}
-    assert [one.id for one in state.slices()] == [left.id]
+    rest = drop_expired(state, slice_of(state, Span(0, 100), 90), 40)
+    assert rest.slice == Slice(Span(40, 100), 90)
+    assert spans_by_status(state) == {SpanStatus.EXPIRED: (Span(0, 40),)}
+    assert [one.id for one in state.slices()] == [rest.id]
 
 
 @pytest.mark.parametrize("begin", [90, 95, 200])
 def test_a_slice_whose_own_part_has_expired_is_not_requested_again(state, begin):
-    assert clipped(state, slice_of(state, Span(0, 100), 90), begin) is None
-    assert kinds(state) == {SpanStatus.EXPIRED: (Span(0, 90),)}  # what lies beyond is of the slice after it
+    assert drop_expired(state, slice_of(state, Span(0, 100), 90), begin) is None
+    assert spans_by_status(state) == {SpanStatus.EXPIRED: (Span(0, 90),)}  # the rest belongs to the next slice
     assert state.slices() == ()
 
 
@@ -68,16 +68,16 @@ def test_expired_provisional_rows_become_final_and_others_stay_provisional(state
         for day, times in ((0, (30, 39, 40)), (1, (50,))):
             state.stage("app", day, series(*times), source="app calls", provisional=True)
         state.stage("other", 0, series(35), source="other calls", provisional=True)
-    clipped(state, slice_of(state, Span(20, 80), 80), 40)
-    assert kinds(state) == {
+    drop_expired(state, slice_of(state, Span(20, 80), 80), 40)
+    assert spans_by_status(state) == {
         SpanStatus.READ: (Span(0, 20), Span(30, 40)),
         SpanStatus.UNSETTLED: (Span(40, 80),),
         SpanStatus.EXPIRED: (Span(20, 30),),
     }
     assert [(group.app, group.day) for group, _ in state.unsealed_bytes()] == [("app", 0)]
     part = state.begin_part(state.unsealed_bytes()[0][0])
-    (piece,) = state.read_rows(part, 0, 10**6).payloads
-    final = column_batch.deserialize("realtime", piece)
+    (payload,) = state.read_rows(part, 0, 10**6).payloads
+    final = column_batch.deserialize("realtime", payload)
     assert (list(final.column("ts")), list(final.column("provisional"))) == ([30, 39], [False, False])
     taken = state.take_provisional("app calls")
     assert [(day, list(rows.column("ts")), list(rows.column("provisional"))) for _, day, rows in taken] == [
@@ -91,12 +91,12 @@ def test_an_expired_span_without_provisional_rows_changes_no_row(state):
     with state.transaction():
         state.mark_span("app", "calls", Span(40, 80), SpanStatus.UNSETTLED)
         state.stage("app", 0, series(50), source="app calls", provisional=True)
-    clipped(state, slice_of(state, Span(0, 40), 40), 40)
-    assert kinds(state) == {SpanStatus.UNSETTLED: (Span(40, 80),), SpanStatus.EXPIRED: (Span(0, 40),)}
+    drop_expired(state, slice_of(state, Span(0, 40), 40), 40)
+    assert spans_by_status(state) == {SpanStatus.UNSETTLED: (Span(40, 80),), SpanStatus.EXPIRED: (Span(0, 40),)}
     assert (state.unsealed_bytes(), state.provisional_rows()) == ([], 1)
 
 
-def opened(state: ExportState, name: str, first: int, cname: str = "room", app: str = "app") -> int:
+def add_open_call(state: ExportState, name: str, first: int, cname: str = "room", app: str = "app") -> int:
     with state.transaction():
         number = state.upsert_call(
             app, Call(call_id=name, cname=cname, call_pcu=1), Span(first, first + 1), CallStatus.OPEN, 0.0
@@ -107,14 +107,14 @@ def opened(state: ExportState, name: str, first: int, cname: str = "room", app: 
 
 
 def test_an_expired_open_call_is_skipped_and_its_row_becomes_final(state):
-    opened(state, "old", 10)
-    opened(state, "young", 40)
-    opened(state, "foreign", 10, app="other")
+    add_open_call(state, "old", 10)
+    add_open_call(state, "young", 40)
+    add_open_call(state, "foreign", 10, app="other")
     with state.transaction():
         state.upsert_call("app", Call(call_id="done"), Span(10, 20), CallStatus.DONE, 0.0)
-    left = clipped(state, slice_of(state, Span(0, 100), 100, again=True), 40)
-    assert left.slice.span == Span(40, 100)
-    assert kinds(state) == {}  # it was read before, and stays so
+    rest = drop_expired(state, slice_of(state, Span(0, 100), 100, again=True), 40)
+    assert rest.slice.span == Span(40, 100)
+    assert spans_by_status(state) == {}  # a slice that is requested again changes no status
     assert state.skipped_calls() == [("app", "never seen to end", 1, 10, 11)]
     assert state.calls_by_status() == {CallStatus.SKIPPED: 1, CallStatus.OPEN: 2, CallStatus.DONE: 1}
     assert [group for group, _ in state.unsealed_bytes()] == [Partition("calls", "app", 0)]
@@ -123,7 +123,7 @@ def test_an_expired_open_call_is_skipped_and_its_row_becomes_final(state):
 
 def test_open_calls_are_those_of_the_app_id_and_of_the_channel_if_one_is_selected(state):
     for name, first, cname, app in (("a", 9, "room", "app"), ("b", 5, "hall", "app"), ("c", 1, "room", "other")):
-        opened(state, name, first, cname, app)
+        add_open_call(state, name, first, cname, app)
     assert [first for _, first in marks.open_calls(state, "app", ALL)] == [5, 9]
     assert [first for _, first in marks.open_calls(state, "app", ROOM)] == [9]
     assert [first for _, first in marks.open_calls(state, "other", ROOM)] == [1]

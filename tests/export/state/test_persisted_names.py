@@ -1,4 +1,4 @@
-"""What a state, a manifest or a line to the writer says by name: known names do what they did, others are told."""
+"""Names in a state, a manifest or a command of the writer: known ones keep their meaning, others are reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import DAY, NOON, all_rows, asked, export, free
+from helpers.export_runs import DAY, NOON, all_rows, export, remove_rate_limits, request_count
 
 from agora_analytics import Breakdown, ExportError, Selection
 from agora_analytics.export.write.subprocess_writer import SubprocessWriter
@@ -23,87 +23,88 @@ LONG = Selection(
 )
 
 
-def altered(folder: Path, statement: str, *values: object) -> None:
-    """Change the state as another version, or an accident, would have written it."""
+def update_state(folder: Path, statement: str, *values: object) -> None:
+    """Change the state of an export as another version or a damage may have."""
     state = sqlite3.connect(folder / ".agora-export" / "state.db")
     with state:
         assert state.execute(statement, values).rowcount
     state.close()
 
 
-def cursors(folder: Path) -> list[str]:
+def stored_cursors(folder: Path) -> list[str]:
     state = sqlite3.connect(folder / ".agora-export" / "state.db")
     found = [cursor for (cursor,) in state.execute("SELECT cursor FROM calls WHERE cursor != ''")]
     state.close()
     return found
 
 
-async def half_done(simulation, folder: Path, step: str) -> None:
-    """An export that stopped where the next request of a call is a step."""
+async def stop_before(simulation, folder: Path, step: str) -> None:
+    """Run an export until the next request of a call is of this step."""
     for _ in range(60):
         await export(simulation, LONG, folder, max_requests=1, concurrency=1)
-        if any(f'"{step}"' in cursor for cursor in cursors(folder)):
+        if any(f'"{step}"' in cursor for cursor in stored_cursors(folder)):
             return
     raise AssertionError(step)
 
 
 @pytest.fixture
-def small(simulation):
-    free(simulation)
+def single_call(simulation):
+    """Return a simulation with very few calls, so that one of them is fetched at a time."""
+    remove_rate_limits(simulation)
     simulation.service.world = type(simulation.world)(seed=7, calls_per_hour=0.1, typical_minutes=0.2)
     return simulation
 
 
 @pytest.mark.parametrize("step", ["metrics", "statistics"])
-async def test_a_state_with_any_step_ever_written_resumes(tmp_path, small, step):
-    await export(small, LONG, tmp_path / "whole")
-    await half_done(small, tmp_path / "cut", step)
-    # The very text that versions before this one have written.
-    kept = {"step": step, "cut": 7_200, "part": 0, "page": 1, "count": 0, "number": 0}
-    assert json.loads(cursors(tmp_path / "cut")[0]).keys() == kept.keys() | {"total"}
-    altered(tmp_path / "cut", "UPDATE calls SET cursor = json_remove(cursor, '$.total') WHERE cursor != ''")
-    await export(small, LONG, tmp_path / "cut")
+async def test_a_state_with_any_step_ever_written_resumes(tmp_path, single_call, step):
+    await export(single_call, LONG, tmp_path / "whole")
+    await stop_before(single_call, tmp_path / "cut", step)
+    # The fields that all earlier versions have written.
+    cursor_fields = {"step": step, "cut": 7_200, "part": 0, "page": 1, "count": 0, "number": 0}
+    assert json.loads(stored_cursors(tmp_path / "cut")[0]).keys() == cursor_fields.keys() | {"total"}
+    update_state(tmp_path / "cut", "UPDATE calls SET cursor = json_remove(cursor, '$.total') WHERE cursor != ''")
+    await export(single_call, LONG, tmp_path / "cut")
     assert all_rows(tmp_path / "cut", *LONG.datasets) == all_rows(tmp_path / "whole", *LONG.datasets)
 
 
 CURSOR = "UPDATE calls SET cursor = ? WHERE cursor != ''"
 UNKNOWN = {
     "a step": (CURSOR, '{"step": "transcripts", "cut": 5}', "transcripts"),
-    "the name of something else": (
+    "a name that is no step": (
         CURSOR,
         '{"step": "due", "cut": 5}',
         "due",
     ),
-    "a place before the first": (
+    "a negative part": (
         CURSOR,
         '{"step": "sessions", "cut": 5, "part": -1}',
         "no cursor of a call",
     ),
-    "a cut of nothing": (CURSOR, '{"step": "metrics"}', "no cursor of a call"),
-    "no cursor at all": (CURSOR, "metrics 3", "'metrics 3' is no cursor"),
-    "a kind of span": ("UPDATE spans SET kind = ?", 4, "4 is no kind of spans"),
-    "no kind of span": ("UPDATE spans SET kind = ?", None, "None is no kind of spans"),
+    "no cut": (CURSOR, '{"step": "metrics"}', "no cursor of a call"),
+    "no JSON": (CURSOR, "metrics 3", "'metrics 3' is no cursor"),
+    "a status of spans": ("UPDATE spans SET kind = ?", 4, "4 is no kind of spans"),
+    "no status of spans": ("UPDATE spans SET kind = ?", None, "None is no kind of spans"),
     "a status of calls": ("UPDATE calls SET status = ?", -1, "-1 is no status of calls"),
     "a dataset": ("UPDATE groups SET dataset = ? WHERE id = 1", "transcripts", "'transcripts' is no dataset"),
 }
 
 
-@pytest.mark.parametrize(("statement", "value", "said"), UNKNOWN.values(), ids=UNKNOWN)
-async def test_an_unknown_name_is_reported_before_any_request(tmp_path, small, statement, value, said):
-    await half_done(small, tmp_path, "metrics")
-    altered(tmp_path, statement, value)
-    before = asked(small)
-    with pytest.raises(ExportError, match=said) as told:
-        await export(small, LONG, tmp_path)
-    assert (told.value.kind, asked(small)) == ("state", before)
-    assert "Put back a copy" in told.value.hint
+@pytest.mark.parametrize(("statement", "value", "message"), UNKNOWN.values(), ids=UNKNOWN)
+async def test_an_unknown_name_is_reported_before_any_request(tmp_path, single_call, statement, value, message):
+    await stop_before(single_call, tmp_path, "metrics")
+    update_state(tmp_path, statement, value)
+    before = request_count(single_call)
+    with pytest.raises(ExportError, match=message) as error:
+        await export(single_call, LONG, tmp_path)
+    assert (error.value.kind, request_count(single_call)) == ("state", before)
+    assert "Put back a copy" in error.value.hint
 
 
-async def test_a_state_with_an_unknown_step_is_rebuilt(tmp_path, small):
-    await export(small, LONG, tmp_path / "whole")
-    await half_done(small, tmp_path / "cut", "metrics")
-    altered(tmp_path / "cut", *UNKNOWN["a step"][:2])
-    report = await export(small, LONG, tmp_path / "cut", rebuild=True)
+async def test_a_state_with_an_unknown_step_is_rebuilt(tmp_path, single_call):
+    await export(single_call, LONG, tmp_path / "whole")
+    await stop_before(single_call, tmp_path / "cut", "metrics")
+    update_state(tmp_path / "cut", *UNKNOWN["a step"][:2])
+    report = await export(single_call, LONG, tmp_path / "cut", rebuild=True)
     assert [(one.calls, one.reason) for one in report.skipped] == [(1, "half fetched when the state was lost")]
     assert rows(tmp_path / "cut", "calls") == rows(tmp_path / "whole", "calls")
 
@@ -111,25 +112,25 @@ async def test_a_state_with_an_unknown_step_is_rebuilt(tmp_path, small):
 MANIFESTS = {"dataset": ("parts", "dataset"), "state of a span": ("spans", "state")}
 
 
-@pytest.mark.parametrize(("many", "name"), MANIFESTS.values(), ids=MANIFESTS)
-async def test_an_unknown_name_in_a_manifest_is_reported(tmp_path, small, many, name):
-    await export(small, LONG, tmp_path)
+@pytest.mark.parametrize(("field", "key"), MANIFESTS.values(), ids=MANIFESTS)
+async def test_an_unknown_name_in_a_manifest_is_reported(tmp_path, single_call, field, key):
+    await export(single_call, LONG, tmp_path)
     document = json.loads((tmp_path / "manifest.json").read_text())
-    document[many][0][name] = "transcripts"
+    document[field][0][key] = "transcripts"
     (tmp_path / "manifest.json").write_text(json.dumps(document))
     (tmp_path / ".agora-export" / "state.db").unlink()
-    before = asked(small)
-    with pytest.raises(ExportError, match="not what an export of this version wrote") as told:
-        await export(small, LONG, tmp_path, rebuild=True)
-    assert (told.value.kind, asked(small)) == ("state", before)
+    before = request_count(single_call)
+    with pytest.raises(ExportError, match="not what an export of this version wrote") as error:
+        await export(single_call, LONG, tmp_path, rebuild=True)
+    assert (error.value.kind, request_count(single_call)) == ("state", before)
 
 
-@pytest.mark.parametrize("verb", ["transcribe", "__init__", "_rows"])
-def test_a_writer_reports_an_unknown_command(tmp_path, verb):
+@pytest.mark.parametrize("command", ["transcribe", "__init__", "_rows"])
+def test_a_writer_reports_an_unknown_command(tmp_path, command):
     writer = SubprocessWriter("jsonl", tmp_path, tmp_path / ".state" / "scratch")
     try:
-        writer._send_command(verb)
-        with pytest.raises(WriterError, match=f"does not know the command '{verb}'"):
+        writer._send_command(command)
+        with pytest.raises(WriterError, match=f"does not know the command '{command}'"):
             writer.ready()
     finally:
         with pytest.raises(WriterError):

@@ -1,4 +1,4 @@
-"""Copies of a state that another run replaces while they are read, and claims that are given up."""
+"""Remote copies of a state that another run replaces while they are read, and claims that are released."""
 
 from __future__ import annotations
 
@@ -7,156 +7,160 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.export_machines import There
-from helpers.export_runs import asked, export, free, last
+from helpers.export_machines import RemotePlace
+from helpers.export_runs import export, last_hours, remove_rate_limits, request_count, revoked_after
 
 from agora_analytics import ExportError, Selection
 from agora_analytics.export.sinks.remote import RemoteSink
-from agora_analytics.simulator import Fault, Faults, Simulation
+from agora_analytics.simulator import Faults, Simulation
 
 Contents = dict[str, bytes]
 
 
-def become(there: There, contents: Contents) -> None:
-    """Have a place hold these files and no others."""
-    top = there.to.partition("://")[2]
-    for path in there.names().values():
-        there.store.rm_file(path)
-    for name, held in contents.items():
-        there.store.makedirs(f"/{top}/{name}".rpartition("/")[0], exist_ok=True)
-        there.store.pipe_file(f"/{top}/{name}", held)
+def replace_files(remote_place: RemotePlace, contents: Contents) -> None:
+    """Replace all files of a URL by these."""
+    top = remote_place.to.partition("://")[2]
+    for path in remote_place.files().values():
+        remote_place.store.rm_file(path)
+    for name, content in contents.items():
+        remote_place.store.makedirs(f"/{top}/{name}".rpartition("/")[0], exist_ok=True)
+        remote_place.store.pipe_file(f"/{top}/{name}", content)
 
 
 @pytest.fixture
-def replaced(monkeypatch, memory: There):
-    """Has a place become what other runs make of it, one after the other, each time a copy of the state is read."""
+def replace_copies(monkeypatch, memory_place: RemotePlace):
+    """Return a function that replaces all files, as other runs do, before or after each download of a state copy."""
 
-    def replaced(then: list[Contents], *, after: bool = False) -> None:
-        get, left = RemoteSink.get, iter(then)
+    def replace_copies(all_contents: list[Contents], *, after: bool = False) -> None:
+        get, remaining = RemoteSink.get, iter(all_contents)
 
-        def meanwhile(self: RemoteSink, name: str, file: Path) -> None:
-            new = next(left, None) if "/state-" in name else None
-            if after or new is None:
+        def get_and_replace(self: RemoteSink, name: str, file: Path) -> None:
+            contents = next(remaining, None) if "/state-" in name else None
+            if after or contents is None:
                 get(self, name, file)
-            if new is not None:
-                become(memory, new)
-            if not after and new is not None:
+            if contents is not None:
+                replace_files(memory_place, contents)
+            if not after and contents is not None:
                 get(self, name, file)
 
-        monkeypatch.setattr(RemoteSink, "get", meanwhile)
+        monkeypatch.setattr(RemoteSink, "get", get_and_replace)
 
-    return replaced
+    return replace_copies
 
 
 @pytest.fixture
-def history(simulation: Simulation, memory: There, killed):
-    """What runs of other machines left in a place, one after the other; those before the last were killed."""
+def history(simulation: Simulation, memory_place: RemotePlace, killed):
+    """Return a function that kills runs on other machines, and returns all files after each of them."""
 
     async def history(count: int, form: str) -> list[Contents]:
-        free(simulation)
-        found = []
+        remove_rate_limits(simulation)
+        all_contents = []
         for number in range(count):
-            simulation.faults = Faults.script([*[None] * (asked(simulation) + 8), *[Fault("status", status=401)] * 500])
+            simulation.faults = revoked_after(request_count(simulation) + 8)
             with killed():
-                await memory.run(simulation, f"other {number}", format=form, concurrency=1)
-            found.append(memory.contents())
+                await memory_place.run(simulation, f"other {number}", format=form, concurrency=1)
+            all_contents.append(memory_place.contents())
         simulation.faults = Faults()
-        return found
+        return all_contents
 
     return history
 
 
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_copy_replaced_before_it_is_read_does_not_end_the_run(
-    simulation, memory, truth, history, replaced, times
+    simulation, memory_place, truth, history, replace_copies, times
 ):
-    first, *then = await history(times + 1, "jsonl")
-    become(memory, first)
-    replaced(then)
-    before = asked(simulation)
-    assert (await memory.run(simulation, "one")).complete
-    assert memory.rows() == truth
-    become(memory, then[-1])
-    cost, before = asked(simulation) - before, asked(simulation)
-    await memory.run(simulation, "two")
-    assert cost == asked(simulation) - before  # it went on where the last of the others was
+    first, *later = await history(times + 1, "jsonl")
+    replace_files(memory_place, first)
+    replace_copies(later)
+    before = request_count(simulation)
+    assert (await memory_place.run(simulation, "one")).complete
+    assert memory_place.rows() == truth
+    replace_files(memory_place, later[-1])
+    cost, before = request_count(simulation) - before, request_count(simulation)
+    await memory_place.run(simulation, "two")
+    assert cost == request_count(simulation) - before  # both resumed where the last of the other runs stopped
 
 
-async def test_a_copy_that_is_replaced_repeatedly_is_reported(simulation, memory, truth, history, replaced):
-    first, *then = await history(4, "jsonl")
-    become(memory, first)
-    replaced(then)
-    with pytest.raises(ExportError, match="cannot be read") as told:
-        await memory.run(simulation, "one")
-    assert told.value.kind == "disk"
-    assert (await memory.run(simulation, "one")).complete
-    assert memory.rows() == truth
+async def test_a_copy_that_is_replaced_repeatedly_is_reported(simulation, memory_place, truth, history, replace_copies):
+    first, *later = await history(4, "jsonl")
+    replace_files(memory_place, first)
+    replace_copies(later)
+    with pytest.raises(ExportError, match="cannot be read") as error:
+        await memory_place.run(simulation, "one")
+    assert error.value.kind == "disk"
+    assert (await memory_place.run(simulation, "one")).complete
+    assert memory_place.rows() == truth
 
 
-async def test_a_copy_replaced_while_it_is_read_is_not_reported_as_damaged(simulation, memory, truth, pairs, replaced):
-    first, *then = await pairs(2)
-    become(memory, first)
-    replaced(then, after=True)
-    assert (await memory.run(simulation, "one", format="sqlite")).complete
-    assert memory.rows() == truth
+async def test_a_copy_replaced_while_it_is_read_is_not_reported_as_damaged(
+    simulation, memory_place, truth, database_history, replace_copies
+):
+    first, *later = await database_history(2)
+    replace_files(memory_place, first)
+    replace_copies(later, after=True)
+    assert (await memory_place.run(simulation, "one", format="sqlite")).complete
+    assert memory_place.rows() == truth
 
 
 @pytest.fixture
-def pairs(simulation: Simulation, memory: There, killed, monkeypatch):
-    """What killed runs left whose state goes with a database: each made a copy after every answer."""
+def database_history(simulation: Simulation, memory_place: RemotePlace, killed, monkeypatch):
+    """Return a function like `history`, for runs into a database that copy it and the state after every answer."""
 
-    async def pairs(count: int) -> list[Contents]:
+    async def database_history(count: int) -> list[Contents]:
         monkeypatch.setattr("agora_analytics.export.state.remote_copy._MIN_INTERVAL", 0.0)
         monkeypatch.setattr("agora_analytics.export.state.remote_copy._DATABASE_INTERVAL_FACTOR", 0)
-        found = []
+        all_contents = []
         for number in range(count):
-            simulation.faults = Faults.script([*[None] * (asked(simulation) + 8), *[Fault("status", status=401)] * 500])
+            simulation.faults = revoked_after(request_count(simulation) + 8)
             with killed():
-                await memory.run(simulation, f"other {number}", format="sqlite", concurrency=1)
-            assert any("/database-" in name for name in memory.names())
-            found.append(memory.contents())
+                await memory_place.run(simulation, f"other {number}", format="sqlite", concurrency=1)
+            assert any("/database-" in name for name in memory_place.files())
+            all_contents.append(memory_place.contents())
         simulation.faults = Faults()
-        return found
+        return all_contents
 
-    return pairs
+    return database_history
 
 
 # Claims
 
 
-def claimed(monkeypatch, then: Callable[[], None]) -> list[str]:
-    """Do something just when the store has a claim; return the claims that were made."""
-    create, made = RemoteSink.create, []
+def after_claim(monkeypatch, react: Callable[[], None]) -> list[str]:
+    """Call a function after each claim was written; return a list to which the claims are appended."""
+    create, claims = RemoteSink.create, []
 
-    def noted(self: RemoteSink, name: str, held: bytes) -> None:
-        create(self, name, held)
-        made.append(name)
-        then()
+    def create_and_react(self: RemoteSink, name: str, content: bytes) -> None:
+        create(self, name, content)
+        claims.append(name)
+        react()
 
-    monkeypatch.setattr(RemoteSink, "create", noted)
-    return made
+    monkeypatch.setattr(RemoteSink, "create", create_and_react)
+    return claims
 
 
-def test_a_claim_is_released_if_its_caller_is_cancelled(tmp_path, memory, monkeypatch):
-    async def cancelled() -> list[str]:
+def test_a_claim_is_released_if_its_caller_is_cancelled(tmp_path, memory_place, monkeypatch):
+    async def cancel() -> list[str]:
         loop, simulation = asyncio.get_running_loop(), Simulation()
         async with simulation.client() as client:
             selection = Selection(*client.calls.recent(3_600), datasets=("calls",))
-            task = asyncio.create_task(client.export.run(selection, memory.to, format="jsonl", state=tmp_path / "one"))
-            made = claimed(monkeypatch, lambda: loop.call_soon_threadsafe(task.cancel))
+            task = asyncio.create_task(
+                client.export.run(selection, memory_place.to, format="jsonl", state=tmp_path / "one")
+            )
+            claims = after_claim(monkeypatch, lambda: loop.call_soon_threadsafe(task.cancel))
             with pytest.raises(asyncio.CancelledError):
                 await task
-        return made
+        return claims
 
-    assert len(asyncio.run(cancelled())) == 1  # a loop with threads
-    assert memory.names() == {}
+    assert len(asyncio.run(cancel())) == 1  # not the virtual loop, which runs no other threads
+    assert memory_place.files() == {}
 
 
-async def test_a_claim_that_the_store_has_but_denies_is_released(simulation, memory, tmp_path, monkeypatch):
-    def fails() -> None:
+async def test_a_claim_that_was_written_but_not_confirmed_is_released(simulation, memory_place, tmp_path, monkeypatch):
+    def fail() -> None:
         raise ConnectionError("no answer")
 
-    made = claimed(monkeypatch, fails)
+    claims = after_claim(monkeypatch, fail)
     with pytest.raises(ExportError, match="no answer"):
-        await export(simulation, last(1, "calls"), memory.to, state=tmp_path / "one")
-    assert (len(made), memory.names()) == (1, {})
+        await export(simulation, last_hours(1, "calls"), memory_place.to, state=tmp_path / "one")
+    assert (len(claims), memory_place.files()) == (1, {})

@@ -1,4 +1,4 @@
-"""A folder given for an export's state is taken where it is empty, or where it has one: nothing else is touched."""
+"""A folder for the state of an export must be empty or have such a state; a foreign folder is left untouched."""
 
 from __future__ import annotations
 
@@ -8,97 +8,97 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from helpers.export_runs import asked, export, free, last
+from helpers.export_runs import export, last_hours, remove_rate_limits, request_count
 
 from agora_analytics import ExportError
 from agora_analytics.export.state import state_folder
 from agora_analytics.export.state.export_state import ExportState
 
-SELECTION = last(1, "calls")
+SELECTION = last_hours(1, "calls")
 
 
-def files(folder: Path) -> None:
+def add_files(folder: Path) -> None:
     (folder / "writing").mkdir()
     for name in ("2024.txt", "1.md", "export.old"):
         (folder / "writing" / name).write_text("mine")
 
 
-def database(folder: Path, name: str = "export.sqlite") -> None:
+def add_database(folder: Path, name: str = "export.sqlite") -> None:
     with closing(sqlite3.connect(folder / name)) as made:
         made.execute("CREATE TABLE diary (text)")
 
 
-def another_state(folder: Path) -> None:
-    database(folder, "state.db")
+def add_other_state(folder: Path) -> None:
+    add_database(folder, "state.db")
 
 
-def damaged_and_more(folder: Path) -> None:
+def add_damaged_state_and_database(folder: Path) -> None:
     (folder / "state.db").write_bytes(b"hello")
-    database(folder, "diary.sqlite")
+    add_database(folder, "diary.sqlite")
 
 
-def damaged_beside_a_link(folder: Path) -> None:
-    link(folder)
-    (folder / "state.db").write_bytes(b"hello")
-
-
-def damaged_and_files(folder: Path) -> None:
-    files(folder)
+def add_damaged_state_and_link(folder: Path) -> None:
+    add_link(folder)
     (folder / "state.db").write_bytes(b"hello")
 
 
-def link(folder: Path) -> None:
+def add_damaged_state_and_files(folder: Path) -> None:
+    add_files(folder)
+    (folder / "state.db").write_bytes(b"hello")
+
+
+def add_link(folder: Path) -> None:
     ExportState(folder / "state.db", "place").close()
     (folder.parent / "victim").write_text("precious")
     (folder / "database.copy").symlink_to(folder.parent / "victim")
 
 
-def text(folder: Path) -> None:
+def add_text(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
 
 
-def folders(folder: Path) -> None:
+def add_folder_as_state(folder: Path) -> None:
     (folder / "state.db").mkdir()
     (folder / "state.db" / "thesis.txt").write_text("mine")
 
 
-def held(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-FILLED = [
-    *(files, database, another_state, link, text, folders),
-    *(damaged_and_more, damaged_beside_a_link, damaged_and_files),
+FOREIGN = [
+    *(add_files, add_database, add_other_state, add_link, add_text, add_folder_as_state),
+    *(add_damaged_state_and_database, add_damaged_state_and_link, add_damaged_state_and_files),
 ]
 
 
-@pytest.mark.parametrize("fill", FILLED)
+@pytest.mark.parametrize("fill", FOREIGN)
 @pytest.mark.parametrize("rebuild", [False, True])
 async def test_a_foreign_folder_is_refused_and_not_touched(tmp_path, simulation, fill, rebuild):
     folder = tmp_path / "given"
     folder.mkdir(mode=0o750)
     fill(folder)
-    before = held(tmp_path)
+    before = contents(tmp_path)
     to = f"memory://{tmp_path.name}/x"
     with pytest.raises(ExportError, match=r"state='.*given' .*, but has") as error:
         await export(simulation, SELECTION, to, format="sqlite", state=folder, rebuild=rebuild)
     assert error.value.kind == "settings"
-    assert (held(tmp_path), folder.stat().st_mode & 0o777, asked(simulation)) == (before, 0o750, 0)
+    assert (contents(tmp_path), folder.stat().st_mode & 0o777, request_count(simulation)) == (before, 0o750, 0)
 
 
-def nothing(_: Path) -> None:
+def leave_empty(_: Path) -> None:
     pass
 
 
-def begun(folder: Path) -> None:
-    """As it is where an export was killed before it had a state."""
+def add_new_export(folder: Path) -> None:
+    """Leave what an export leaves that was killed before it had a state."""
     (folder / "writing").mkdir()
     (folder / "writing.lock").touch()
     (folder / "state.db").touch()
 
 
-def killed(folder: Path) -> None:
-    """As it is where a process was killed whose state is in SQLite's log of changes alone."""
+def add_killed_run(folder: Path) -> None:
+    """Leave what a killed process leaves whose state is only in the write-ahead log."""
     other = folder.parent / "other"
     state = ExportState(other / "state.db", "place")
     for path in other.iterdir():
@@ -109,9 +109,9 @@ def killed(folder: Path) -> None:
     (folder / "writing" / "1.jsonl").touch()
 
 
-@pytest.mark.parametrize("fill", [nothing, begun, killed])
+@pytest.mark.parametrize("fill", [leave_empty, add_new_export, add_killed_run])
 async def test_an_empty_folder_and_one_with_a_state_are_accepted(tmp_path, simulation, fill):
-    free(simulation)
+    remove_rate_limits(simulation)
     folder = tmp_path / "given"
     folder.mkdir()
     fill(folder)
@@ -125,7 +125,7 @@ async def test_a_folder_that_is_a_symbolic_link_is_refused(tmp_path, simulation)
     (tmp_path / "given").symlink_to(tmp_path / "mine")
     with pytest.raises(ExportError, match="is a symbolic link, which is not followed"):
         await export(simulation, SELECTION, f"memory://{tmp_path.name}/x", state=tmp_path / "given")
-    assert (list((tmp_path / "mine").iterdir()), asked(simulation)) == ([], 0)
+    assert (list((tmp_path / "mine").iterdir()), request_count(simulation)) == ([], 0)
 
 
 async def test_a_damaged_state_is_reported_as_damaged(tmp_path, simulation):
@@ -135,24 +135,24 @@ async def test_a_damaged_state_is_reported_as_damaged(tmp_path, simulation):
     assert error.value.kind == "state"
 
 
-@pytest.mark.parametrize("held", [b"", b"hello" * 5_000], ids=["emptied", "overwritten"])
+@pytest.mark.parametrize("content", [b"", b"hello" * 5_000], ids=["emptied", "overwritten"])
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 @pytest.mark.parametrize("rebuild", [False, True])
 async def test_a_damaged_state_beside_leftovers_of_exports_is_reported_as_damaged(
-    tmp_path, simulation, memory, held, form, rebuild
+    tmp_path, simulation, memory_place, content, form, rebuild
 ):
-    free(simulation)
-    await memory.run(simulation, "one", selection=SELECTION, format=form, max_requests=2)
+    remove_rate_limits(simulation)
+    await memory_place.run(simulation, "one", selection=SELECTION, format=form, max_requests=2)
     (tmp_path / "one" / "state.copy").touch()
     (tmp_path / "one" / "state.copy-wal").touch()
     (tmp_path / "one" / "writing" / "1.jsonl").touch()
-    (tmp_path / "one" / "state.db").write_bytes(held)
-    before, cost = names(tmp_path / "one"), asked(simulation)
+    (tmp_path / "one" / "state.db").write_bytes(content)
+    before, cost = names(tmp_path / "one"), request_count(simulation)
     with pytest.raises(ExportError, match="has a damaged state") as error:
-        await memory.run(simulation, "one", selection=SELECTION, format=form, rebuild=rebuild)
+        await memory_place.run(simulation, "one", selection=SELECTION, format=form, rebuild=rebuild)
     assert (error.value.kind, "another folder" in error.value.hint) == ("state", True)
-    assert (names(tmp_path / "one"), asked(simulation)) == (before, cost)
-    assert (await memory.run(simulation, "two", selection=SELECTION, format=form)).complete
+    assert (names(tmp_path / "one"), request_count(simulation)) == (before, cost)
+    assert (await memory_place.run(simulation, "two", selection=SELECTION, format=form)).complete
 
 
 def names(folder: Path) -> list[str]:
@@ -162,12 +162,12 @@ def names(folder: Path) -> list[str]:
 async def test_a_foreign_file_is_reported_although_the_folder_cannot_be_read_in_full(tmp_path, simulation, monkeypatch):
     folder = tmp_path / "state"
     folder.mkdir()
-    text(folder)
+    add_text(folder)
 
-    def unreadable(_: object) -> bool:
+    def fail(_: object) -> bool:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(state_folder, "_is_damaged", unreadable)
+    monkeypatch.setattr(state_folder, "_is_damaged", fail)
     with pytest.raises(ExportError, match=r"has notes\.txt"):
         await export(simulation, SELECTION, f"file://{tmp_path}/export", state=folder)
-    assert asked(simulation) == 0
+    assert request_count(simulation) == 0

@@ -1,4 +1,4 @@
-"""A program that exports and forks: what it has forked neither holds its writer nor has a part in what that is told."""
+"""A program that exports and forks: its children neither keep the writer process alive nor send it commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agora_analytics.export.write.writer import writer_lock
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked")
 
-BEGUN = """
+START_WRITER = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
 from agora_analytics.export.write.subprocess_writer import SubprocessWriter
@@ -23,25 +23,25 @@ folder = Path(sys.argv[1])
 writer = SubprocessWriter("jsonl", folder, folder / "state" / "writing")
 writer.ready()
 """
-KILLED = """
+FORK_AND_DIE = """
 if os.fork():
     os.kill(os.getpid(), signal.SIGKILL)
 sys.stdin.read()
 """
-FORKED = """
-writer._in.write(b'["be')  # as another thread may do just then
-forked = multiprocessing.get_context("fork").Process(target=writer._in.flush)
-forked.start()
-forked.join()
+FORK_WITHIN_COMMAND = """
+writer._in.write(b'["be')  # half a command in the buffer, as if another thread were sending it
+child = multiprocessing.get_context("fork").Process(target=writer._in.flush)
+child.start()
+child.join()
 writer._send(b'gin","calls",1]\\n')
 assert writer._read_reply()[1:] == ["", ""]
-print(forked.exitcode, writer.end())
+print(child.exitcode, writer.end())
 writer.close()
 """
-SPARE = """
+FORK_WITHOUT_FREE_DESCRIPTORS = """
 import resource
-_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+_, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard_limit))
 try:
     while True:
         os.open(os.devnull, os.O_RDONLY)
@@ -54,22 +54,22 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def test_the_writer_ends_with_its_export_although_a_forked_child_lives_on(tmp_path: Path):
-    command = [sys.executable, "-c", BEGUN + KILLED, str(tmp_path)]
+    command = [sys.executable, "-c", START_WRITER + FORK_AND_DIE, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait() == -signal.SIGKILL
-        writer_lock(tmp_path / "state").close()  # waits for the writer, and raises if it goes on
+        writer_lock(tmp_path / "state").close()  # waits for the writer process to end, and raises if it does not
         process.communicate()
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="multiprocessing forks nothing")
 def test_a_child_forked_while_a_command_is_sent_does_not_send_it_again(tmp_path: Path):
-    command = [sys.executable, "-c", BEGUN + FORKED, str(tmp_path)]
+    command = [sys.executable, "-c", START_WRITER + FORK_WITHIN_COMMAND, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0 0\n", "")
 
 
 def test_a_forked_child_detaches_without_a_spare_descriptor(tmp_path: Path):
     pytest.importorskip("resource")
-    command = [sys.executable, "-c", BEGUN + SPARE, str(tmp_path)]
+    command = [sys.executable, "-c", START_WRITER + FORK_WITHOUT_FREE_DESCRIPTORS, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("1\n", "")  # both pipes are the null device
+    assert (done.stdout, done.stderr) == ("1\n", "")  # in the child, both pipes are replaced by the null device

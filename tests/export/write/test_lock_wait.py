@@ -1,4 +1,4 @@
-"""Who else has a database: a writer waits for that program, says so, and can be made to give up."""
+"""A writer waits while another program locks its database, logs a long wait, and stops when it is cancelled."""
 
 from __future__ import annotations
 
@@ -25,71 +25,71 @@ from agora_analytics.simulator import Simulation
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """Another program that has the database of an export open."""
-    with closing(sqlite3.connect(tmp_path / "export.sqlite", isolation_level=None)) as other:
-        other.execute("CREATE TABLE mine (a)")
-        yield other
+def other_program(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """The connection of another program to the database of an export."""
+    with closing(sqlite3.connect(tmp_path / "export.sqlite", isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+        yield connection
 
 
 @pytest.fixture
-def told() -> Iterator[Callable[[Callable[[], object]], list[str]]]:
-    """Does something at each warning, and returns the warnings."""
+def on_warning() -> Iterator[Callable[[Callable[[], object]], list[str]]]:
+    """Return a function that makes each warning call another function, and returns the list of warnings."""
     handlers: list[logging.Handler] = []
     log = logging.getLogger("agora_analytics")
 
-    def told(then: Callable[[], object]) -> list[str]:
-        found: list[str] = []
+    def on_warning(react: Callable[[], object]) -> list[str]:
+        warnings: list[str] = []
 
-        class Then(logging.Handler):
+        class ReactingHandler(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
-                found.append(record.getMessage())
-                then()
+                warnings.append(record.getMessage())
+                react()
 
-        handlers.append(Then())
+        handlers.append(ReactingHandler())
         log.addHandler(handlers[-1])
-        return found
+        return warnings
 
-    yield told
+    yield on_warning
     for handler in handlers:
         log.removeHandler(handler)
 
 
-def test_a_long_wait_is_logged_once_and_a_short_one_never(monkeypatch, tmp_path, other, told):
+def test_a_long_wait_is_logged_once_and_a_short_one_never(monkeypatch, tmp_path, other_program, on_warning):
     monkeypatch.setattr(lock_wait, "_POLL_INTERVAL", 0)
-    monkeypatch.setattr(lock_wait, "time", SimpleNamespace(monotonic=count().__next__))  # a second from try to try
-    found = told(lambda: None)
-    other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(lock_wait, "time", SimpleNamespace(monotonic=count().__next__))  # a second passes at each try
+    warnings = on_warning(lambda: None)
+    other_program.execute("BEGIN EXCLUSIVE")
     with closing(sqlite3.connect(tmp_path / "export.sqlite", timeout=0)) as mine:
         for seconds, lines in ((9, 0), (60, 1)):
             with pytest.raises(sqlite3.OperationalError):
                 LockWait(seconds, "export.sqlite").run(lambda: mine.execute("BEGIN IMMEDIATE"))
-            assert len(found) == lines
-    assert found == ["export: export.sqlite is locked by another program; waiting for up to 60 s"]
+            assert len(warnings) == lines
+    assert warnings == ["export: export.sqlite is locked by another program; waiting for up to 60 s"]
 
 
-def test_an_error_that_is_no_lock_is_raised_at_once():
+def test_an_error_other_than_a_lock_is_raised_at_once():
     with closing(sqlite3.connect(":memory:")) as mine, pytest.raises(sqlite3.OperationalError, match="no such table"):
         LockWait(1e9, "file").run(lambda: mine.execute("SELECT * FROM gone"))
 
 
-def test_a_wait_of_the_writer_process_is_logged_by_its_export(tmp_path, monkeypatch, other, told):
-    soon = "from agora_analytics.export.write import lock_wait; lock_wait._WARN_AFTER = 0; serve()"
-    monkeypatch.setattr(subprocess_writer, "_CODE", _CODE.replace("serve()", soon))
-    found = told(lambda: other.execute("ROLLBACK"))
+def test_a_wait_of_the_writer_process_is_logged_by_its_export(tmp_path, monkeypatch, other_program, on_warning):
+    code = "from agora_analytics.export.write import lock_wait; lock_wait._WARN_AFTER = 0; serve()"
+    monkeypatch.setattr(subprocess_writer, "_CODE", _CODE.replace("serve()", code))
+    warnings = on_warning(lambda: other_program.execute("ROLLBACK"))
     with closing(SubprocessWriter("sqlite", tmp_path, tmp_path / "state" / "writing")) as writer:
         writer.ready()
-        other.execute("BEGIN EXCLUSIVE")
+        other_program.execute("BEGIN EXCLUSIVE")
         writer.begin("calls", 1)
-        assert found  # before rows fill the pipe
+        assert warnings  # as soon as the part begins
         assert writer.end() == 0
-    assert found == ["export: export.sqlite is locked by another program; waiting for up to 900 s"]
+    assert warnings == ["export: export.sqlite is locked by another program; waiting for up to 900 s"]
 
 
-def test_a_part_larger_than_the_cache_waits_for_a_reader_only_at_its_end(tmp_path, other):
-    other.execute("INSERT INTO mine VALUES (1), (2)")
-    read = other.execute("SELECT * FROM mine")
-    read.fetchone()
+def test_a_part_larger_than_the_cache_waits_for_a_reader_only_at_its_end(tmp_path, other_program):
+    other_program.execute("INSERT INTO mine VALUES (1), (2)")
+    unfinished_query = other_program.execute("SELECT * FROM mine")
+    unfinished_query.fetchone()
     with closing(SqliteWriter(tmp_path / "export.sqlite")) as tables:
         tables.ready()
         tables.begin("calls", 1)
@@ -98,9 +98,9 @@ def test_a_part_larger_than_the_cache_waits_for_a_reader_only_at_its_end(tmp_pat
         tables._lock_wait = LockWait(0, "file")
         with pytest.raises(sqlite3.OperationalError):
             tables.end()
-        read.fetchall()
+        unfinished_query.fetchall()
         tables.end()
-    assert other.execute("SELECT count(*) FROM large").fetchone() == (2_000,)
+    assert other_program.execute("SELECT count(*) FROM large").fetchone() == (2_000,)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -109,25 +109,25 @@ def test_cancellation_does_not_wait_for_the_lock_of_a_database_being_opened(tmp_
         monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(futures, "_GRACE", 0.05)
 
-    async def cancelled() -> None:
+    async def cancel() -> None:
         loop, simulation = asyncio.get_running_loop(), Simulation()
         async with simulation.client() as client:
             selection = Selection(*client.calls.recent(3_600), datasets=("calls",))
             await client.export.run(selection, tmp_path, format="sqlite", max_requests=1)
-            begun, ready = asyncio.Event(), DatabaseTarget.ready
+            opening, ready = asyncio.Event(), DatabaseTarget.ready
 
-            def noted(self: DatabaseTarget) -> None:
-                loop.call_soon_threadsafe(begun.set)
+            def signal_and_open(self: DatabaseTarget) -> None:
+                loop.call_soon_threadsafe(opening.set)
                 ready(self)
 
-            monkeypatch.setattr(DatabaseTarget, "ready", noted)
-            other = sqlite3.connect(tmp_path / "export.sqlite", isolation_level=None)
-            other.execute("BEGIN EXCLUSIVE")
+            monkeypatch.setattr(DatabaseTarget, "ready", signal_and_open)
+            other_program = sqlite3.connect(tmp_path / "export.sqlite", isolation_level=None)
+            other_program.execute("BEGIN EXCLUSIVE")
             task = asyncio.create_task(client.export.run(selection, tmp_path, format="sqlite"))
-            await begun.wait()
+            await opening.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            other.close()
+            other_program.close()
 
-    asyncio.run(cancelled())  # it would take a quarter of an hour
+    asyncio.run(cancel())  # without the cancellation, the run waits for 15 minutes

@@ -1,4 +1,4 @@
-"""A part that is still open at the end of a run, beside provisional ones that are replaced or emptied."""
+"""A part that is still open at the end of a run, while provisional parts are replaced or removed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import HOUR, NOON, export, free
+from helpers.export_runs import HOUR, NOON, export, remove_rate_limits
 
 from agora_analytics import Selection
 from agora_analytics.export.formats.sqlite import SqliteWriter
@@ -19,18 +19,18 @@ from agora_analytics.simulator import Simulation, World
 async def test_an_open_part_survives_rewritten_or_removed_provisional_parts(tmp_path, monkeypatch, clock, form):
     if form == "duckdb":
         pytest.importorskip("duckdb")
-    monkeypatch.setattr(part_writer, "_FLUSH_SIZE", 2_000)  # so that few rows open one
+    monkeypatch.setattr(part_writer, "_FLUSH_SIZE", 2_000)  # so that a few rows open a part
     still_open: list[bool] = []
-    publish_all = part_writer.PartWriter.flush_all
+    flush_all = part_writer.PartWriter.flush_all
 
-    async def noted(self: part_writer.PartWriter) -> None:
+    async def record_open_part(self: part_writer.PartWriter) -> None:
         still_open.append(self._open_part is not None)
-        await publish_all(self)
+        await flush_all(self)
 
-    monkeypatch.setattr(part_writer.PartWriter, "flush_all", noted)
+    monkeypatch.setattr(part_writer.PartWriter, "flush_all", record_open_part)
     world = World(seed=7, calls_per_hour=25.0, typical_minutes=15.0, long_share=0, large_share=0)
     simulation = Simulation(world=world, clock=clock)
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = Selection(NOON - 2 * HOUR, NOON, datasets=("calls", "sessions"))
     provisional = []
     for wait in (60, 2 * HOUR, 2 * HOUR):

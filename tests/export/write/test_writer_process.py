@@ -1,4 +1,4 @@
-"""Who writes: what its process is told of its surroundings, who else may have the files, and what it lets go of."""
+"""The writer process: what it inherits, which locks it respects, and what it closes when it fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers.export_runs import export, free, last
+from helpers.export_runs import export, last_hours, remove_rate_limits
 
 from agora_analytics import ExportError
 from agora_analytics._core import futures
@@ -27,7 +27,7 @@ from agora_analytics.export.write.writer import WriterError, error_kind, open_in
 
 pytestmark = pytest.mark.process
 
-TWICE = """
+PRINT_FLAGS = """
 import sys
 from pathlib import Path
 from agora_analytics.export.write.subprocess_writer import SubprocessWriter
@@ -39,99 +39,99 @@ writer.close()
 
 
 @pytest.fixture
-def begun(tmp_path: Path, monkeypatch):
-    """What a writer's process was started with."""
-    seen: list[tuple[list[str], dict[str, str]]] = []
+def start_writer(tmp_path: Path, monkeypatch):
+    """Return a function that starts and ends a writer process, and returns its command line and environment."""
+    started: list[tuple[list[str], dict[str, str]]] = []
     real = subprocess.Popen
 
-    def started(line, **options):
-        seen.append((line, options["env"]))
-        return real(line, **options)
+    def record(command, **options):
+        started.append((command, options["env"]))
+        return real(command, **options)
 
-    monkeypatch.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", started)
+    monkeypatch.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", record)
 
-    def begin() -> tuple[list[str], dict[str, str]]:
+    def start() -> tuple[list[str], dict[str, str]]:
         writer = SubprocessWriter("jsonl", tmp_path, tmp_path / ".state" / "scratch")
         try:
             writer.ready()
         finally:
             writer.close()
-        return seen[-1]
+        return started[-1]
 
-    return begin
+    return start
 
 
-def test_the_process_inherits_variables_by_name_and_no_secret(begun, monkeypatch):
+def test_the_process_inherits_variables_by_name_and_no_secret(start_writer, monkeypatch):
     for name in ("AGORA_CUSTOMER_SECRET", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "HTTPS_PROXY", "PYTHONSTARTUP"):
         monkeypatch.setenv(name, "s3cret")
     monkeypatch.setenv("TZ", "UTC")
-    _, environment = begun()
+    _, environment = start_writer()
     assert "s3cret" not in environment.values()
     assert (environment["PATH"], environment["TZ"]) == (os.environ["PATH"], "UTC")
 
 
-def test_sys_path_may_hold_entries_that_are_no_text(begun, monkeypatch):
+def test_sys_path_may_hold_entries_that_are_no_text(start_writer, monkeypatch):
     monkeypatch.setattr(sys, "path", [Path("/nowhere"), None, "a\nline", "\udcff", *sys.path])
-    begun()
+    start_writer()
 
 
 def test_the_process_is_isolated_if_its_parent_is(tmp_path: Path):
-    code = f"import sys; sys.path[:] = {sys.path!r}\n{TWICE}"
-    for flags, told in ((["-I"], "-I"), ([], "-c")):
+    code = f"import sys; sys.path[:] = {sys.path!r}\n{PRINT_FLAGS}"
+    for flags, first in ((["-I"], "-I"), ([], "-c")):
         done = subprocess.run(
             [sys.executable, *flags, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
         )
-        assert done.stdout.split()[-1:] == [told], done.stderr
+        assert done.stdout.split()[-1:] == [first], done.stderr
 
 
 def test_the_process_works_where_pipes_cannot_be_enlarged(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
 
-    def forbidden(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(fcntl, "fcntl", forbidden)
+    monkeypatch.setattr(fcntl, "fcntl", fail)
     writer = open_writer("jsonl", tmp_path, tmp_path / ".state" / "scratch")
     assert isinstance(writer, SubprocessWriter)
     writer.close()
 
 
 def test_a_process_that_dies_is_reported_and_one_that_cannot_start_is_replaced(tmp_path, monkeypatch):
-    def ended(writer: SubprocessWriter, _: bytes) -> None:
+    def die(writer: SubprocessWriter, _: bytes) -> None:
         writer._stop()
         raise WriterError("ended")
 
-    def none(*_: object, **__: object) -> None:
+    def fail_to_start(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     scratch = tmp_path / ".state" / "scratch"
     with monkeypatch.context() as patched:
-        patched.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", none)
+        patched.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", fail_to_start)
         with closing(open_writer("jsonl", tmp_path, scratch)) as writer:
             assert isinstance(writer, FormatWriter)
-    monkeypatch.setattr(SubprocessWriter, "_send", ended)
+    monkeypatch.setattr(SubprocessWriter, "_send", die)
     with pytest.raises(WriterError):
         open_writer("jsonl", tmp_path, scratch)
 
 
-# Who else has the files
+# Locks of others
 
 
 @pytest.fixture
-def here(monkeypatch):
-    """Has exports write in this process."""
+def in_process_writer(monkeypatch):
+    """Make exports write in the process of the test: a frozen program has no Python to start."""
     monkeypatch.setattr(sys, "frozen", True, raising=False)
 
 
-async def test_a_running_writer_is_reported(tmp_path, simulation, here, monkeypatch):
-    free(simulation)
-    await export(simulation, last(1), tmp_path, max_requests=2)
+async def test_a_writer_that_is_still_running_is_reported(tmp_path, simulation, in_process_writer, monkeypatch):
+    remove_rate_limits(simulation)
+    await export(simulation, last_hours(1), tmp_path, max_requests=2)
     monkeypatch.setattr(writer, "_LOCK_TIMEOUT", 0.0)
     with closing(writer_lock(tmp_path / ".agora-export")):
-        with pytest.raises(ExportError, match="another process still writes there") as told:
-            await export(simulation, last(1), tmp_path)
-        assert told.value.kind == "running"
-    assert (await export(simulation, last(1), tmp_path)).complete
+        with pytest.raises(ExportError, match="another process still writes there") as error:
+            await export(simulation, last_hours(1), tmp_path)
+        assert error.value.kind == "running"
+    assert (await export(simulation, last_hours(1), tmp_path)).complete
 
 
 def test_a_reader_of_the_database_is_waited_for_and_reported(tmp_path):
@@ -142,15 +142,15 @@ def test_a_reader_of_the_database_is_waited_for_and_reported(tmp_path):
         tables.begin("calls", 1)
         tables.end()
     with closing(sqlite3.connect(path)) as reader:
-        read = reader.execute("SELECT * FROM sqlite_master")
+        unfinished_query = reader.execute("SELECT * FROM sqlite_master")
         with closing(SqliteWriter(path)) as tables:
             tables.begin("calls", 2)
-            patience, tables._lock_wait = tables._lock_wait, LockWait(0, "file")
-            with pytest.raises(sqlite3.OperationalError) as told:
+            lock_wait, tables._lock_wait = tables._lock_wait, LockWait(0, "file")
+            with pytest.raises(sqlite3.OperationalError) as error:
                 tables.end()
-            tables._lock_wait = patience
-            assert error_kind(told.value) == "running"  # after much patience, another run may do
-            read.fetchall()
+            tables._lock_wait = lock_wait
+            assert error_kind(error.value) == "running"
+            unfinished_query.fetchall()
             tables.end()
 
 
@@ -161,28 +161,28 @@ def test_a_duckdb_opened_by_another_process_is_reported(tmp_path):
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
         assert other.stdout
         assert other.stdout.readline()
-        with pytest.raises(Exception, match="lock") as told:
+        with pytest.raises(Exception, match="lock") as error:
             open_in_process("duckdb", tmp_path, tmp_path / ".state" / "scratch")
         other.communicate(b"\n")
-    assert error_kind(told.value) == "running"
+    assert error_kind(error.value) == "running"
 
 
-@pytest.mark.parametrize(("trouble", "error"), _ERRORS.items())
-def test_an_error_of_the_process_keeps_its_kind(trouble, error):
-    assert error_kind(error("it failed")) == trouble
+@pytest.mark.parametrize(("kind", "error"), _ERRORS.items())
+def test_an_error_of_the_process_keeps_its_kind(kind, error):
+    assert error_kind(error("it failed")) == kind
 
 
-# What is let go of
+# What is closed after a failure
 
 
 @pytest.fixture
 def is_closed(monkeypatch):
-    """Whether all files that were opened by a path, and all SQLite databases, are closed."""
+    """Return a function: whether all files that were opened by a path, and all SQLite databases, are closed."""
     files, databases = [], []
     open_, connect = Path.open, sqlite3.connect
-    monkeypatch.setattr(Path, "open", lambda *given, **more: files.append(open_(*given, **more)) or files[-1])
+    monkeypatch.setattr(Path, "open", lambda *args, **kwargs: files.append(open_(*args, **kwargs)) or files[-1])
     monkeypatch.setattr(
-        sqlite3, "connect", lambda *given, **more: databases.append(connect(*given, **more)) or databases[-1]
+        sqlite3, "connect", lambda *args, **kwargs: databases.append(connect(*args, **kwargs)) or databases[-1]
     )
 
     def is_open(database: sqlite3.Connection) -> bool:
@@ -203,9 +203,9 @@ def is_closed(monkeypatch):
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl.gz"])
 def test_a_file_that_cannot_be_started_is_closed(tmp_path, is_closed, form):
-    nothing = SimpleNamespace(columns=[], names=["\udcff", 5], name=None, row=5)  # what no format takes
+    invalid = SimpleNamespace(columns=[], names=["\udcff", 5], name=None, row=5)  # a schema that every format rejects
     with pytest.raises((TypeError, UnicodeError, AttributeError)):
-        FILE_FORMATS[form].open(tmp_path)._open_file(tmp_path / "1", nothing)
+        FILE_FORMATS[form].open(tmp_path)._open_file(tmp_path / "1", invalid)
     assert is_closed()
 
 
@@ -220,11 +220,11 @@ def test_a_writer_of_an_invalid_database_releases_its_lock(tmp_path, is_closed):
 
 
 @pytest.fixture
-def apart() -> None:
-    """Has exports write in a process of their own, as they do."""
+def subprocess_writer() -> None:
+    """Exports write in a process of their own unless told otherwise."""
 
 
-@pytest.mark.parametrize("where", ["apart", "here"])
+@pytest.mark.parametrize("where", ["subprocess_writer", "in_process_writer"])
 def test_cancellation_does_not_wait_for_readers_of_the_database(tmp_path, monkeypatch, request, where):
     request.getfixturevalue(where)
     monkeypatch.setattr(futures, "_GRACE", 0.05)
@@ -233,13 +233,13 @@ def test_cancellation_does_not_wait_for_readers_of_the_database(tmp_path, monkey
         other.execute("CREATE TABLE mine (a)")
         writer = open_writer("sqlite", tmp_path, scratch)
         writer.ready()
-        other.execute("BEGIN EXCLUSIVE")  # nobody else gets to the end of anything
+        other.execute("BEGIN EXCLUSIVE")  # so that the writer can end no part
 
         def write() -> None:
             writer.begin("calls", 1)
             writer.end()
 
-        async def cancelled() -> None:
+        async def cancel() -> None:
             loop = asyncio.get_running_loop()
             ending = asyncio.create_task(wait_until_done(loop.run_in_executor(None, write), writer.abort))
             await asyncio.sleep(0)
@@ -247,6 +247,6 @@ def test_cancellation_does_not_wait_for_readers_of_the_database(tmp_path, monkey
             with pytest.raises(asyncio.CancelledError):
                 await ending
 
-        asyncio.run(cancelled())  # it would take a quarter of an hour
-    with pytest.raises(WriterError, match="signal 9") if where == "apart" else nullcontext():
+        asyncio.run(cancel())  # without the cancellation, the writer waits for 15 minutes
+    with pytest.raises(WriterError, match="signal 9") if where == "subprocess_writer" else nullcontext():
         writer.close()

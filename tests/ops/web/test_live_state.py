@@ -7,11 +7,11 @@ import errno
 import json
 
 import pytest
-from helpers.streaming import BUSY, CHANNELS, DAY, FREEZES, HOUR, NETWORKS, USERS, WEB, simulated, within
+from helpers.streaming import BUSY, CHANNELS, DAY, FREEZES, HOUR, NETWORKS, USERS, WEB, simulated, stop_after
 
 from agora_analytics import AnalyticsClient, CallStarted, CheckpointError, MemoryCheckpoints, Window
 from agora_analytics.errors import LedgerError
-from agora_analytics.ops import LiveState
+from agora_analytics.ops import LiveState, alerts
 from agora_analytics.ops.web.readiness import probe
 from agora_analytics.simulator import Fault, Faults
 
@@ -289,6 +289,43 @@ async def test_a_state_may_be_made_before_the_event_loop_and_start_late():
     simulation = simulated("enterprise")
     client = await asyncio.to_thread(simulation.client)
     state = await asyncio.to_thread(LiveState, client, USERS)
-    async with client, within(120), state:
+    async with client, stop_after(120), state:
         await asyncio.sleep(100)
         assert probe(state).ready
+
+
+async def test_rules_are_evaluated_on_the_windows_of_the_page_and_their_series_are_watched_too():
+    simulation = simulated("enterprise")
+    rule = alerts.parse("userCount:Native > 0 for 2")
+    sent: list[alerts.Alert] = []
+
+    class Sink:
+        async def send(self, alert: alerts.Alert) -> None:
+            sent.append(alert)
+
+        def pending(self) -> tuple[alerts.Alert, ...]:
+            return ()
+
+        async def flush(self) -> None:
+            pass
+
+    async with simulation.client() as client, LiveState(client, WEB, rules=[rule], sinks=[Sink()]) as state:
+        assert state.series == (WEB, USERS)
+        await asyncio.sleep(HOUR)
+        shown = [entry.alert for entry in state.alerts]
+        assert [alert.kind for alert in shown] == ["firing"]
+        assert shown == sent
+        _, users = state.series_views()
+        assert users.values.count(None) == 0
+
+
+async def test_alerts_are_not_repeated_after_a_restart_with_a_checkpoint():
+    simulation = simulated("enterprise")
+    rule = alerts.parse("userCount:Native > 0 for 2")
+    kept: list[int] = []
+    async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
+        for _ in range(2):
+            async with LiveState(client, USERS, rules=[rule], checkpoint="page") as state:
+                await asyncio.sleep(HOUR)
+                kept.append(len(state.alerts))
+    assert kept == [1, 0]

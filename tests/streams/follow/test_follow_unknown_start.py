@@ -1,11 +1,11 @@
-"""A call of which the service does not say when it began (null, or 0) is told like any other."""
+"""A call whose start is unknown (null, or 0) is reported like any other, at no extra cost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from helpers.streaming import BUSY, HOUR, NOON, all_of, simulated
+from helpers.streaming import BUSY, HOUR, NOON, collect, simulated
 from helpers.wrong_dates import Tampering
 
 from agora_analytics import Call, CallFinished, CallStarted, PlanRefused, to_arrow
@@ -19,7 +19,7 @@ UNKNOWN = pytest.mark.parametrize("unknown", [0, None])
 START, STOP = NOON - HOUR, NOON - 600
 
 
-def of_one(call_id: str, unknown: int | None) -> Callable[[dict], None]:
+def without_start(call_id: str, unknown: int | None) -> Callable[[dict], None]:
     def change(document: dict) -> None:
         for call in document.get("call_lists") or []:
             call["created_ts"] = unknown if call["call_id"] == call_id else call["created_ts"]
@@ -31,17 +31,17 @@ def of_one(call_id: str, unknown: int | None) -> Callable[[dict], None]:
 @pytest.mark.parametrize("with_sessions", [False, True])
 async def test_a_call_without_a_start_is_searched_exported_to_a_table_and_followed(unknown, with_sessions):
     simulation = simulated(world=BUSY)
-    world = [call.call_id for call in BUSY.calls(START, STOP)]
-    odd = world[len(world) // 2]
-    transport = Tampering(simulation.transport(), of_one(odd, unknown))
+    expected = [call.call_id for call in BUSY.calls(START, STOP)]
+    unknown_call = expected[len(expected) // 2]
+    transport = Tampering(simulation.transport(), without_start(unknown_call, unknown))
     async with simulation.client(transport=transport) as client:
-        assert {call.call_id async for call in client.calls.search(START, STOP)} == set(world)
+        assert {call.call_id async for call in client.calls.search(START, STOP)} == set(expected)
         rows = (await to_arrow(client.calls.search(START, STOP))).to_pylist()
-        assert [row["created_ts"] for row in rows if row["call_id"] == odd] == [None]
-        events = await all_of(client.calls.follow(start=START, stop=STOP, with_sessions=with_sessions))
+        assert [row["created_ts"] for row in rows if row["call_id"] == unknown_call] == [None]
+        events = await collect(client.calls.follow(start=START, stop=STOP, with_sessions=with_sessions))
     for kind in (CallStarted, CallFinished):
-        told = [event.call.call_id for event in events if isinstance(event, kind)]
-        assert (len(told), set(told)) == (len(world), set(world))
+        call_ids = [event.call.call_id for event in events if isinstance(event, kind)]
+        assert (len(call_ids), set(call_ids)) == (len(expected), set(expected))
 
 
 @UNKNOWN
@@ -53,38 +53,38 @@ def test_no_duration_since_1970_is_derived(unknown):
     assert "after" not in _line(CallFinished(call=call))
     assert "1970" not in _line(CallStarted(call=call))
     assert "1970" not in str(table([call]))
-    best = TopN(CALL_ORDERS["lasted"], 1)
-    best.add(call)
-    assert best.items() == [call]
+    top = TopN(CALL_ORDERS["lasted"], 1)
+    top.add(call)
+    assert top.items() == [call]
 
 
 @pytest.mark.parametrize("plan", ["standard", "enterprise"])
 async def test_an_end_in_thousands_of_years_costs_no_more_requests_than_until_now(plan):
     simulation = simulated(world=BUSY, plan=plan)
-    lasting = Call(call_id="c", created_ts=NOON - HOUR, destroyed_ts=99_999_999_998, finished=True)
+    call = Call(call_id="c", created_ts=NOON - HOUR, destroyed_ts=99_999_999_998, finished=True)
     async with simulation.client() as client:
         await client.calls.page(START, STOP)
-        found = client.calls.sessions(lasting)
-        assert not [session async for session in found]
-        assert found.missing[-1].end == 99_999_999_999
-        assert found.requests <= 3
+        results = client.calls.sessions(call)
+        assert not [session async for session in results]
+        assert results.missing[-1].end == 99_999_999_999
+        assert results.requests <= 3
 
 
-@pytest.mark.parametrize("known", [0, 2])
-@pytest.mark.parametrize("ended", [NOON - 1_800, 99_999_999_998])
-async def test_a_start_in_1970_costs_no_more_requests_than_the_retention(ended, known):
+@pytest.mark.parametrize("requests_before", [0, 2])
+@pytest.mark.parametrize("end", [NOON - 1_800, 99_999_999_998])
+async def test_a_start_in_1970_costs_no_more_requests_than_the_retention(end, requests_before):
     simulation = simulated(world=BUSY)
-    lasting = Call(call_id="c", created_ts=5, destroyed_ts=ended, finished=True)
+    call = Call(call_id="c", created_ts=5, destroyed_ts=end, finished=True)
     async with simulation.client() as client:
-        for _ in range(known):
+        for _ in range(requests_before):
             await client.calls.page(START, STOP)
-        kept = simulation.client().plan.of_endpoint(CALL_SESSIONS)
-        found = client.calls.metrics(lasting, ["s"])
-        if not known:  # the service knows, and says so
+        limits = simulation.client().plan.of_endpoint(CALL_SESSIONS)
+        results = client.calls.metrics(call, ["s"])
+        if not requests_before:  # the client has no estimate of the service's time, so the service refuses
             with pytest.raises(PlanRefused):
-                await all_of(found)
+                await collect(results)
             return
-        assert await all_of(found)
-        assert found.missing[0].start == 5
-        assert found.missing[0].end >= NOON - kept.available
-        assert found.requests <= kept.available // kept.longest_query + 1
+        assert await collect(results)
+        assert results.missing[0].start == 5
+        assert results.missing[0].end >= NOON - limits.available
+        assert results.requests <= limits.available // limits.longest_query + 1

@@ -1,4 +1,4 @@
-"""Watching real-time windows: each once, in order, with the world's true values, whatever fails meanwhile."""
+"""Watching real-time windows: each is delivered once, in order and with its true value, despite failures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from helpers.streaming import (
+    CHANNELS,
+    DAY,
+    FREEZES,
+    HOUR,
+    MIDNIGHT,
+    NOON,
+    USERS,
+    WEB,
+    collect,
+    of_type,
+    timestamps,
+)
 
 from agora_analytics import (
     Checkpoint,
@@ -19,20 +32,8 @@ from agora_analytics import (
 )
 from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants, World
 
-NOON = 1_795_521_600
-MIDNIGHT = NOON - 43_200
-DAY = 86_400
-USERS = Series("userCount", product="Native")
-CHANNELS = Series("channelCount", product="WebRTC")
-FREEZES = Series("videoFreezeRate", product="Native")
-FIVE = (
-    USERS,
-    CHANNELS,
-    FREEZES,
-    Series("userCount", product="WebRTC"),
-    Series("audioFreezeRate", product="Native"),
-)
-EVERY_WAY = [
+FIVE_SERIES = (USERS, CHANNELS, FREEZES, WEB, Series("audioFreezeRate", product="Native"))
+EVERY_FAULT = [
     Fault("status", status=502),
     Fault("status", status=503),
     Fault("html", status=504),
@@ -48,8 +49,8 @@ EVERY_WAY = [
 ]
 
 
-def truth(world: World, series: Series, ts: int) -> float | None:
-    """What the world holds of a series; None where there is nobody of whom it could be told."""
+def true_value(world: World, series: Series, ts: int) -> float | None:
+    """Return the value of a series in the simulated world; None if there are no users to measure."""
     users = world.users(series.product, ts, None)[""]
     if series.metric == "userCount":
         return users
@@ -58,79 +59,71 @@ def truth(world: World, series: Series, ts: int) -> float | None:
     return world.rate(series.metric, series.product, ts, "") if users else None
 
 
-def later(simulation: Simulation, begun: int = NOON):
-    """A wall clock that begins at another time."""
+def start_clock_at(simulation: Simulation, start: int):
+    """Let the service's clock start at another time, and return this clock."""
     loop = asyncio.get_running_loop()
-    simulation.service.clock = lambda: begun + loop.time()
+    simulation.service.clock = lambda: start + loop.time()
     return simulation.service.clock
 
 
-async def all_of(watch) -> list:
-    async with aclosing(watch):
-        return [event async for event in watch]
-
-
-def stamps(events) -> list[int]:
-    return [event.ts for event in events if isinstance(event, Window)]
-
-
-@pytest.mark.parametrize(("plan", "lost"), [("premium", True), ("enterprise", False)])
-async def test_a_day_with_faults_loses_only_what_the_service_dropped(simulation, plan, lost):
+@pytest.mark.parametrize(("plan", "loses_windows"), [("premium", True), ("enterprise", False)])
+async def test_a_day_with_faults_loses_only_what_the_service_dropped(simulation, plan, loses_windows):
     world = World(seed=7)
     loop = asyncio.get_running_loop()
     service = Service(world, plan, clock=lambda: MIDNIGHT + 5 + loop.time(), variants=Variants(late_windows=0.03))
     simulation = Simulation(service)
-    outages = [(MIDNIGHT + hour * 3_600, minutes * 60) for hour, minutes in ((3, 5), (9, 30), (15, 50))]
+    outages = [(MIDNIGHT + hour * HOUR, minutes * 60) for hour, minutes in ((3, 5), (9, 30), (15, 50))]
     service.faults = sum(
-        (Faults.outage(start, start + seconds) for start, seconds in outages), Faults.chance(0.05, EVERY_WAY)
+        (Faults.outage(start, start + seconds) for start, seconds in outages), Faults.chance(0.05, EVERY_FAULT)
     )
 
     def host() -> float:
-        """The host's clock, which is set wrong by minutes twice."""
+        """Return the time of the host, whose clock is set wrong by minutes twice."""
         return service.clock() + (0 if loop.time() < 20_000 else 400 if loop.time() < 60_000 else -250)
 
     async with simulation.client(plan=plan, clock=host, quotas=True) as client:
-        events = await all_of(client.realtime.watch(*FIVE, start=MIDNIGHT, stop=MIDNIGHT + DAY, revisions=False))
+        watch = client.realtime.watch(*FIVE_SERIES, start=MIDNIGHT, stop=MIDNIGHT + DAY, revisions=False)
+        events = await collect(watch)
 
-    windows = {event.ts: event for event in events if isinstance(event, Window)}
-    gaps = [event.span for event in events if isinstance(event, Gap)]
-    assert stamps(events) == sorted(windows)
-    gone = {ts for span in gaps for ts in range(span.start, span.end, 20)}
-    assert gone | set(windows) == set(range(MIDNIGHT, MIDNIGHT + DAY, 20))
-    assert not gone & set(windows)
+    windows = {window.ts: window for window in of_type(Window, events)}
+    gaps = [gap.span for gap in of_type(Gap, events)]
+    assert timestamps(events) == sorted(windows)
+    expired = {ts for span in gaps for ts in range(span.start, span.end, 20)}
+    assert expired | set(windows) == set(range(MIDNIGHT, MIDNIGHT + DAY, 20))
+    assert not expired & set(windows)
     for ts, window in windows.items():
-        for series in FIVE:
+        for series in FIVE_SERIES:
             if series in window.values:
-                assert window.value(series) == truth(world, series, ts)
-    # Nothing is missing but what was not asked for when an outage began, and forgotten soon after it was over.
-    kept = client.plan.limits["realtime"].available
-    paced = client.realtime.coverage(*FIVE).interval
-    unheard = gone | {ts for ts, window in windows.items() if window.missing}
-    out = [(start - 1.5 * paced, start + seconds + paced / 3 - kept) for start, seconds in outages]
-    assert all(any(first <= ts <= last for first, last in out) for ts in unheard)
-    assert bool(unheard) is lost
+                assert window.value(series) == true_value(world, series, ts)
+    # Data are missing only for windows not yet requested when an outage began and expired soon after its end.
+    retention = client.plan.limits["realtime"].available
+    interval = client.realtime.coverage(*FIVE_SERIES).interval
+    without_data = expired | {ts for ts, window in windows.items() if window.missing}
+    outage_losses = [(start - 1.5 * interval, start + seconds + interval / 3 - retention) for start, seconds in outages]
+    assert all(any(first <= ts <= last for first, last in outage_losses) for ts in without_data)
+    assert bool(without_data) is loses_windows
     assert service.refusals == {}
     assert sum(service.counts.values()) <= client.plan.rates("realtime")["day"] + 10
 
 
 async def test_a_day_of_one_series_stays_within_the_daily_quota(simulation):
-    clock = later(simulation, MIDNIGHT + 2)
+    clock = start_clock_at(simulation, MIDNIGHT + 2)
     async with simulation.client(clock=clock) as client:
-        events = await all_of(client.realtime.watch(USERS, start=MIDNIGHT, stop=MIDNIGHT + DAY - 60))
-    assert stamps(events) == list(range(MIDNIGHT, MIDNIGHT + DAY - 60, 20))
+        events = await collect(client.realtime.watch(USERS, start=MIDNIGHT, stop=MIDNIGHT + DAY - 60))
+    assert timestamps(events) == list(range(MIDNIGHT, MIDNIGHT + DAY - 60, 20))
     assert simulation.service.counts["realtime_usage"] <= 480
     assert simulation.service.refusals == {}
 
 
 async def test_a_watch_started_late_in_the_day_requests_every_window(simulation):
-    clock = later(simulation, MIDNIGHT + DAY - 7_200)
+    clock = start_clock_at(simulation, MIDNIGHT + DAY - 7_200)
     ages = []
     async with simulation.client(clock=clock) as client, aclosing(client.realtime.watch(USERS)) as watch:
         async for event in watch:
             ages.append(clock() - event.ts - 20)
             if len(ages) == 200:
                 break
-    # One window old and as much as the plan's delay, nearly always.
+    # Nearly always at most one window and the plan's delay old.
     assert sorted(ages)[len(ages) * 9 // 10] < 44, ages
 
 
@@ -138,55 +131,56 @@ async def test_a_changed_value_is_a_revision_until_the_window_is_final(simulatio
     simulation.service.variants = Variants(revised_windows=0.3, late_by=60)
     world = simulation.world
     async with simulation.client() as client:
-        events = await all_of(client.realtime.watch(USERS, stop=NOON + 3_600, every=60))
-    delivered = {event.ts: event for event in events if isinstance(event, Window)}
-    revisions = [event for event in events if isinstance(event, Revision)]
+        events = await collect(client.realtime.watch(USERS, stop=NOON + 3_600, every=60))
+    delivered = {window.ts: window for window in of_type(Window, events)}
+    revisions = of_type(Revision, events)
     assert revisions
     for change in revisions:
         assert delivered[change.ts].values[change.series] == change.before
-        assert change.after[0].value == truth(world, USERS, change.ts) != change.before[0].value
+        assert change.after[0].value == true_value(world, USERS, change.ts) != change.before[0].value
     changed = {change.ts for change in revisions}
     assert len(changed) == len(revisions)
     last = max(delivered) - 400
     same = [event for ts, event in delivered.items() if ts not in changed and ts < last]
-    assert all(event.value(USERS) == truth(world, USERS, event.ts) for event in same)
+    assert all(event.value(USERS) == true_value(world, USERS, event.ts) for event in same)
 
 
 async def test_only_final_delivers_windows_that_cannot_change(simulation):
     simulation.service.variants = Variants(revised_windows=0.3, late_by=60)
     async with simulation.client() as client:
-        events = await all_of(client.realtime.watch(USERS, stop=NOON + 1_800, only_final=True, final_after=100))
+        events = await collect(client.realtime.watch(USERS, stop=NOON + 1_800, only_final=True, final_after=100))
     assert {type(event) for event in events} == {Window}
-    assert all(event.final and event.value(USERS) == truth(simulation.world, USERS, event.ts) for event in events)
-    assert stamps(events) == list(range(stamps(events)[0], NOON + 1_800, 20))
+    assert all(event.final and event.value(USERS) == true_value(simulation.world, USERS, event.ts) for event in events)
+    assert timestamps(events) == list(range(timestamps(events)[0], NOON + 1_800, 20))
 
 
 async def test_a_late_window_is_awaited_for_the_allowed_lateness(simulation):
     simulation.service.variants = Variants(late_windows=0.1, late_by=300)
     async with simulation.client() as client:
-        waited = await all_of(client.realtime.watch(USERS, CHANNELS, stop=NOON + 3_600, allowed_lateness=300))
-        impatient = await all_of(
+        waited = await collect(client.realtime.watch(USERS, CHANNELS, stop=NOON + 3_600, allowed_lateness=300))
+        impatient = await collect(
             client.realtime.watch(USERS, start=NOON + 3_600, stop=NOON + 7_200, allowed_lateness=0, revisions=True)
         )
-    assert [event for event in waited if isinstance(event, Window) and event.missing] == []
-    lacking = [event for event in impatient if isinstance(event, Window) and event.missing]
-    assert lacking
-    assert all(event.missing == {USERS: "no data"} and event.value(USERS) is None for event in lacking)
-    came = {event.ts: event for event in impatient if isinstance(event, Revision)}
-    assert {event.ts for event in lacking if event.ts < NOON + 6_000} <= set(came)
-    assert {event.before for event in came.values()} == {()}
-    assert all(event.after[0].value == truth(simulation.world, USERS, ts) for ts, event in came.items())
+    assert len(timestamps(waited)) >= 180
+    assert [window for window in of_type(Window, waited) if window.missing] == []
+    incomplete = [window for window in of_type(Window, impatient) if window.missing]
+    assert incomplete
+    assert all(event.missing == {USERS: "no data"} and event.value(USERS) is None for event in incomplete)
+    revisions = {event.ts: event for event in of_type(Revision, impatient)}
+    assert {event.ts for event in incomplete if event.ts < NOON + 6_000} <= set(revisions)
+    assert {event.before for event in revisions.values()} == {()}
+    assert all(event.after[0].value == true_value(simulation.world, USERS, ts) for ts, event in revisions.items())
 
 
 async def test_a_start_in_the_past_is_backfilled_and_expired_windows_are_a_gap(simulation):
     async with simulation.client() as client:
-        events = await all_of(client.realtime.watch(USERS, start=NOON - 7_200, stop=NOON))
+        events = await collect(client.realtime.watch(USERS, start=NOON - 7_200, stop=NOON))
     gap, *windows = events
     assert isinstance(gap, Gap)
     assert gap.span.start == NOON - 7_200
     assert gap.span.end == windows[0].ts
     assert NOON - 2_400 < gap.span.end < NOON - 2_360
-    assert stamps(windows) == list(range(gap.span.end, NOON, 20))
+    assert timestamps(windows) == list(range(gap.span.end, NOON, 20))
 
 
 async def test_a_watch_resumes_and_repeats_unacknowledged_windows(simulation):
@@ -198,26 +192,26 @@ async def test_a_watch_resumes_and_repeats_unacknowledged_windows(simulation):
             seen.append(event.ts)
             if len(seen) == 20:
                 break
-        await watch.aclose()  # the twentieth was being worked on
+        await watch.aclose()  # the consumer was processing the twentieth
         await asyncio.sleep(600)
-        again = [event.ts for event in await all_of(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 3_000))]
-    assert again[0] == seen[-1]
-    assert again == list(range(seen[-1], NOON + 3_000, 20))
+        resumed = timestamps(await collect(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 3_000)))
+    assert resumed[0] == seen[-1]
+    assert resumed == list(range(seen[-1], NOON + 3_000, 20))
     with pytest.raises(CheckpointError, match="belongs to another stream"):
-        await all_of(client.realtime.watch(CHANNELS, checkpoint="prod"))
+        await collect(client.realtime.watch(CHANNELS, checkpoint="prod"))
 
 
 async def test_a_sink_can_store_the_checkpoint_with_its_rows(simulation):
     table: list[int] = []
-    kept = ""
+    saved = ""
     async with simulation.client() as client:
         for _ in range(5):
-            given = Checkpoint.decode(kept) if kept else None
+            given = Checkpoint.decode(saved) if saved else None
             async with aclosing(client.realtime.watch(USERS, checkpoint=given)) as watch:
                 async for event in watch:
-                    table, kept = [*table, event.ts], watch.checkpoint.encode()  # one transaction
+                    table, saved = [*table, event.ts], watch.checkpoint.encode()  # in one transaction
                     if len(table) % 7 == 0:
-                        break  # killed
+                        break  # the process is killed
     assert table == list(range(table[0], table[0] + 35 * 20, 20))
 
 
@@ -239,13 +233,13 @@ async def test_stop_ends_a_sleep(simulation):
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, every=3_600)
         asyncio.get_running_loop().call_later(100, watch.stop)
-        assert len(await all_of(watch)) == 1
+        assert len(await collect(watch)) == 1
     assert asyncio.get_running_loop().time() == pytest.approx(100, abs=1)
 
 
 async def test_a_cancelled_watch_leaves_nothing_behind(simulation):
     async with simulation.client() as client:
-        task = asyncio.create_task(all_of(client.realtime.watch(USERS)))
+        task = asyncio.create_task(collect(client.realtime.watch(USERS)))
         await asyncio.sleep(500)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -256,22 +250,22 @@ async def test_a_cancelled_watch_leaves_nothing_behind(simulation):
 
 
 async def test_two_streams_share_the_daily_quota(simulation):
-    clock = later(simulation, MIDNIGHT + 2)
+    clock = start_clock_at(simulation, MIDNIGHT + 2)
     async with simulation.client(clock=clock) as client, asyncio.TaskGroup() as group:
         both = [
-            group.create_task(all_of(client.realtime.watch(one, start=MIDNIGHT, stop=MIDNIGHT + DAY - 700)))
-            for one in (USERS, FREEZES)
+            group.create_task(collect(client.realtime.watch(series, start=MIDNIGHT, stop=MIDNIGHT + DAY - 700)))
+            for series in (USERS, FREEZES)
         ]
-    assert all(stamps(task.result()) == list(range(MIDNIGHT, MIDNIGHT + DAY - 700, 20)) for task in both)
+    assert all(timestamps(task.result()) == list(range(MIDNIGHT, MIDNIGHT + DAY - 700, 20)) for task in both)
     assert sum(simulation.service.counts.values()) <= 480
     spent = simulation.service.counts
     assert abs(spent["realtime_usage"] - spent["realtime_quality"]) < 30
 
 
-async def test_a_series_with_more_windows_per_request_limit_is_polled_more_often(simulation):
+async def test_a_series_of_higher_weight_is_polled_more_often(simulation):
     heavy = Series("userCount", product="Native", weight=4)
     async with simulation.client() as client:
-        await all_of(client.realtime.watch(heavy, FREEZES, stop=NOON + 36_000))
+        await collect(client.realtime.watch(heavy, FREEZES, stop=NOON + 36_000))
     assert simulation.service.counts["realtime_usage"] > 3 * simulation.service.counts["realtime_quality"]
 
 
@@ -282,20 +276,20 @@ async def test_series_share_a_request_that_serves_them(simulation):
     ]
     async with simulation.client() as client:
         assert client.realtime.coverage(*countries, USERS).requests_per_poll == 2
-        events = await all_of(client.realtime.watch(*countries, stop=NOON + 600, allowed_lateness=0))
+        events = await collect(client.realtime.watch(*countries, stop=NOON + 600, allowed_lateness=0))
     assert simulation.service.counts == {"realtime_usage": len(simulation.service.log)}
     values = {point.dimension_value for event in events for point in event.values.get(countries[0], ())}
     assert values == {"China"}
 
 
 @pytest.mark.parametrize(("plan", "most"), [("premium", 12), ("enterprise", 57)])
-async def test_coverage_says_how_many_series_fit(simulation, plan, most):
+async def test_coverage_reports_how_many_series_fit(simulation, plan, most):
     many = [Series(f"metric{number}", product="Native") for number in range(most + 1)]
     async with simulation.client(plan=plan) as client:
         assert client.realtime.coverage(*many[:-1]).complete
-        told = client.realtime.coverage(*many)
-        assert (told.complete, told.most) == (False, most)
-        with pytest.raises(ValueError, match=f"{most} series fit"):
+        coverage = client.realtime.coverage(*many)
+        assert (coverage.complete, coverage.most) == (False, most)
+        with pytest.raises(ValueError, match=f"at most {most} fit"):
             client.realtime.watch(*many)
         assert client.realtime.watch(*many, gaps=True)
         assert str(client.realtime.coverage(USERS)).endswith("s old on average")
@@ -304,7 +298,7 @@ async def test_coverage_says_how_many_series_fit(simulation, plan, most):
 async def test_wrong_arguments_raise_before_any_request(simulation):
     async with simulation.client() as client:
         watch = client.realtime.watch
-        for wrong, told in (
+        for wrong, message in (
             (watch, "one Series or several"),
             (lambda: watch(USERS, USERS), "twice"),
             (lambda: watch(USERS, start=NOON, stop=NOON), "must be after"),
@@ -317,7 +311,7 @@ async def test_wrong_arguments_raise_before_any_request(simulation):
             (lambda: Series("joinSuccessRate", product="Native", uids=[1]), "need a cname"),
             (lambda: Series("userCount", product="Native", weight=0), "weight=0"),
         ):
-            with pytest.raises((ValueError, TypeError), match=told):
+            with pytest.raises((ValueError, TypeError), match=message):
                 wrong()
     async with simulation.client(plan="standard") as client:
         with pytest.raises(ValueError, match="standard"):
@@ -329,19 +323,17 @@ async def test_an_error_that_a_retry_cannot_fix_ends_the_watch(simulation):
     async with simulation.client() as client:
         simulation.service.faults = Faults.chance(1, [Fault("status", status=401)])
         with pytest.raises(Unauthorized):
-            await all_of(client.realtime.watch(USERS))
+            await collect(client.realtime.watch(USERS))
 
 
 async def test_windows_that_the_service_drops_before_the_plan_says_are_a_gap(simulation):
-    service = Service(World(seed=7), "premium", clock=simulation.service.clock)
-    simulation = Simulation(service)
-    async with simulation.client(plan="enterprise") as client:  # keeps more than premium does
-        events = await all_of(client.realtime.watch(USERS, start=NOON - 3_500, stop=NOON))
+    async with simulation.client(plan="enterprise") as client:  # its retention is longer than that of Premium
+        events = await collect(client.realtime.watch(USERS, start=NOON - 3_500, stop=NOON))
     gap, *windows = events
     assert isinstance(gap, Gap)
     assert gap.span.end - NOON in range(-2_400, -2_200)
-    assert stamps(windows) == list(range(gap.span.end, NOON, 20))
-    assert sum(service.counts.values()) <= 8
+    assert timestamps(windows) == list(range(gap.span.end, NOON, 20))
+    assert sum(simulation.service.counts.values()) <= 8
 
 
 async def test_health_serves_a_liveness_probe(simulation):
@@ -353,9 +345,9 @@ async def test_health_serves_a_liveness_probe(simulation):
         assert health.lag == pytest.approx(NOON + asyncio.get_running_loop().time() - health.last_window - 20, abs=1)
         assert 470 < health.requests_left < 480
         simulation.service.faults = Faults.outage(0, 2**40)
-        asking = asyncio.create_task(all_of(watch))
+        task = asyncio.create_task(collect(watch))
         await asyncio.sleep(900)
         assert watch.health.failures > 3
         assert watch.health.lag > 800
-        asking.cancel()
-        await asyncio.wait([asking])
+        task.cancel()
+        await asyncio.wait([task])

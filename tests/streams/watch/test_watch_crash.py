@@ -1,4 +1,4 @@
-"""A consumer that commits windows with the checkpoint, killed at random moments: each window is there exactly once."""
+"""Exactly once: a consumer commits windows together with the checkpoint, and is killed at random moments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agora_analytics.simulator.server import serve
 pytestmark = [pytest.mark.process, pytest.mark.real_time]
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes are killed in another way here")
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
 async def test_each_window_is_stored_once_although_its_writer_is_killed_repeatedly(tmp_path, kills):
     table = tmp_path / "windows.db"
@@ -29,7 +29,7 @@ async def test_each_window_is_stored_once_although_its_writer_is_killed_repeated
     random = Random(7)
 
     async def write(lines: int, *, kill: bool) -> int:
-        """Let the example write until it has said so many lines, and kill it then, or let it end."""
+        """Run the example; kill it after it has printed so many lines, or let it end after so many windows."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", str(ROOT / "examples/watch_windows.py"), str(table)),
             *("1000" if kill else str(lines), "58"),

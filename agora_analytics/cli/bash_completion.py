@@ -1,7 +1,8 @@
-"""Completion of words with a colon in bash, which splits a line at colons too.
+"""Shell completion of words with a colon in bash, which splits a line at colons too.
 
-Bash hands `watch userCount:N` over as the words `watch`, `userCount`, `:` and `N`, and replaces only the last of them.
-Typer completes single words, so the parts are joined before, and each answer is cut to what replaces the last part.
+Typer does all other shell completion, with names from `parsing.py`. Bash hands `watch userCount:N` over as the words
+`watch`, `userCount`, `:` and `N`, and replaces only the last of them. Typer completes single words, so the parts are
+joined before, and each answer is cut to what replaces the last part.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _CURRENT: Final = "COMP_CWORD"
 
 @contextmanager
 def joined_words(environment: MutableMapping[str, str]) -> Iterator[None]:
-    """Have a completion inside see whole words, if the environment is that of a request by bash."""
+    """Join split words for a completion inside, if bash requests one; otherwise do nothing."""
     name, request = _REQUEST
     prefix = _join(environment) if environment.get(name) == request else ""
     if not prefix:

@@ -1,4 +1,4 @@
-"""What is needed to continue or rebuild an export: its settings, adopted parts, and files that are gone or altered."""
+"""Tables of the state for recovery: settings, the copy in a store, and rows and files that are gone or altered."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DatabaseCopy(NamedTuple):
 
 
 class RecoveryTables(StagingTables):
-    """Settings, lost and altered parts, and the copy of the state in a store."""
+    """Settings, rows and files that are gone or altered, and the copy of the state in a store."""
 
     schema: ClassVar[str] = (
         StagingTables.schema

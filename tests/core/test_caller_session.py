@@ -6,17 +6,12 @@ import ssl
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from helpers.certificates import write_certificate
 from helpers.echo_server import TOKEN, list_calls, make_client, raw_server
 
 from agora_analytics import AnalyticsClient, CertificateError, Retry, Unauthorized
@@ -53,7 +48,7 @@ SESSION_OPTIONS = {
 
 
 @pytest.mark.parametrize("option", SESSION_OPTIONS)
-async def test_a_given_session_does_not_change_errors_and_keeps_only_its_own_cookies(option):
+async def test_the_callers_session_does_not_change_errors_and_keeps_only_its_own_cookies(option):
     response = b'HTTP/1.1 401 No\r\nSet-Cookie: theirs=1\r\nContent-Length: 16\r\n\r\n{"message":"no"}'
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -77,7 +72,7 @@ async def test_a_closed_session_raises_session_is_closed():
             await list_calls(client)
 
 
-async def test_the_proxy_of_a_given_session_is_not_used_for_a_loopback_host():
+async def test_the_proxy_of_the_callers_session_is_not_used_for_a_loopback_host():
     response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(EMPTY), EMPTY)
     async with (
         raw_server(b"") as (proxy, proxy_requests),
@@ -92,23 +87,7 @@ async def test_the_proxy_of_a_given_session_is_not_used_for_a_loopback_host():
 @pytest.fixture(scope="module")
 def certificate_files(tmp_path_factory) -> tuple[Path, Path]:
     """The files of a self-signed certificate for loopback, and of its key."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(address, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("certificates")
-    files = folder / "certificate.pem", folder / "key.pem"
-    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    formats = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    files[1].write_bytes(key.private_bytes(*formats))
-    return files
+    return write_certificate(tmp_path_factory.mktemp("certificates"))
 
 
 @asynccontextmanager

@@ -1,0 +1,262 @@
+"""Applies rules to the events of a watch: pure, so the same events give the same alerts.
+
+A window counts once it is *final*. Until then it waits here, with the revisions that come for it. When it becomes final
+does not change what it says, so neither do alerts depend on how often the watch polled or on any clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import attrs
+
+from agora_analytics._core import validation
+from agora_analytics._core.decoding.json import DecodeFailures, encode, strict_decoder
+from agora_analytics._core.redaction import fingerprint
+from agora_analytics.models import Point
+from agora_analytics.models.points import Number, group_of
+from agora_analytics.ops.alerts.alert import Alert
+from agora_analytics.ops.alerts.condition import Condition, ConditionState, groups_of
+from agora_analytics.ops.alerts.rules import Rule, unweighted, watched
+from agora_analytics.spans import WINDOW, Span
+from agora_analytics.streams.checkpoints import Checkpoint, unreadable
+from agora_analytics.streams.events import Event, Gap, Revision, Window
+from agora_analytics.streams.watch.series import Series
+
+__all__ = ["Evaluator"]
+
+FinalBefore = Mapping[Series, int | None]
+"""The start of the first window in which each series may still change: `Watch.final_before`."""
+
+_MAX_WAITING: Final = 1_000
+"""Windows that may wait to become final: more than any plan keeps. Beyond that the oldest counts as unknown."""
+
+_STREAM: Final = "alerts"
+_WAITING: Final = "waiting"
+_UNDELIVERED: Final = "undelivered"
+
+
+@attrs.define(kw_only=True)
+class WaitingWindow:
+    """A window, or a gap of several, that not all rules have taken.
+
+    `rows` are pairs of group and value by series, `missing` the reasons by series; a gap has a `gap` reason.
+    """
+
+    start: int
+    end: int
+    final: bool = False
+    gap: str = ""
+    rows: dict[str, list[tuple[str | None, Number]]] = attrs.field(factory=dict)
+    missing: dict[str, str] = attrs.field(factory=dict)
+    finals: list[str] = attrs.field(factory=list)
+
+    def copy(self) -> WaitingWindow:
+        """Return a copy that revisions do not change; the rows themselves are shared, as there may be thousands."""
+        return attrs.evolve(self, rows=dict(self.rows), missing=dict(self.missing), finals=list(self.finals))
+
+
+@attrs.define(kw_only=True)
+class EvaluatorState:
+    """What a checkpoint has beside the conditions."""
+
+    windows: list[WaitingWindow] = attrs.field(factory=list)
+
+
+class Evaluator:
+    """Applies rules to events one by one; `evaluate` does this for a watch.
+
+    Use it yourself to save alerts, `watch.checkpoint` and `evaluator.checkpoint` in one transaction, or to try rules on
+    events that you have stored:
+
+    ```python
+    from agora_analytics.models import Point
+    from agora_analytics.ops import alerts
+
+    rule = alerts.parse("userCount:Native < 10 for 2")
+    evaluator = alerts.Evaluator([rule])
+    for ts, users in ((1_795_521_600, 7), (1_795_521_620, 5)):
+        points = (Point.of(ts, users, metric="userCount"),)
+        for alert in evaluator.add(Window(ts=ts, values={rule.series: points}, final=True)):
+            print(alert)  # firing: userCount Native 5 at 2026-11-24T12:00:20Z, 2 windows from 2026-11-24T12:00:00Z …
+    ```
+
+    `source` distinguishes the keys of alerts about different projects. `checkpoint` is that of an earlier one with the
+    same source; states of rules that are not given are dropped. Raises `CheckpointError` for any other checkpoint.
+    """
+
+    def __init__(self, rules: Iterable[Rule], *, source: str = "", checkpoint: Checkpoint | None = None) -> None:
+        self.rules = checked(rules)
+        self._stream = f"{_STREAM} {fingerprint(source)}"
+        self._series = watched(self.rules)
+        self._texts = {series: str(series) for series in self._series}
+        states = {} if checkpoint is None else _states(checkpoint.check(self._stream, "the checkpoint of the alerts"))
+        self._conditions = [Condition(rule, source, states.pop(str(rule), None)) for rule in self.rules]
+        self.dropped = tuple(rule for rule, state in states.items() if state.reported)
+        """Rules of the checkpoint that are not given any more, and of which an alert has not recovered."""
+
+        self._waiting = deque(_waiting(checkpoint))
+        self.undelivered: tuple[Alert, ...] = _undelivered(checkpoint)
+        """Alerts of the checkpoint that some receiver had not got when it was saved."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The state after the last event: save it after its alerts, and before the watch's own checkpoint moves on."""
+        return self.checkpoint_with(())
+
+    def checkpoint_with(self, undelivered: Sequence[Alert]) -> Checkpoint:
+        """Return the state with alerts that some receiver has not got yet."""
+        state: dict[str, Mapping[str, Any]] = {
+            str(condition.rule): {"state": attrs.asdict(condition.snapshot())} for condition in self._conditions
+        }
+        state[_WAITING] = {"windows": [window.copy() for window in self._waiting]}
+        state[_UNDELIVERED] = {"alerts": tuple(undelivered)}
+        return Checkpoint(stream=self._stream, open=state)
+
+    def add(self, event: Event, final_before: FinalBefore | None = None) -> list[Alert]:
+        """Return the alerts of an event, in order; an event that was added before changes nothing.
+
+        A window with `final=True` counts at once, another one once `final_before` has passed it, or a revision says so.
+        """
+        match event:
+            case Window():
+                self._add_window(event)
+            case Revision():
+                self._revise(event)
+            case Gap():
+                self._add_gap(event.span, event.reason)
+        marks = {unweighted(series): ts for series, ts in (final_before or {}).items() if ts is not None}
+        return list(self._settle(marks))
+
+    def silent(self, seconds: float, utc: float) -> list[Alert]:
+        """Return the alerts about missing data after so many seconds without an event, until `utc`."""
+        return [alert for condition in self._conditions for alert in condition.silent(seconds, utc)]
+
+    # Events.
+
+    def _add_window(self, window: Window) -> None:
+        if self._is_known(window.ts):
+            return
+        values = {unweighted(series): points for series, points in window.values.items()}
+        missing = {unweighted(series): reason for series, reason in window.missing.items()}
+        self._waiting.append(
+            WaitingWindow(
+                start=window.ts,
+                end=window.ts + WINDOW,
+                final=window.final,
+                rows={self._texts[one]: _rows(values[one]) for one in self._series if one in values},
+                missing={self._texts[one]: missing.get(one, "not asked") for one in self._series if one not in values},
+            )
+        )
+
+    def _revise(self, revision: Revision) -> None:
+        text = self._texts.get(unweighted(revision.series))
+        window = next((one for one in self._waiting if one.start == revision.ts and not one.gap), None)
+        if text is None or window is None:
+            return
+        window.rows[text] = _rows(revision.after)
+        window.missing.pop(text, None)
+        if revision.final:
+            window.finals.append(text)
+
+    def _add_gap(self, span: Span, reason: str) -> None:
+        start = max(span.start, self._end or span.start)
+        if start < span.end:
+            self._waiting.append(WaitingWindow(start=start, end=span.end, gap=reason))
+
+    def _is_known(self, ts: int) -> bool:
+        return self._end is not None and ts < self._end
+
+    @property
+    def _end(self) -> int | None:
+        """The end of the newest window that was added."""
+        if self._waiting:
+            return self._waiting[-1].end
+        taken = [condition.state.next for condition in self._conditions if condition.state.next is not None]
+        return max(taken, default=None)
+
+    # Rules.
+
+    def _settle(self, marks: Mapping[Series, int]) -> Iterator[Alert]:
+        """Let each rule take the windows that are final for its series, in order."""
+        for window in islice(self._waiting, max(len(self._waiting) - _MAX_WAITING, 0)):
+            if not window.gap:
+                window.final, window.rows = True, {}
+                window.missing = dict.fromkeys(self._texts.values(), "not final")
+        for condition in self._conditions:
+            for window in self._waiting:
+                taken = condition.state.next is not None and window.end <= condition.state.next
+                if not taken:
+                    if not self._is_final(window, condition.rule, marks):
+                        break
+                    yield from self._take(condition, window)
+        while self._waiting and all(self._waiting[0].end <= (one.state.next or 0) for one in self._conditions):
+            self._waiting.popleft()
+
+    def _is_final(self, window: WaitingWindow, rule: Rule, marks: Mapping[Series, int]) -> bool:
+        if window.gap or window.final:
+            return True
+        needed = (unweighted(series) for series in (rule.series, rule.users) if series is not None)
+        return all(window.start < marks.get(series, 0) or self._texts[series] in window.finals for series in needed)
+
+    def _take(self, condition: Condition, window: WaitingWindow) -> Iterator[Alert]:
+        span, rule = Span(window.start, window.end), condition.rule
+        text = self._texts[unweighted(rule.series)]
+        values = groups_of(window.rows.get(text, ()))
+        if window.gap or not values:
+            return condition.skip(span, window.gap or window.missing.get(text, "no data"), window=not window.gap)
+        users = rule.users
+        if users is None:
+            return condition.take(window.start, values, None)
+        counts = groups_of(window.rows.get(self._texts[unweighted(users)], ()))
+        reason = window.missing.get(self._texts[unweighted(users)], "no data")
+        return condition.take(window.start, values, counts or reason)
+
+
+def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Return rules, at least one and each once; raises `ValueError` or `TypeError`."""
+    found = validation.instances("rules", rules, Rule)
+    if not found:
+        raise ValueError("rules is empty: at least one is needed")
+    if len(set(map(str, found))) < len(found):
+        twice = next(rule for rule in found if found.count(rule) > 1)
+        raise ValueError(f"rules: {str(twice)!r} is there twice")
+    return found
+
+
+def _rows(points: Iterable[Point]) -> list[tuple[str | None, Number]]:
+    return [(group_of(point), point.value) for point in points if point.value is not None]
+
+
+# Checkpoints.
+
+_decode_state = strict_decoder(ConditionState)
+_decode_windows = strict_decoder(list[WaitingWindow])
+_decode_alerts = strict_decoder(list[Alert])
+
+
+def _states(checkpoint: Checkpoint) -> dict[str, ConditionState]:
+    try:
+        entries = {name: entry for name, entry in checkpoint.open.items() if name not in {_WAITING, _UNDELIVERED}}
+        return {name: _decode_state(encode(entry["state"])) for name, entry in entries.items()}
+    except (*DecodeFailures, KeyError, ValueError, TypeError) as error:
+        raise unreadable("the checkpoint of the alerts", error) from None
+
+
+def _waiting(checkpoint: Checkpoint | None) -> list[WaitingWindow]:
+    entry = {} if checkpoint is None else checkpoint.open.get(_WAITING, {})
+    try:
+        return _decode_windows(encode(entry.get("windows", [])))
+    except (*DecodeFailures, ValueError, TypeError) as error:
+        raise unreadable("the checkpoint of the alerts", error) from None
+
+
+def _undelivered(checkpoint: Checkpoint | None) -> tuple[Alert, ...]:
+    entry = {} if checkpoint is None else checkpoint.open.get(_UNDELIVERED, {})
+    try:
+        return tuple(_decode_alerts(encode(entry.get("alerts", []))))
+    except (*DecodeFailures, ValueError, TypeError) as error:
+        raise unreadable("the checkpoint of the alerts", error) from None

@@ -1,0 +1,129 @@
+"""A real Prometheus that scrapes one address, where Debian's package `prometheus` is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from helpers.paths import ROOT
+
+from agora_analytics.ops import Collector
+
+PROMETHEUS = shutil.which("prometheus")
+MISSING = "prometheus is not installed (Debian's package prometheus)"
+
+GUIDE = (ROOT / "docs/guides/metrics.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+"""The program of the guide, and the route for an application."""
+
+
+class Prometheus:
+    """The query API of a Prometheus."""
+
+    def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
+        self.address = address
+        self._session = session
+
+    async def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
+        """Return labels and value of each series of an instant query, now or at a time."""
+        params = {"query": expression} | ({} if at is None else {"time": str(at)})
+        async with self._session.get(f"{self.address}/api/v1/query", params=params) as response:
+            answer = json.loads(await response.read())
+        assert answer["status"] == "success", answer
+        return [(found["metric"], float(found["value"][1])) for found in answer["data"]["result"]]
+
+    async def samples(self, selector: str) -> list[tuple[dict[str, str], list[tuple[int, float]]]]:
+        """Return labels, and all samples in whole seconds, of each series of a range selector."""
+        async with self._session.get(f"{self.address}/api/v1/query", params={"query": selector}) as response:
+            answer = json.loads(await response.read())
+        assert answer["status"] == "success", answer
+        return [
+            (found["metric"], [(int(ts), float(value)) for ts, value in found["values"]])
+            for found in answer["data"]["result"]
+        ]
+
+    async def get(self, path: str) -> Any:
+        """Return the data of an answer of the API."""
+        async with self._session.get(f"{self.address}/api/v1/{path}") as response:
+            return json.loads(await response.read())["data"]
+
+    async def until(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Return what a query finds, as soon as that is anything."""
+        async with asyncio.timeout(30):
+            while True:
+                if found := await self.query(expression):
+                    return found
+                await asyncio.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@asynccontextmanager
+async def exporter(collector: Collector) -> AsyncIterator[str]:
+    """Serve a collector with the route of the guide, and return host and port."""
+    names: dict[str, Any] = {}
+    exec(compile(BLOCKS[1], "guide", "exec"), names)  # noqa: S102 - our own documentation
+    application = web.Application()
+    application.add_routes([names["metrics_route"](collector)])
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        host, port = runner.addresses[0][:2]
+        yield f"{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def prometheus(target: str, folder: Path, *, options: tuple[str, ...] = ()) -> AsyncIterator[Prometheus]:
+    """Run a Prometheus that scrapes `target`, a host and port, every half second."""
+    config = folder / "prometheus.yml"
+    job = {"job_name": "agora", "static_configs": [{"targets": [target]}]}
+    intervals = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
+    config.write_text(json.dumps({"global": intervals, "scrape_configs": [job]}))  # JSON is YAML
+    port = free_port()
+    assert PROMETHEUS is not None
+    process = await asyncio.create_subprocess_exec(
+        PROMETHEUS,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        *options,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+            server = Prometheus(f"http://127.0.0.1:{port}", session)
+            await _ready(server, session)
+            yield server
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _ready(server: Prometheus, session: aiohttp.ClientSession) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                async with session.get(f"{server.address}/-/ready") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.05)

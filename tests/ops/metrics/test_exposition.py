@@ -1,0 +1,141 @@
+"""The text of a scrape: valid for Prometheus' own tool and for OpenMetrics, and rendered without holding the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+import time
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Self
+
+import pytest
+from helpers.paths import ROOT
+from helpers.scraping import OPENMETRICS
+from helpers.streaming import BUSY, HOUR, NETWORKS, NOON, USERS, consuming, simulated
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+
+from agora_analytics import MemoryCheckpoints, Selection, Series
+from agora_analytics._core.decoding.scanner import finish
+from agora_analytics.catalogue import QualityMetric
+from agora_analytics.ops import Collector
+from agora_analytics.ops.metrics.exposition import encode
+
+PROMTOOL = shutil.which("promtool")
+
+
+async def everything(tmp_path) -> tuple[Collector, CollectorRegistry, list[tuple[bytes, str]]]:
+    """Return a collector of a client that has done all that is shown, its registry, and its texts."""
+    simulation = simulated("enterprise", world=BUSY)
+    async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
+        collector, registry = Collector(client), CollectorRegistry()
+        registry.register(collector)
+        series = [Series(metric, product="Native") for metric in QualityMetric]
+        channels = Series("channelCount", product="WebRTC")
+        watch = client.realtime.watch(USERS, channels, NETWORKS, *series, checkpoint="prod", gaps=True)
+        follow = client.calls.follow(start=timedelta(hours=1))
+        collector.watch(watch)
+        collector.follow(follow)
+        selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("calls", "sessions"))
+        async with consuming(watch), consuming(follow):
+            export = asyncio.create_task(
+                client.export.run(selection, tmp_path, format="jsonl", on_progress=collector.export(), max_requests=30)
+            )
+            await asyncio.sleep(1_200)
+            await export
+            texts = [await collector.render(accept) for accept in (None, OPENMETRICS)]
+            assert generate_latest(registry).count(b"\n") == texts[0][0].count(b"\n")
+    return collector, registry, texts
+
+
+async def test_every_family_is_documented_and_most_are_seen(tmp_path):
+    collector, _, texts = await everything(tmp_path)
+    described = {metric.name: metric for metric in collector.describe()}
+    seen = set(re.findall(r"^# TYPE (\w+) ", texts[1][0].decode(), re.MULTILINE))
+    assert seen <= set(described)
+    assert set(described) - seen == {"agora_realtime_value"}
+    guide = (ROOT / "docs/guides/metrics.md").read_text()
+    names = {name + {"counter": "_total", "info": "_info"}.get(one.type, "") for name, one in described.items()}
+    assert sorted(name for name in names if f"`{name}" not in guide) == []
+    assert set(re.findall(r"`(agora_\w+)", guide)) <= names
+
+
+def promtool_says(text: bytes) -> tuple[int, bytes]:
+    result = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True, check=False)
+    return result.returncode, result.stdout + result.stderr
+
+
+@pytest.mark.process
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian's package prometheus)")
+async def test_promtool_finds_nothing_to_complain_about(tmp_path):
+    _, _, texts = await everything(tmp_path)
+    assert promtool_says(texts[0][0]) == (0, b"")
+    assert promtool_says(b"# TYPE x counter\nx 1\n") != (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, "text/plain; version=0.0.4"),
+        ("text/plain;version=0.0.4;q=0.2", "text/plain; version=0.0.4"),
+        (f"{OPENMETRICS},text/plain;q=0.5", "application/openmetrics-text; version=1.0.0"),
+    ],
+)
+async def test_the_accept_header_chooses_the_format(accept, content_type):
+    async with simulated().client() as client:
+        body, found = await Collector(client).render(accept)
+        assert found.startswith(content_type)
+        assert body.endswith(b"# EOF\n") == ("openmetrics" in found)
+
+
+def test_a_text_in_slices_is_the_text_of_prometheus_client():
+    metric = Metric("one", "Help with a \\ and\na second line.", "gauge")
+    for number in range(1_000):
+        metric.add_sample("one", {"value": f"# HELP {number}\n# EOF\n"}, number)
+    empty = Metric("two", "No sample.", "gauge")
+    registry = CollectorRegistry()
+    registry.collect = lambda: [metric]
+    for accept, generate in (("", generate_latest), (OPENMETRICS, generate_openmetrics)):
+        assert finish(encode([metric, empty], accept))[0] == generate(registry)
+        assert len(list(encode([metric, empty], accept))) == 10
+
+
+class Heartbeat:
+    """Measures how long the event loop is held, in CPU time, as the machine may be busy."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._beat())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        self._task.cancel()
+
+    async def _beat(self) -> None:
+        last = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            self.longest = max(self.longest, now - last)
+            last = now
+
+
+async def test_a_scrape_of_two_thousand_series_does_not_hold_the_loop():
+    async with simulated("enterprise").client() as client, AsyncExitStack() as open_streams:
+        collector = Collector(client)
+        for number in range(150):
+            watch = await open_streams.enter_async_context(client.realtime.watch(USERS))
+            collector.watch(watch, name=f"watch {number}")
+        held = []
+        for _ in range(5):
+            async with Heartbeat() as beat:
+                body, _ = await collector.render()
+            held.append(beat.longest)
+        assert body.count(b"\n") > 1_900
+        assert min(held) < 0.010

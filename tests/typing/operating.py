@@ -1,0 +1,33 @@
+"""Operations, for mypy and pyright."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from prometheus_client import CollectorRegistry
+
+from agora_analytics import AnalyticsClient, Event, ExportProgress, Follow, Selection, Watch
+from agora_analytics.ops import Collector, Push, PushError
+
+
+async def collecting(client: AnalyticsClient, watch: Watch, follow: Follow, selection: Selection) -> None:
+    collector = Collector(client, account="prod", apps={"app": "shop"}, channels=True, max_series=1_000)
+    collector.watch(watch, name="main")
+    collector.follow(follow)
+    collector.watch(follow)  # type: ignore[arg-type]
+    CollectorRegistry().register(collector)
+    assert_type(await collector.render("text/plain"), tuple[bytes, str])
+    await client.export.run(selection, "folder", on_progress=collector.export("nightly"))
+
+
+def progressing(progress: ExportProgress) -> None:
+    assert_type(progress.skipped, int)
+    assert_type(progress.expires_at.timestamp() if progress.expires_at else 0.0, float)
+
+
+async def pushing(event: Event, error: PushError) -> None:
+    async with Push("http://localhost/v1/metrics", app="shop", protocol="otlp", headers={"a": "b"}) as push:
+        assert_type(push, Push)
+        assert_type(await push.send(event), int)
+    Push("http://localhost", app="shop", protocol="statsd")  # type: ignore[arg-type]
+    assert_type(error.status, int | None)

@@ -1,0 +1,25 @@
+"""What a type checker sees of the live page."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import assert_type
+
+from aiohttp import web
+
+from agora_analytics import AnalyticsClient, Series
+from agora_analytics.ops import LiveState, routes
+
+
+async def serving(client: AnalyticsClient) -> None:
+    users = Series("userCount", product="Native")
+    state = LiveState(client, users, calls=True, sessions=False, back=timedelta(hours=1), checkpoint="page", gaps=False)
+    async with state as opened:
+        assert_type(opened, LiveState)
+        state.on_event(print)
+        state.on_stream(print)
+        state.add_alert({"text": "freeze"})
+        assert_type(state.failed, bool)
+        assert_type(state.series, tuple[Series, ...])
+        assert_type(routes(state, token="x" * 16, hosts=["a.example"], title="prod"), web.Application)
+    assert_type(routes(client), web.Application)
