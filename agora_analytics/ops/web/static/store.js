@@ -1,0 +1,184 @@
+// What the page knows: the state from the API, kept up to date by events. Views subscribe to topics.
+
+import { EventStream, read } from "./api.js";
+import { throttled } from "./dom.js";
+
+export const WINDOW = 20;
+export const HOUR = 3600;
+const MAX_CALLS = 1500;
+
+export class Store {
+  constructor() {
+    this.series = new Map();
+    this.calls = new Map();
+    this.gaps = [];
+    this.alerts = [];
+    this.status = null;
+    this.quota = null;
+    this.hours = [];
+    this.since = null;
+    this.connection = "connecting";
+    this.problem = null;
+    this.loaded = false;
+    this.skew = 0;
+    this.ready = new Promise((tell) => { this.isReady = tell; });
+    this.listeners = new Map();
+    this.stream = new EventStream({
+      onEvent: (kind, value) => this.apply(kind, value),
+      onState: (name) => this.connected(name),
+      onLost: () => this.load(),
+    });
+    this.readStatus = throttled(() => this.refresh("status"), 1_000);
+    this.readQuota = throttled(() => this.refresh("quota"), 5_000);
+  }
+
+  on(topic, listener) {
+    if (!this.listeners.has(topic)) this.listeners.set(topic, new Set());
+    this.listeners.get(topic).add(listener);
+    return () => this.listeners.get(topic).delete(listener);
+  }
+
+  tell(topic) {
+    for (const listener of [...(this.listeners.get(topic) ?? [])]) listener();
+  }
+
+  // The service's time, as far as the server knows it.
+  now() {
+    return Date.now() / 1000 + this.skew;
+  }
+
+  // Reads everything, then listens to what changes; tries again until it works.
+  async load() {
+    try {
+      const [status, series, calls, quota, alerts] = await Promise.all([
+        read("status"), read("series"), read("calls", { limit: 1000 }), read("quota"), read("alerts"),
+      ]);
+      this.takeStatus(status);
+      this.series = new Map(series.series.map((one) => [one.id, unpacked(one)]));
+      this.calls = new Map(calls.calls.map((entry) => [entry.call.call_id, entry]));
+      this.gaps = calls.gaps;
+      this.takeQuota(quota);
+      this.alerts = alerts.alerts;
+      this.loaded = true;
+      this.problem = null;
+      this.isReady();
+      this.pause = 1_000;
+      this.stream.open(oldest([status, series, calls, quota, alerts].map((one) => one.event)));
+      for (const topic of ["status", "series", "calls", "quota", "alerts", "problem"]) this.tell(topic);
+    } catch (error) {
+      this.problem = error;
+      this.connected("reconnecting");
+      this.tell("problem");
+      this.pause = Math.min((this.pause ?? 500) * 2, 10_000);
+      setTimeout(() => this.load(), this.pause);
+    }
+  }
+
+  apply(kind, value) {
+    // One line for each kind of event.
+    if (kind === "windows") this.addWindows(value);
+    else if (kind === "call") this.addCall(value);
+    else if (kind === "call_gap") { this.gaps = [...this.gaps, value].slice(-200); this.tell("calls"); }
+    else if (kind === "quota") { this.quota = value; this.tell("quota"); this.readQuota(); }
+    else if (kind === "stream") this.readStatus();
+    else if (kind === "alert") this.addAlert(value);
+    else if (kind === "reset") this.load();
+  }
+
+  addWindows(change) {
+    for (const { series: id, cell } of change.changes) {
+      const one = this.series.get(id);
+      if (!one) continue;
+      for (let ts = Math.max(change.start, change.end - HOUR); ts < change.end; ts += WINDOW) one.cells.set(ts, cell);
+      trim(one);
+    }
+    if (this.status && change.end - WINDOW > (this.status.newest_window ?? 0)) this.status.newest_window = change.end - WINDOW;
+    if (this.status && this.status.probe.status === "starting") this.readStatus();
+    this.tell("series");
+  }
+
+  addCall(entry) {
+    this.calls.set(entry.call.call_id, entry);
+    if (this.calls.size > MAX_CALLS) {
+      const kept = sorted([...this.calls.values()], "newest").slice(0, 800);
+      kept.push(...sorted([...this.calls.values()], "worst").slice(0, 200));
+      this.calls = new Map(kept.map((one) => [one.call.call_id, one]));
+    }
+    this.tell("calls");
+  }
+
+  addAlert(entry) {
+    if (this.alerts.some((one) => one.id === entry.id)) return;
+    this.alerts = [entry, ...this.alerts].slice(0, 200);
+    this.tell("alerts");
+    this.tell("alerted");
+  }
+
+  // What a click has spent is shown at once: the server reads the quota every few seconds.
+  async refresh(what) {
+    try {
+      const found = await read(what);
+      if (what === "status") this.takeStatus(found);
+      else this.takeQuota(found);
+      this.tell(what);
+    } catch { /* the stream of events says that the server is away */ }
+  }
+
+  takeStatus(status) {
+    this.status = status;
+    this.skew = status.now - Date.now() / 1000;
+  }
+
+  takeQuota(spending) {
+    this.quota = spending.quota;
+    this.hours = spending.hours;
+    this.since = spending.since;
+  }
+
+  connected(name) {
+    if (name === this.connection) return;
+    this.connection = name;
+    this.tell("connection");
+  }
+}
+
+function unpacked(one) {
+  const cells = new Map();
+  one.states.forEach((state, at) => {
+    if (state === null) return;
+    const ts = one.start + at * WINDOW;
+    const groups = one.groups && Object.fromEntries(Object.entries(one.groups).map(([key, values]) => [key, values[at]]));
+    cells.set(ts, {
+      state, groups, value: one.values ? one.values[at] : null,
+      reason: one.reasons[ts] ?? "", revisions: one.revisions[ts] ?? 0,
+    });
+  });
+  const { id, metric, product, cname, dimension, unit, meaning, final_before: finalBefore } = one;
+  return { id, metric, product, cname, dimension, unit, meaning, finalBefore, cells };
+}
+
+function trim(one) {
+  const newest = Math.max(...one.cells.keys());
+  for (const ts of one.cells.keys()) if (ts <= newest - HOUR) one.cells.delete(ts);
+}
+
+// Of event ids (run-number), the one with the lowest number: events that come twice do no harm.
+function oldest(ids) {
+  const number = (id) => Number(id.split("-")[1]);
+  return ids.reduce((low, id) => (number(id) < number(low) ? id : low));
+}
+
+export const hasValue = (cell) => cell !== undefined && (cell.state === "complete" || cell.state === "late");
+
+const ORDERS = {
+  newest: (entry) => entry.call.created_ts ?? 0,
+  worst: (entry) => entry.impact ?? 0,
+  video: (entry) => entry.call.call_video_freeze_rate ?? -1,
+  audio: (entry) => entry.call.call_audio_freeze_rate ?? -1,
+  users: (entry) => entry.call.call_pcu ?? -1,
+};
+
+export function sorted(entries, order) {
+  const key = ORDERS[order] ?? ORDERS.newest;
+  return entries.sort((a, b) => key(b) - key(a));
+}
