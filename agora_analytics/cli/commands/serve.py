@@ -59,8 +59,7 @@ async def serve(
         list[str] | None,
         typer.Argument(
             metavar="SERIES",
-            help="METRIC:PRODUCT, or METRIC for Native (default: those of --alert, or what the plan can poll every six"
-            " minutes).",
+            help="METRIC:PRODUCT, or METRIC for Native (default: what the plan can poll every six minutes).",
             autocompletion=completion_of(series_names()),
         ),
     ] = None,
