@@ -202,7 +202,7 @@ class _Examination:
         least, most = clock.offset, clock.offset + clock.uncertainty
         if least <= _TOLERATED and most >= -_TOLERATED:
             within = max(abs(least), abs(most))
-            return Finding(check="clock", status="ok", answer=f"the host's clock is right, to {within:.1f} s")
+            return Finding(check="clock", status="ok", answer=f"the host's clock is right, within {within:.1f} s")
         near, far = sorted((abs(least), abs(most)))
         direction = "behind" if least > 0 else "ahead of"
         return Finding(
