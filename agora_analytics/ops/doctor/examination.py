@@ -23,7 +23,7 @@ from agora_analytics.errors import (
     Unauthorized,
 )
 from agora_analytics.models import Call
-from agora_analytics.ops.doctor.checklist import PEAK_METRICS, Check, checklist
+from agora_analytics.ops.doctor.checks import PEAK_METRICS, Check, checklist
 from agora_analytics.ops.doctor.profile import AccountProfile, Selects
 from agora_analytics.ops.doctor.report import DoctorReport, Finding, HostTiming, LimitFinding, Status
 from agora_analytics.plans import CALL_LISTS, ENDPOINTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint, Plan
