@@ -142,7 +142,9 @@ async def _run(
 
     host, port = settings.host or "127.0.0.1", PORT if settings.port is None else settings.port
     if settings.token is None and not is_loopback(host):
-        raise ValueError(f"--host={host}: other machines can reach it, so viewers need a token: set AGORA_SERVE_TOKEN")
+        raise ValueError(
+            f"--host={host}: other machines can reach it, so viewers need a token: --token-file or AGORA_SERVE_TOKEN"
+        )
     state = LiveState(
         client,
         *map(_series, settings.series or ()),
