@@ -71,6 +71,10 @@ class EventFeed:
                     await self._changed.wait()
         return self.last > number
 
+    def open(self) -> None:
+        """Have viewers, also once more after `close`."""
+        self.closed = False
+
     def close(self) -> None:
         """End the waits of all viewers."""
         self.closed = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -34,6 +34,7 @@ from agora_analytics.streams.watch.watch import Watch
 __all__ = ["LiveState"]
 
 StreamT = TypeVar("StreamT", Watch, Follow)
+Told = TypeVar("Told")
 
 _MAX_ALERTS: Final = 200
 
@@ -165,6 +166,9 @@ class LiveState:
         self.feed.publish("alert", self.alerts[-1])
 
     async def __aenter__(self) -> Self:
+        if self._tasks:
+            raise RuntimeError("this live state is open already: a second watch would cost its requests once more")
+        self.feed.open()
         self.started = int(self.now())
         dispatcher_of(self.client).observers.add(self.usage)
         await self.monitor.refresh()
@@ -202,15 +206,14 @@ class LiveState:
         return self._opened(follow)
 
     def _opened(self, stream: StreamT) -> StreamT:
-        for listener in self._stream_listeners:
-            listener(stream)
+        _tell(self._stream_listeners, stream)
         return stream
 
     def _add_event(self, event: Event) -> None:
         change = self.board.add(event)
         if change is not None:
             self.feed.publish("windows", change)
-        self._tell(event)
+        _tell(self._listeners, event)
 
     def _add_call(self, event: CallEvent) -> None:
         entry = entry_of(event, int(self.now()))
@@ -220,14 +223,15 @@ class LiveState:
         elif isinstance(event, Gap):
             self.call_gaps.append(CallGap(start=event.span.start, end=event.span.end, reason=event.reason))
             self.feed.publish("call_gap", self.call_gaps[-1])
-        self._tell(event)
+        _tell(self._listeners, event)
 
-    def _tell(self, event: Event | CallEvent) -> None:
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except Exception:
-                log.exception("a listener of the live state failed")
+
+def _tell(listeners: Iterable[Callable[[Told], object]], told: Told) -> None:
+    for listener in listeners:
+        try:
+            listener(told)
+        except Exception:
+            log.exception("a listener of the live state failed")
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
