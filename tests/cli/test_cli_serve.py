@@ -69,6 +69,10 @@ def test_flags_come_before_the_environment_and_that_before_the_file(run, config,
     assert (found["url"], found["series"]) == ("http://127.0.0.2:3/", ["userCount Native"])
 
 
+def test_the_address_of_a_check_can_be_opened(run):
+    assert checked(run("serve", "--host", "::1", "--check", "--json"))["url"] == "http://[::1]:8766/"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
