@@ -23,6 +23,7 @@ from agora_analytics.ops.web.monitor import StateMonitor
 from agora_analytics.ops.web.selection import sensible_series
 from agora_analytics.ops.web.usage import RequestUsage
 from agora_analytics.plans import CALL_LISTS, REALTIME_USAGE
+from agora_analytics.quota.service_time import Now
 from agora_analytics.spans import HOUR, MINUTE
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, Event, Gap
@@ -101,7 +102,7 @@ class LiveState:
         self.calls = CallBoard()
         self.call_gaps: deque[CallGap] = deque(maxlen=_MAX_ALERTS)
         self.alerts: deque[AlertEntry] = deque(maxlen=_MAX_ALERTS)
-        self.started: int | None = None
+        self._opened_at: Now | None = None
         self._time = service_time(client)
         self.usage = RequestUsage(self.now)
         self.monitor = StateMonitor(client, self.feed, self.usage, lambda: self.streams, self.now)
@@ -125,6 +126,17 @@ class LiveState:
     def now(self) -> float:
         """Return UTC seconds by the service's clock, as far as it is known."""
         return self._time.utc()
+
+    @property
+    def started(self) -> int | None:
+        """When the state was opened, by the service's clock: the host's may have been wrong then."""
+        if self._opened_at is None:
+            return None
+        if not self._opened_at.confirmed:
+            now = self._time.now()
+            utc = self._opened_at.utc + now.shift_since(self._opened_at)
+            self._opened_at = self._opened_at._replace(utc=utc, confirmed=now.confirmed)
+        return int(self._opened_at.utc)
 
     @property
     def app(self) -> str:
@@ -169,7 +181,7 @@ class LiveState:
         if self._tasks:
             raise RuntimeError("this live state is open already: a second watch would cost its requests once more")
         self.feed.open()
-        self.started = int(self.now())
+        self._opened_at = self._time.now()
         dispatcher_of(self.client).observers.add(self.usage)
         await self.monitor.refresh()
         work = [self.monitor.run(), *(reader.run() for reader in (self._watch, self._follow) if reader is not None)]

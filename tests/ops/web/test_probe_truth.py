@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from attrs import evolve
-from helpers.streaming import DAY, USERS, simulated
+from helpers.streaming import DAY, HOUR, USERS, simulated
 from helpers.times import NOON
 from helpers.web_server import window
 
@@ -36,6 +36,17 @@ async def test_an_outage_that_waits_for_quota_is_an_outage(monkeypatch):
         found = probe(state)
         assert (found.status, found.ready, found.notes) == ("degraded", False, ())
         assert [reason.code for reason in found.reasons] == ["windows"]
+
+
+@pytest.mark.parametrize("wrong", [-5 * HOUR, 3 * DAY])
+async def test_the_start_is_told_by_the_service_s_clock_though_the_host_s_was_wrong(wrong):
+    def clock() -> float:
+        return NOON + wrong + asyncio.get_running_loop().time()
+
+    async with simulated("enterprise").client(clock=clock) as client, LiveState(client, USERS) as state:
+        await asyncio.sleep(300)
+        assert abs(state.started - NOON) <= 2
+        assert probe(state).ready
 
 
 async def test_a_state_that_is_open_is_not_opened_again():
