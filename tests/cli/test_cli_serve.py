@@ -80,6 +80,10 @@ def test_rules_of_a_flag_or_the_file_are_checked_and_their_series_are_served(run
     assert "did you mean videoFreezeRate?" in ran.err
 
 
+def test_the_address_of_a_check_can_be_opened(run):
+    assert checked(run("serve", "--host", "::1", "--check", "--json"))["url"] == "http://[::1]:8766/"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

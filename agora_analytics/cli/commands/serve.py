@@ -157,7 +157,7 @@ async def _run(
     )
     application = routes(state, token=settings.token, hosts=settings.hosts or (), title=settings.title or "")
     if check:
-        _show_check(screen, _check(state, settings, f"http://{host}:{port}/"))
+        _show_check(screen, _check(state, settings, f"http://{f'[{host}]' if ':' in host else host}:{port}/"))
         return
     try:
         async with state, listening(application, host, port) as url:
