@@ -60,7 +60,7 @@ class Tab(NamedTuple):
 @asynccontextmanager
 async def tab(**options: Any) -> AsyncIterator[Tab]:
     """Open a tab; `options` are those of a browser's context, such as `color_scheme`."""
-    from playwright.async_api import async_playwright  # noqa: PLC0415 - tests without it are skipped
+    from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])

@@ -42,12 +42,19 @@ def filled(client: AnalyticsClient) -> LiveState:
             add_users(state, ts, native=40 + ts // 20 % 17)
     state._add_event(gap(START + 800, START + 1_400))
     state._add_event(revision(NOON - 400, "Native", 41, 55))
-    state._add_event(Window(ts=NOON - 200, values={}, missing=dict.fromkeys((USERS, WEB, FREEZES), "no data"), final=False))
+    state._add_event(
+        Window(ts=NOON - 200, values={}, missing=dict.fromkeys((USERS, WEB, FREEZES), "no data"), final=False)
+    )
     state._add_event(grouped(NOON - 20, NETWORKS, [("WIFI", 30), ("4G", 12), ("<b>5G</b>", 1)]))
     for at, name in enumerate((*HOSTILE, *(f"room {number}" for number in range(80)))):
         state.calls.add(listed(call(at, name), NOON))
     worst = WorstCall(call_id="C3", cname=HOSTILE[0], started_ts=NOON - 700, users=12, video_freeze_rate=0.31)
-    common = {"rule": "videoFreezeRate:Native > 5%", "series": "videoFreezeRate Native", "ts": NOON - 60, "since": NOON - 80}
+    common = {
+        "rule": "videoFreezeRate:Native > 5%",
+        "series": "videoFreezeRate Native",
+        "ts": NOON - 60,
+        "since": NOON - 80,
+    }
     for number, kind in enumerate(("no_data", "recovered", "firing")):
         alert = Alert(key=f"k{number}", incident="k", kind=kind, windows=2, value=0.27, users=53, **common)
         state.add_alert(attrs.evolve(alert, calls=(worst,)) if kind == "firing" else alert)

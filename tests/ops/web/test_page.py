@@ -15,7 +15,8 @@ from helpers.web_server import site, until
 
 from agora_analytics.ops import LiveState, routes
 from agora_analytics.ops.web.assets import load_assets
-from agora_analytics.simulator import Simulation
+from agora_analytics.plans import Plan
+from agora_analytics.simulator import Fault, Faults, Simulation
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
 
@@ -115,12 +116,17 @@ async def used(state, counter: str) -> int:
     return next(one.used for one in snapshot if (one.counter, one.unit) == (counter, "day"))
 
 
-async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed):
-    entry = next(
+def over(state: LiveState):
+    """Return a call of several users whose details can be loaded."""
+    return next(
         one
-        for one in followed.calls.sorted("worst")
+        for one in state.calls.sorted("worst")
         if one.call.span and one.call.span.end < NOON - 300 and (one.call.call_pcu or 0) > 3
     )
+
+
+async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed):
+    entry = over(followed)
     async with site(routes(followed)) as here, tab() as viewer:
         address = f"http://127.0.0.1:{here.port}/"
         await viewer.show(f"{address}#/call/{entry.call.call_id}")
@@ -131,7 +137,7 @@ async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed):
         before = await used(followed, "call_details")
         assert left == 10_000 - before
         await button.click()
-        await viewer.until("() => document.querySelectorAll('.sessions li').length > 3 && !document.querySelector('.paid:not([hidden])')")
+        await viewer.until("() => document.querySelectorAll('[data-metric]').length === 4")  # what is loaded last
         spent = await used(followed, "call_details") - before
         assert spent == price == 10
         link = viewer.page.locator(".sessions a").first
@@ -142,7 +148,9 @@ async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed):
         await viewer.until("() => document.querySelectorAll('canvas').length > 8")
         assert all(colours > 3 for colours in await viewer.page.evaluate(PAINTED))
         await viewer.page.evaluate("location.hash = '#/quota'")
-        await viewer.until(f"() => document.querySelector('[data-counter=call_details]')?.textContent === '{before + 11}'")
+        await viewer.until(
+            f"() => document.querySelector('[data-counter=call_details]')?.textContent === '{before + 11}'"
+        )
         assert viewer.complaints == []
 
 
@@ -164,7 +172,9 @@ async def test_hostile_names_are_text(state):
         for view in ("calls?order=worst", "alerts", "now"):
             await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
             await viewer.says("<img src=x")
-            assert await viewer.page.evaluate("document.querySelectorAll('main img, main script, main b b').length") == 0
+            assert (
+                await viewer.page.evaluate("document.querySelectorAll('main img, main script, main b b').length") == 0
+            )
             assert "hacked" not in await viewer.page.title()
             assert await viewer.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
@@ -211,5 +221,39 @@ async def test_the_first_paint_comes_within_a_third_of_a_second(state):
         for _ in range(3):
             await viewer.show(f"http://127.0.0.1:{here.port}/?{time.monotonic()}")
             await viewer.until("() => performance.getEntriesByName('first-contentful-paint').length")
-            paints.append(await viewer.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+            paints.append(
+                await viewer.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+            )
         assert min(paints) < 300
+
+
+async def test_a_wrong_secret_is_said_above_every_view():
+    refused = Faults.always(Fault("status", status=401))
+    async with (
+        Simulation(world=BUSY, plan="enterprise", clock=NOON, faults=refused).client() as client,
+        LiveState(client, USERS) as state,
+        site(routes(state)) as here,
+        tab() as viewer,
+    ):
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/insights")
+        await viewer.says("Degraded. windows: ended by an error", "#notice")
+        await viewer.page.evaluate("location.hash = '#/now'")
+        await viewer.says("ended by an error", ".streams")
+        await viewer.says("no window has come yet", ".sub")
+
+
+async def test_a_load_beyond_the_day_is_refused_and_says_why():
+    plan = Plan.of("enterprise").with_limits("call_details", per_day=2)
+    async with (
+        Simulation(world=BUSY, plan=plan, clock=NOON).client() as client,
+        LiveState(client, USERS, back=timedelta(hours=1)) as state,
+        site(routes(state)) as here,
+        tab() as viewer,
+    ):
+        await until(lambda: len(state.calls) > 10)
+        call = over(state).call
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{call.call_id}")
+        await viewer.page.locator("button.paid", has_text="Load everything").click()
+        await viewer.says("Try again", "main")
+        assert "quota" in await viewer.text(".failure")
+        assert await used(state, "call_details") == 2

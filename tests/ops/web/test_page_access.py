@@ -60,7 +60,9 @@ async def test_all_views_are_reached_by_keyboard_alone(state):
         await viewer.show(f"http://127.0.0.1:{here.port}/")
         await viewer.until(SETTLED)
         for place, view in enumerate(VIEWS):
-            await viewer.page.evaluate("document.activeElement.blur(); getSelection().removeAllRanges(); scrollTo(0, 0)")
+            await viewer.page.evaluate(
+                "document.activeElement.blur(); getSelection().removeAllRanges(); scrollTo(0, 0)"
+            )
             await viewer.page.focus(".skip")
             for _ in range(place + 1):
                 await viewer.page.keyboard.press("Tab")
