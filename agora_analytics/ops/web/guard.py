@@ -30,7 +30,7 @@ HEADERS: Final = {
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # under `no-referrer` a browser sends `Origin: null` with the form of `/login`
     "Server": "agora-analytics",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

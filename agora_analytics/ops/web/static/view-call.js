@@ -31,7 +31,11 @@ class CallPage {
     this.total = 0;
     this.charts = new Map();
     this.offers = [];
-    this.head = el("div.view-head.call-head");
+    this.title = el("h2", {}, name(params.channel, "Call"));
+    this.copying = el("button", { type: "button", hidden: true, onclick: () => this.copy() }, "Copy link");
+    this.badge = el("span");
+    this.facts = el("div.call-facts");
+    this.head = el("div.view-head.call-head", {}, el("p.crumb", {}, el("a", { href: "#/calls" }, "Calls"), " / "), this.title, this.badge, this.copying, this.facts);
     this.findings = el("div.card-body");
     this.body = el("div.stack");
     this.node = el("div.view", {}, this.head, this.body);
@@ -47,7 +51,6 @@ class CallPage {
 
   // Reads what is known of the call, which is free.
   async start() {
-    put(this.head, el("h2", {}, name(this.params.channel, "Call")));
     put(this.body, loading("Loading the call…"));
     try {
       const found = await read(`calls/${encodeURIComponent(this.id)}`);
@@ -87,12 +90,11 @@ class CallPage {
 
   drawHead() {
     const { call, reason } = this.entry;
-    const copy = el("button", { type: "button", onclick: () => this.copy(copy) }, "Copy link");
     const over = call.destroyed_ts && call.finished !== false;
-    put(this.head,
-      el("p.crumb", {}, el("a", { href: "#/calls" }, "Calls"), " / "),
-      el("h2", {}, label(call.cname)), stateBadge(this.entry), copy,
-      reason ? el("p.hint", {}, name(reason)) : null,
+    put(this.title, label(call.cname));
+    put(this.badge, stateBadge(this.entry));
+    this.copying.hidden = false;
+    put(this.facts, reason ? el("p.hint", {}, name(reason)) : null,
       facts([
         ["Began", time(call.created_ts, moment)], ["Ended", over ? time(call.destroyed_ts, moment) : "still open"],
         ["Length", duration(lengthOf(call, this.store.now()))], ["Users at peak", count(call.call_pcu)],
@@ -102,14 +104,14 @@ class CallPage {
       ]));
   }
 
-  async copy(button) {
+  async copy() {
     try {
       await navigator.clipboard.writeText(location.href);
-      say(button, "Copied");
+      say(this.copying, "Copied");
     } catch {
-      say(button, "Copy the address of this page");
+      say(this.copying, "Copy the address of this page");
     }
-    setTimeout(() => say(button, "Copy link"), 2_000);
+    setTimeout(() => say(this.copying, "Copy link"), 2_000);
   }
 
   layout() {

@@ -54,7 +54,7 @@ export function nowView({ store }) {
       layout();
     }
     const span = lastHour(all, store.now());
-    for (const { chart, series } of made) chart.draw(chartData(series, span));
+    for (const { chart, series } of made) chart.draw(chartData(series.map((one) => store.series.get(one.id)), span));
     drawGroups(groups, all, store.loaded);
     freshness();
   }

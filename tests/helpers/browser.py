@@ -1,0 +1,81 @@
+"""The live page in Chromium: a tab that notes what went wrong in it, and what a viewer does with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or find_spec("playwright") is None, reason="needs chromium (a Debian package) and playwright"
+)
+
+VIEWS = ("now", "calls", "insights", "quota", "alerts")
+
+ARGUMENTS = (
+    "--no-sandbox",  # containers run as root
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+class Tab(NamedTuple):
+    """A tab of the browser, what it complained about, and the hosts that it asked."""
+
+    page: Any
+    complaints: list[str]
+    hosts: set[str]
+
+    async def show(self, address: str) -> None:
+        """Show a view, from the beginning."""
+        await self.page.goto("about:blank")
+        await self.page.goto(address)
+
+    async def text(self, selector: str) -> str:
+        return await self.page.inner_text(selector)
+
+    async def until(self, script: str) -> None:
+        """Wait until a script returns something true."""
+        await self.page.wait_for_function(script, timeout=20_000)
+
+    async def says(self, text: str, selector: str = "body") -> None:
+        """Wait until a text is shown."""
+        await self.page.wait_for_function(
+            "([where, text]) => document.querySelector(where)?.innerText.includes(text)",
+            arg=[selector, text],
+            timeout=20_000,
+        )
+
+
+@asynccontextmanager
+async def tab(**options: Any) -> AsyncIterator[Tab]:
+    """Open a tab; `options` are those of a browser's context, such as `color_scheme`."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])
+        try:
+            context = await browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **options})
+            page = await context.new_page()
+            opened = Tab(page, [], set())
+            page.on("console", lambda message: _note(opened, message))
+            page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+            page.on("request", lambda request: opened.hosts.add(urlsplit(request.url).netloc))
+            yield opened
+        finally:
+            await browser.close()
+
+
+def _note(opened: Tab, message: Any) -> None:
+    if message.type in {"error", "warning"}:
+        opened.complaints.append(message.text)

@@ -1,0 +1,259 @@
+"""The live page in Chromium: what it shows, how it follows events, and what a click costs."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import timedelta
+
+import pytest
+from helpers.browser import VIEWS, needs_browser, tab
+from helpers.page_state import HOSTILE, add_users, filled
+from helpers.streaming import BUSY, FREEZES, USERS
+from helpers.times import NOON
+from helpers.web_server import site, until
+
+from agora_analytics.ops import LiveState, routes
+from agora_analytics.ops.web.assets import load_assets
+from agora_analytics.plans import Plan
+from agora_analytics.simulator import Fault, Faults, Simulation
+
+pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
+
+PAINTED = """() => [...document.querySelectorAll("canvas")].map((canvas) => {
+    const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    return new Set(new Uint32Array(pixels.buffer)).size;
+})"""
+"""How many colours each canvas has: a blank one has one."""
+
+
+@pytest.fixture
+async def client():
+    async with Simulation(world=BUSY, plan="enterprise", clock=NOON).client() as found:
+        yield found
+
+
+@pytest.fixture
+async def state(client):
+    found = filled(client)
+    await found.monitor.refresh()
+    return found
+
+
+@pytest.fixture
+async def followed(client):
+    """A state with streams of the simulated service, and calls that are over."""
+    async with LiveState(client, USERS, FREEZES, back=timedelta(hours=1)) as found:
+        await until(lambda: len(found.calls) > 10 and found.board.newest())
+        yield found
+
+
+async def test_charts_are_drawn_without_an_error_or_another_host(state):
+    async with site(routes(state)) as here, tab() as viewer:
+        address = f"http://127.0.0.1:{here.port}/"
+        for view in VIEWS:
+            await viewer.show(f"{address}#/{view}")
+            await viewer.until("() => document.querySelector('h2') && !document.querySelector('.failure')")
+        await viewer.show(address)
+        await viewer.until("() => document.querySelectorAll('canvas').length === 2")
+        painted = await viewer.page.evaluate(PAINTED)
+        assert len(painted) == 2
+        assert all(colours > 5 for colours in painted)
+        assert viewer.complaints == []
+        assert viewer.hosts - {""} == {f"127.0.0.1:{here.port}"}
+
+
+async def test_thresholds_gaps_and_late_windows_are_in_the_pixels(state):
+    """Each is drawn in a colour that nothing else of the chart has, or is hatched."""
+    async with site(routes(state)) as here, tab(device_scale_factor=1) as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.until("() => document.querySelectorAll('canvas').length === 2")
+        count = """([index, token]) => {
+            const probe = document.createElement("canvas").getContext("2d");
+            probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue(token).trim();
+            probe.fillRect(0, 0, 1, 1);
+            const wanted = new Uint32Array(probe.getImageData(0, 0, 1, 1).data.buffer)[0];
+            const canvas = document.querySelectorAll("canvas")[index];
+            const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+            return new Uint32Array(pixels.buffer).filter((one) => one === wanted).length;
+        }"""
+        users, freezes = 0, 1
+        assert await viewer.page.evaluate(count, [freezes, "--limit"]) > 50
+        assert await viewer.page.evaluate(count, [users, "--limit"]) == 0
+        assert await viewer.page.evaluate(count, [users, "--gap-fill"]) > 500
+        assert await viewer.page.evaluate(count, [users, "--warn"]) >= 6  # a window without a value
+        assert "1 gaps" in await viewer.page.get_attribute(".canvas", "aria-label")
+
+
+async def test_a_value_changes_with_an_event(state):
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.says("live", "#connection")
+        await until(here.viewers)
+        add_users(state, NOON, native=987_654)
+        await viewer.says("987,654", ".legend")
+        assert viewer.complaints == []
+
+
+async def test_the_page_reconnects_after_a_restart_of_the_server_and_says_so(client, state):
+    async with tab() as viewer:
+        async with site(routes(state)) as here:
+            await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
+            await viewer.says("live", "#connection")
+        await viewer.says("reconnecting", "#connection")
+        await viewer.says("The server cannot be reached", "#notice")
+        other = filled(client)
+        add_users(other, NOON, native=123_456)
+        async with site(routes(other), port=here.port):
+            await viewer.says("123,456", ".legend")
+            await viewer.says("live", "#connection")
+            assert await viewer.page.is_hidden("#notice")
+            assert "Connected again" in await viewer.text("#live")
+
+
+async def used(state, counter: str) -> int:
+    snapshot = await state.client.quota.snapshot()
+    return next(one.used for one in snapshot if (one.counter, one.unit) == (counter, "day"))
+
+
+def over(state: LiveState):
+    """Return a call of several users whose details can be loaded."""
+    return next(
+        one
+        for one in state.calls.sorted("worst")
+        if one.call.span and one.call.span.end < NOON - 300 and (one.call.call_pcu or 0) > 3
+    )
+
+
+async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed):
+    entry = over(followed)
+    async with site(routes(followed)) as here, tab() as viewer:
+        address = f"http://127.0.0.1:{here.port}/"
+        await viewer.show(f"{address}#/call/{entry.call.call_id}")
+        button = viewer.page.locator("button.paid", has_text="Load everything")
+        await button.wait_for()
+        label = await button.inner_text()
+        price, left = (int(text.replace(",", "")) for text in re.findall(r"([\d,]+) of ([\d,]+) requests", label)[0])
+        before = await used(followed, "call_details")
+        assert left == 10_000 - before
+        await button.click()
+        await viewer.until("() => document.querySelectorAll('[data-metric]').length === 4")  # what is loaded last
+        spent = await used(followed, "call_details") - before
+        assert spent == price == 10
+        link = viewer.page.locator(".sessions a").first
+        await link.click()
+        metrics = viewer.page.locator("button.paid", has_text="metrics")
+        assert re.search(r"1 of [\d,]+ requests of today", await metrics.inner_text())
+        await metrics.click()
+        await viewer.until("() => document.querySelectorAll('canvas').length > 8")
+        assert all(colours > 3 for colours in await viewer.page.evaluate(PAINTED))
+        await viewer.page.evaluate("location.hash = '#/quota'")
+        await viewer.until(
+            f"() => document.querySelector('[data-counter=call_details]')?.textContent === '{before + 11}'"
+        )
+        assert viewer.complaints == []
+
+
+async def test_an_address_shows_the_same_view_to_a_colleague(state):
+    async with site(routes(state)) as here, tab() as viewer, tab() as colleague:
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
+        await viewer.page.get_by_role("radio", name="Worst").click()
+        await viewer.page.get_by_label("Channel", exact=True).first.fill("room 1")
+        await viewer.until("() => location.hash.includes('channel=room+1')")
+        await viewer.says("11 of 11 matching calls", ".sub")
+        await colleague.show(viewer.page.url)
+        await colleague.says("11 of 11 matching calls", ".sub")
+        first = "() => document.querySelector('.calls tbody a').innerText"
+        assert await colleague.page.evaluate(first) == await viewer.page.evaluate(first)
+
+
+async def test_hostile_names_are_text(state):
+    async with site(routes(state)) as here, tab(viewport={"width": 360, "height": 740}) as viewer:
+        for view in ("calls?order=worst", "alerts", "now"):
+            await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
+            await viewer.says("<img src=x")
+            assert (
+                await viewer.page.evaluate("document.querySelectorAll('main img, main script, main b b').length") == 0
+            )
+            assert "hacked" not in await viewer.page.title()
+            assert await viewer.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
+        await viewer.says("room 0")
+        assert HOSTILE[1][0] not in await viewer.text("main")
+        assert viewer.complaints == []
+
+
+async def test_a_call_that_the_server_does_not_know_leads_to_a_search(state):
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/call/X?channel=room-1&at={NOON - 7_200}")
+        await viewer.says("This call is not known here")
+        await viewer.page.get_by_role("link", name="Search for it").click()
+        await viewer.says("1 of 10,000 requests of today", ".search")
+        assert await viewer.page.input_value("input[type=text]") == "room-1"
+
+
+async def test_a_viewer_without_the_token_is_asked_for_it(state):
+    async with site(routes(state, token="viewers-of-this-test")) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/quota")
+        await viewer.page.fill("input[type=password]", "viewers-of-this-test")
+        await viewer.page.keyboard.press("Enter")
+        await viewer.says("live", "#connection")
+
+
+async def test_times_are_in_utc_or_in_the_zone_of_the_viewer(state):
+    async with site(routes(state)) as here, tab(timezone_id="Asia/Tokyo") as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
+        await viewer.says("newest 11:59:40 UTC")
+        await viewer.page.click("#zone")
+        await viewer.says("newest 20:59:40 GMT+9")
+        await viewer.page.reload()
+        await viewer.says("newest 20:59:40 GMT+9")
+
+
+def test_the_files_of_the_page_are_below_300_kilobytes():
+    assert sum(len(asset.body) for asset in load_assets().values()) < 300_000
+
+
+async def test_the_first_paint_comes_within_a_third_of_a_second(state):
+    """The best of three: other tests run at the same time."""
+    async with site(routes(state)) as here, tab() as viewer:
+        paints = []
+        for _ in range(3):
+            await viewer.show(f"http://127.0.0.1:{here.port}/?{time.monotonic()}")
+            await viewer.until("() => performance.getEntriesByName('first-contentful-paint').length")
+            paints.append(
+                await viewer.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+            )
+        assert min(paints) < 300
+
+
+async def test_a_wrong_secret_is_said_above_every_view():
+    refused = Faults.always(Fault("status", status=401))
+    async with (
+        Simulation(world=BUSY, plan="enterprise", clock=NOON, faults=refused).client() as client,
+        LiveState(client, USERS) as state,
+        site(routes(state)) as here,
+        tab() as viewer,
+    ):
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/insights")
+        await viewer.says("Degraded. windows: ended by an error", "#notice")
+        await viewer.page.evaluate("location.hash = '#/now'")
+        await viewer.says("ended by an error", ".streams")
+        await viewer.says("no window has come yet", ".sub")
+
+
+async def test_a_load_beyond_the_day_is_refused_and_says_why():
+    plan = Plan.of("enterprise").with_limits("call_details", per_day=2)
+    async with (
+        Simulation(world=BUSY, plan=plan, clock=NOON).client() as client,
+        LiveState(client, USERS, back=timedelta(hours=1)) as state,
+        site(routes(state)) as here,
+        tab() as viewer,
+    ):
+        await until(lambda: len(state.calls) > 10)
+        call = over(state).call
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{call.call_id}")
+        await viewer.page.locator("button.paid", has_text="Load everything").click()
+        await viewer.says("Try again", "main")
+        assert "quota" in await viewer.text(".failure")
+        assert await used(state, "call_details") == 2

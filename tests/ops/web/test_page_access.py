@@ -1,0 +1,114 @@
+"""The live page for everyone: by keyboard, by screen reader, in light and dark, from a telephone to a wall."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.util import find_spec
+
+import pytest
+from helpers.browser import VIEWS, needs_browser, tab
+from helpers.page_state import filled
+from helpers.streaming import BUSY
+from helpers.times import NOON
+from helpers.web_server import site
+
+from agora_analytics.ops import routes
+from agora_analytics.simulator import Simulation
+
+pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
+
+SETTLED = "() => document.querySelector('main h2') && !document.querySelector('main .loading')"
+
+
+@pytest.fixture
+async def state():
+    async with Simulation(world=BUSY, plan="enterprise", clock=NOON).client() as client:
+        yield filled(client)
+
+
+@pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="needs axe-playwright-python")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_serious(state, scheme):
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    async with site(routes(state)) as here, tab(color_scheme=scheme) as viewer:
+        for view in (*VIEWS, "calls?find=1", "call/C3", "call/unknown"):
+            await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
+            await viewer.until(SETTLED)
+            await viewer.page.evaluate(axe)
+            found = await viewer.page.evaluate("axe.run()")
+            assert len(found["passes"]) > 10
+            serious = [
+                (one["id"], [node["html"] for node in one["nodes"]])
+                for one in found["violations"]
+                if one["impact"] in {"serious", "critical"}
+            ]
+            assert (view, serious) == (view, [])
+
+
+@pytest.mark.parametrize("width", [360, 1_280, 3_840])
+async def test_no_view_scrolls_sideways(state, width):
+    async with site(routes(state)) as here, tab(viewport={"width": width, "height": 900}) as viewer:
+        for view in (*VIEWS, "calls?find=1", "call/C3"):
+            await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
+            await viewer.until(SETTLED)
+            wide = await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert (view, wide) == (view, 0)
+
+
+async def test_all_views_are_reached_by_keyboard_alone(state):
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.until(SETTLED)
+        for place, view in enumerate(VIEWS):
+            await viewer.page.evaluate(
+                "document.activeElement.blur(); getSelection().removeAllRanges(); scrollTo(0, 0)"
+            )
+            await viewer.page.focus(".skip")
+            for _ in range(place + 1):
+                await viewer.page.keyboard.press("Tab")
+            outlined = "getComputedStyle(document.activeElement).outlineStyle"
+            assert await viewer.page.evaluate(outlined) != "none"
+            await viewer.page.keyboard.press("Enter")
+            await viewer.until(f"() => document.querySelector('nav [aria-current]').dataset.view === '{view}'")
+            assert await viewer.page.evaluate("document.activeElement.tagName") in {"H2", "A"}
+
+
+async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state):
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
+        await viewer.until("() => document.querySelectorAll('.calls tbody tr').length === 50")
+        await viewer.page.focus("[role=radio][aria-checked=true]")
+        await viewer.page.keyboard.press("ArrowRight")
+        await viewer.until("() => location.hash.includes('order=worst')")
+        assert await viewer.page.evaluate("document.activeElement.textContent") == "Worst"
+        await viewer.page.focus(".calls tbody a")
+        await viewer.page.keyboard.press("Enter")
+        await viewer.until("() => location.hash.startsWith('#/call/C0')")
+        await viewer.until("() => document.activeElement.tagName === 'H2'")
+
+
+async def test_the_values_of_a_chart_are_in_a_table_too(state):
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.until("() => document.querySelectorAll('canvas').length === 2")
+        await viewer.page.focus(".values summary")
+        await viewer.page.keyboard.press("Enter")
+        await viewer.until("() => document.querySelectorAll('.values[open] tbody tr').length === 180")
+        first = "[...document.querySelectorAll('.values[open] tbody tr:first-child > *')].map((one) => one.textContent)"
+        assert await viewer.page.evaluate(first) == ["11:59:40", str(40 + (NOON - 20) // 20 % 17), "7"]
+        label = await viewer.page.get_attribute(".canvas", "aria-label")
+        assert label.startswith("Users. Native: newest ")
+
+
+async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state):
+    async with site(routes(state)) as here, tab(color_scheme="dark") as viewer:
+        background = "() => getComputedStyle(document.body).backgroundColor"
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.until(SETTLED)
+        dark = await viewer.page.evaluate(background)
+        await viewer.page.click("#theme")
+        light = await viewer.page.evaluate(background)
+        assert dark != light
+        await viewer.page.reload()
+        await viewer.until(SETTLED)
+        assert await viewer.page.evaluate(background) == light
