@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,15 +69,21 @@ def test_a_function_of_more_than_25_lines_gives_a_reason():
     assert [function.place for function in found if function not in long and REASON in function.text] == []
 
 
+def exported_names(door: Path) -> list[str]:
+    """Return the names in `__all__` of a package's `__init__`, which are spelled out there."""
+    spelled = re.search(r"^__all__(?:: list\[str\])? = (\[.*?\])$", door.read_text(), re.DOTALL | re.MULTILINE)
+    return ast.literal_eval(spelled[1]) if spelled else []
+
+
 def test_no_function_has_the_name_of_a_module_beside_it():
     """Importing the module would replace the function that its package exports."""
     files = [path for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__")]
     defined = [(path, node) for path in files for node in ast.parse(path.read_text()).body]
     names = [(path, node.name) for path, node in defined if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    exported = {path.parent: (path.parent / "__init__.py").read_text() for path in files}
+    exported = {path.parent: exported_names(path.parent / "__init__.py") for path in files}
     clashes = [
         f"{path.relative_to(PACKAGE)}: {name}"
         for path, name in names
-        if (path.parent / f"{name}.py").exists() and f'"{name}"' in exported[path.parent]
+        if (path.parent / f"{name}.py").exists() and name in exported[path.parent]
     ]
     assert clashes == []

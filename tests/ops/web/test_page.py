@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import timedelta
 
 import pytest
@@ -214,19 +213,6 @@ def test_the_files_of_the_page_are_below_300_kilobytes():
     assert sum(len(asset.body) for asset in load_assets().values()) < 300_000
 
 
-async def test_the_first_paint_comes_within_a_third_of_a_second(state):
-    """The best of three: other tests run at the same time."""
-    async with site(routes(state)) as here, tab() as viewer:
-        paints = []
-        for _ in range(3):
-            await viewer.show(f"http://127.0.0.1:{here.port}/?{time.monotonic()}")
-            await viewer.until("() => performance.getEntriesByName('first-contentful-paint').length")
-            paints.append(
-                await viewer.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-            )
-        assert min(paints) < 300
-
-
 async def test_a_wrong_secret_is_said_above_every_view():
     refused = Faults.always(Fault("status", status=401))
     async with (
@@ -255,5 +241,5 @@ async def test_a_load_beyond_the_day_is_refused_and_says_why():
         await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{call.call_id}")
         await viewer.page.locator("button.paid", has_text="Load everything").click()
         await viewer.says("Try again", "main")
-        assert "quota" in await viewer.text(".failure")
+        assert "0 that are left of today" in await viewer.text(".failure")
         assert await used(state, "call_details") == 2
