@@ -7,11 +7,16 @@ import asyncio
 import pytest
 from helpers.streaming import DAY, HOUR, USERS, simulated
 from helpers.times import NOON
+from helpers.web_server import until
 
+from agora_analytics import Plan
 from agora_analytics.ops import LiveState
-from agora_analytics.ops.web.loads import LoadDesk
+from agora_analytics.ops.web.budget import CounterView, QuotaView
+from agora_analytics.ops.web.loads import Load, LoadDesk
 from agora_analytics.ops.web.replies import RefusalError
 from agora_analytics.ops.web.span_loads import SpanLoads
+from agora_analytics.ops.web.usage import METER
+from agora_analytics.plans import CALL_FREEZE
 
 
 def desk_of(state) -> tuple[LoadDesk, SpanLoads]:
@@ -67,3 +72,48 @@ async def test_cancelling_the_desk_ends_what_runs():
         await desk.close()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+async def test_loads_at_one_time_do_not_share_what_is_left_of_the_day():
+    read, left, plan = [], 3, Plan.of("premium")
+
+    async def refresh() -> None:
+        read.append(left)
+
+    desk = LoadDesk(plan, lambda: a_day(read[-1] if read else 2_000), lambda: NOON, refresh)
+    release = asyncio.Event()
+
+    async def fetch() -> bytes:
+        nonlocal left
+        METER.get().requests += 1
+        left -= 1
+        await release.wait()
+        METER.get().requests += 1
+        left -= 1
+        return b"{}"
+
+    first, second = (
+        Load(ask={"number": number}, title="", endpoint=CALL_FREEZE, requests=2, fetch=fetch) for number in range(2)
+    )
+    running = asyncio.create_task(desk.load(first, 2))
+    await until(lambda: left == 2)
+    with pytest.raises(RefusalError, match="more than the 1 that are left") as caught:
+        await desk.load(second, 2)
+    assert (caught.value.code, caught.value.retry_after > 0) == ("quota", True)
+    release.set()
+    view, _ = await running
+    assert (view.spent, left) == (2, 1)
+
+
+def a_day(left: int) -> QuotaView:
+    day = CounterView(
+        counter="call_details", unit="day", limit=2_000, used=2_000 - left, left=left, waiting={}, free_at=None,
+        refusals=0, expected=0, others=0, planned=0, resets_at=NOON - 1,
+    )  # fmt: skip
+    return QuotaView(at=NOON, enforced=True, counters=(day,))
+
+
+def test_a_channel_named_none_is_not_every_channel():
+    every, one = ({"cname": name, "page": 1} for name in (None, "None"))
+    loads = [Load(ask=ask, title="", endpoint=CALL_FREEZE) for ask in (every, one)]
+    assert loads[0].key != loads[1].key
