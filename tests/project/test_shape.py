@@ -68,15 +68,22 @@ def test_a_function_of_more_than_25_lines_gives_a_reason():
     assert [function.place for function in found if function not in long and REASON in function.text] == []
 
 
-def test_no_function_has_the_name_of_a_module_beside_it():
-    """Importing the module would replace the function that its package exports."""
-    files = [path for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__")]
-    defined = [(path, node) for path in files for node in ast.parse(path.read_text()).body]
-    names = [(path, node.name) for path, node in defined if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    exported = {path.parent: (path.parent / "__init__.py").read_text() for path in files}
-    clashes = [
-        f"{path.relative_to(PACKAGE)}: {name}"
-        for path, name in names
-        if (path.parent / f"{name}.py").exists() and f'"{name}"' in exported[path.parent]
-    ]
-    assert clashes == []
+def exports(package: Path) -> list[str]:
+    for node in ast.parse((package / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def test_no_package_exports_a_function_with_the_name_of_one_of_its_modules():
+    """Importing the module would replace the function."""
+    clashes = {
+        f"{path.relative_to(PACKAGE)}: {node.name}"
+        for package in (path.parent for path in PACKAGE.rglob("__init__.py"))
+        for path in package.glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (package / f"{node.name}.py").exists()
+        and node.name in exports(package)
+    }
+    assert clashes == set()
