@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,21 +68,22 @@ def test_a_function_of_more_than_25_lines_gives_a_reason():
     assert [function.place for function in found if function not in long and REASON in function.text] == []
 
 
-def exported_names(door: Path) -> list[str]:
-    """Return the names in `__all__` of a package's `__init__`, which are spelled out there."""
-    spelled = re.search(r"^__all__(?:: list\[str\])? = (\[.*?\])$", door.read_text(), re.DOTALL | re.MULTILINE)
-    return ast.literal_eval(spelled[1]) if spelled else []
+def exports(package: Path) -> list[str]:
+    for node in ast.parse((package / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
 
 
-def test_no_function_has_the_name_of_a_module_beside_it():
-    """Importing the module would replace the function that its package exports."""
-    files = [path for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__")]
-    defined = [(path, node) for path in files for node in ast.parse(path.read_text()).body]
-    names = [(path, node.name) for path, node in defined if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    exported = {path.parent: exported_names(path.parent / "__init__.py") for path in files}
-    clashes = [
-        f"{path.relative_to(PACKAGE)}: {name}"
-        for path, name in names
-        if (path.parent / f"{name}.py").exists() and name in exported[path.parent]
-    ]
-    assert clashes == []
+def test_no_package_exports_a_function_with_the_name_of_one_of_its_modules():
+    """Importing the module would replace the function."""
+    clashes = {
+        f"{path.relative_to(PACKAGE)}: {node.name}"
+        for package in (path.parent for path in PACKAGE.rglob("__init__.py"))
+        for path in package.glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (package / f"{node.name}.py").exists()
+        and node.name in exports(package)
+    }
+    assert clashes == set()
