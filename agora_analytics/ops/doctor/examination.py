@@ -167,7 +167,7 @@ class _Examination:
     async def _time_host(self, number: int, address: str, span: Span) -> HostTiming | QuotaExhausted:
         client, longest = with_options(self._client, host=number), dispatcher_of(self._client).max_wait
         wait = (await client.quota.forecast(1, CALL_LISTS)).seconds
-        # The wait for the quota is not the host's: it is over before the time is taken. One that is too long is refused.
+        # The wait for the quota is not the host's: it is over before the time is taken. The request refuses a long one.
         if longest is None or wait <= longest:
             await asyncio.sleep(wait)
         begun = service_time(client).monotonic()
