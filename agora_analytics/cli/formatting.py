@@ -50,11 +50,6 @@ class SeriesSummary:
         return cls(min(values), sum(values) / len(values), max(values), values[-1]) if values else None
 
 
-def printable(text: str) -> str:
-    """Replace control characters by spaces: channel names and service messages are untrusted."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
 def sparkline(series: Sequence[TimedValue], width: int = WIDTH, blocks: str = BLOCKS) -> str:
     """Draw a series in time order, scaled from its lowest to its highest value; missing data is a space."""
     cells = _downsample(series, width)

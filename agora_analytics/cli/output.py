@@ -21,7 +21,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from agora_analytics._core.decoding.json import encode
-from agora_analytics.cli.formatting import ASCII, BLOCKS, FULL, WIDTH, bar, printable, sparkline
+from agora_analytics._core.validation.values import printable
+from agora_analytics.cli.formatting import ASCII, BLOCKS, FULL, WIDTH, bar, sparkline
 from agora_analytics.cli.tables import Bar, Cell, Plot, Table
 
 T = TypeVar("T")

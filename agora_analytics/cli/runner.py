@@ -15,7 +15,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from agora_analytics.cli.formatting import printable, with_iso_times
+from agora_analytics._core.validation.values import printable
+from agora_analytics.cli.formatting import with_iso_times
 from agora_analytics.cli.signals import GracefulShutdown
 from agora_analytics.cli.throttle import MessageThrottle
 from agora_analytics.errors import AgoraError, ExportError

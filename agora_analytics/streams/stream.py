@@ -122,7 +122,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:  # noqa: BLE001 - whatever an observer raises
+            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever it is, the event would be lost
                 log.exception("%s: a listener failed", self._poller.monitor.name)
         return event
 

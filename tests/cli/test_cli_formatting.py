@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agora_analytics._core import validation
 from agora_analytics.cli import formatting, parsing, tables
 from agora_analytics.models import Session, SessionMetrics, Track
 from agora_analytics.spans import moment
@@ -49,7 +50,7 @@ def test_a_bar_is_as_long_as_its_share_of_the_highest(value, highest, width):
 
 
 def test_control_characters_are_replaced():
-    assert formatting.printable("a\x1b[31mb\r\nc\u202ed") == "a [31mb  c d"
+    assert validation.printable("a\x1b[31mb\r\nc\u202ed") == "a [31mb  c d"
 
 
 def test_a_rate_is_formatted_in_percent_and_a_missing_value_as_nothing():

@@ -45,9 +45,13 @@ async def test_a_listener_hears_a_hub_that_takes_the_events():
         assert heard[0] == first
 
 
-async def test_an_exception_from_a_listener_is_logged_and_loses_no_event(caplog):
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+async def test_an_exception_from_a_listener_is_logged_and_loses_no_event(caplog, error):
+    def fail(_):
+        raise error
+
     async with simulated().client() as client, client.realtime.watch(USERS, start=timedelta(minutes=5)) as watch:
-        watch.on_event(lambda event: 1 / 0)
+        watch.on_event(fail)
         heard = []
         watch.on_event(heard.append)
         with caplog.at_level(logging.ERROR, "agora_analytics.streams"):

@@ -43,8 +43,13 @@ def short_repr(value: object) -> str:
         said = _Short().repr(value)
     except Exception:  # noqa: BLE001 - a `repr` may raise anything, and an int of 5,000 digits has none
         said = f"<{type(value).__name__}>"
-    line = "".join(letter if letter.isprintable() else " " for letter in said)
+    line = printable(said)
     return line if len(line) <= _MAX_SHOWN else f"{line[: _MAX_SHOWN - 3]}..."
+
+
+def printable(text: str) -> str:
+    """Replace control characters and ends of lines by spaces: channel names and service messages are untrusted."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def type_error(name: str, value: object, allowed: str) -> TypeError:

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import attrs
 
+from agora_analytics._core import validation
 from agora_analytics.catalogue import QualityMetric
 from agora_analytics.models.points import Number
 from agora_analytics.spans import WINDOW, Span, moment
@@ -149,7 +150,7 @@ class Alert:
 
     def __str__(self) -> str:
         name = self.series if self.group is None else f"{self.series}={self.group}"
-        return f"{self.kind.replace('_', ' ')}: {name} {self._what()} [{self.rule}]"
+        return validation.printable(f"{self.kind.replace('_', ' ')}: {name} {self._what()} [{self.rule}]")
 
     def _what(self) -> str:
         if self.kind == "no_data":
@@ -167,7 +168,7 @@ class Alert:
     @property
     def text(self) -> str:
         """The alert for people, in several lines: what happened, what is unknown, and the worst calls."""
-        return "\n".join(self._lines())
+        return "\n".join(map(validation.printable, self._lines()))
 
     def _lines(self) -> Iterator[str]:
         yield str(self)

@@ -68,6 +68,7 @@ class AlertFile:
     def __init__(self, path: str | Path) -> None:
         self.path = STDOUT if path == STDOUT else validation.path("path", path)
         self._pending: deque[Alert] = deque()
+        self._writing = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"AlertFile({str(self.path)!r})"
@@ -83,6 +84,10 @@ class AlertFile:
 
     async def flush(self) -> None:
         """Write what is pending; an error is logged."""
+        async with self._writing:  # the evaluations of several watches may share a file
+            await self._write_pending()
+
+    async def _write_pending(self) -> None:
         alerts = tuple(self._pending)
         if not alerts:
             return
@@ -95,8 +100,8 @@ class AlertFile:
             return
         finally:
             if not work.cancelled() and work.exception() is None:
-                for _ in alerts:
-                    self._pending.popleft()
+                written = set(map(id, alerts))  # the oldest may have been dropped meanwhile for want of room
+                self._pending = deque(alert for alert in self._pending if id(alert) not in written)
 
     def _write(self, lines: bytes) -> None:
         if isinstance(self.path, str):

@@ -2,7 +2,7 @@
 
 The request is that of the [Standard Webhooks](https://www.standardwebhooks.com) specification, so receivers can verify
 it with the libraries for that: `webhook-id` is the alert's key, `webhook-signature` an HMAC-SHA256 of id, time and
-body. The body is the alert as JSON with a `text`, which incoming webhooks of Slack show.
+body. The body is the alert as JSON with a `text`, which incoming webhooks of Slack show: `&`, `<` and `>` are escaped.
 
 aiohttp's exceptions hold the URL, which may itself be a secret: they are never kept, chained or quoted.
 """
@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from html import escape
 from random import Random
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -269,8 +270,11 @@ class Webhook:
 
 
 def body_of(alert: Alert) -> bytes:
-    """Return the body of a request: the alert with `text` and `command`, as JSON."""
-    return encode({"text": alert.text, "command": alert.command, **attrs.asdict(alert)})
+    """Return the body of a request: the alert with `command` and `text`, which is escaped as Slack asks, as JSON.
+
+    Anybody may call a channel `<!channel>`, which would notify everyone in Slack.
+    """
+    return encode({"text": escape(alert.text, quote=False), "command": alert.command, **attrs.asdict(alert)})
 
 
 def verify_signature(

@@ -10,7 +10,8 @@ from urllib.parse import quote
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics.client import AnalyticsClient, service_time
+from agora_analytics._core.retry import Retry
+from agora_analytics.client import AnalyticsClient, service_time, with_options
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import Call, Session
 from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser, iso
@@ -84,8 +85,8 @@ class WorstCalls:
     ```
 
     A window costs one request for the list of calls, however many alerts it has, and one for each of the `details`
-    worst calls, whose worst users they then name. If the day's budget is spent, a request fails or takes too long, the
-    alerts say so in their `note` and are sent without.
+    worst calls, whose worst users they then name. Each is sent once, without retries. If the day's budget is spent, a
+    request fails or takes too long, the alerts say so in their `note` and are sent without.
 
     Args:
         client: for the App ID that is watched.
@@ -107,7 +108,9 @@ class WorstCalls:
         link: str = "",
         timeout: float = 20.0,
     ) -> None:
-        self._client = validation.instance("client", client, AnalyticsClient)
+        own = validation.instance("client", client, AnalyticsClient)
+        # A retry would cost more than the budget allows.
+        self._client = with_options(own, retry=Retry(attempts=1), max_rate_limited=0)
         self._limit = validation.int_in_range("limit", limit, 1, _PAGE)
         self._details = validation.int_in_range("details", details, 0, _PAGE)
         self._requests_per_day = validation.int_in_range("requests_per_day", requests_per_day, 0)

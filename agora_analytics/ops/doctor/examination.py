@@ -149,7 +149,10 @@ class _Examination:
     async def _check_hosts(self) -> Finding:
         span = self._newest(CALL_LISTS, HOUR)
         for number, address in enumerate(dispatcher_of(self._client).hosts):
-            self._hosts = (*self._hosts, await self._time_host(number, address, span))
+            timing = await self._time_host(number, address, span)
+            if isinstance(timing, QuotaExhausted):
+                return _error("hosts", timing)
+            self._hosts = (*self._hosts, timing)
         answering = [host for host in self._hosts if host.seconds is not None]
         status: Status = "failed" if not answering else "warning" if len(answering) < len(self._hosts) else "ok"
         if not answering:
@@ -161,13 +164,17 @@ class _Examination:
             hint="" if status == "ok" else "Check the network, the proxy and the addresses of the hosts.",
         )
 
-    async def _time_host(self, number: int, address: str, span: Span) -> HostTiming:
-        client = with_options(self._client, host=number)
-        # The wait for the quota is not the host's: it is over before the time is taken.
-        await asyncio.sleep((await client.quota.forecast(1, CALL_LISTS)).seconds)
+    async def _time_host(self, number: int, address: str, span: Span) -> HostTiming | QuotaExhausted:
+        client, longest = with_options(self._client, host=number), dispatcher_of(self._client).max_wait
+        wait = (await client.quota.forecast(1, CALL_LISTS)).seconds
+        # The wait for the quota is not the host's: it is over before the time is taken. The request refuses a long one.
+        if longest is None or wait <= longest:
+            await asyncio.sleep(wait)
         begun = service_time(client).monotonic()
         answer = await self._send(client.calls.page(*span, page_size=1))
         taken = service_time(client).monotonic() - begun
+        if isinstance(answer, QuotaExhausted):
+            return answer
         self._refusals += (answer,) if isinstance(answer, Unauthorized) else ()
         if isinstance(answer, AgoraError) and not _was_answered(answer):
             return HostTiming(host=address, seconds=None, error=str(answer.args[0]))

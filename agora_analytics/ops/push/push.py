@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from random import Random
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -77,12 +78,17 @@ class Push:
         headers: Mapping[str, str] | None = None,
         max_wait: float = 900.0,
     ) -> None:
-        self._url = _checked(url)
+        try:
+            error = _problem(url, headers)
+            self._url, self._headers = url, {} if error is not None or headers is None else dict(headers)
+        finally:
+            del url, headers  # they may hold credentials, and reporters show the arguments of every frame
+        if error is not None:
+            raise error
         self._app = label(validation.non_empty_str("app", app))
         self._protocol = _PROTOCOLS[validation.one_of("protocol", protocol, tuple(_PROTOCOLS))]
         self._replaces_values = validation.boolean("replaces_values", replaces_values)
-        own = validation.none_or(validation.mapping, "headers", headers, str) or {}
-        self._headers = {**self._protocol.HEADERS, **own}
+        self._headers = {**self._protocol.HEADERS, **self._headers}
         self._max_wait = validation.number_in_range("max_wait", max_wait)
         self._shown: dict[Series, Mapping[str, float]] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -161,19 +167,47 @@ class Push:
             async with self._session.post(
                 self._url, data=body, headers=self._headers, allow_redirects=False
             ) as response:
-                answer = await response.content.read(_MAX_ANSWER)
+                answer = await _read(response.content)
                 status, retry_after = response.status, response.headers.get("Retry-After", "")
         except (aiohttp.ClientError, TimeoutError) as error:
             return None, f"{type(error).__name__}", 0.0  # the error itself holds the headers
         said = answer.decode(errors="replace")[:_QUOTED].strip()
         if status not in _SUCCESSES:
-            return status, f"HTTP {status}: {said}", float(retry_after) if retry_after.isdigit() else 0.0
+            return status, f"HTTP {status}: {said}", _seconds(retry_after)
         problem = otlp.rejected(answer) if self._protocol is otlp else ""
         return status, problem, 0.0
 
 
-def _checked(url: object) -> str:
-    """Return the address of a receiver; an error does not show it, as it may hold credentials."""
-    if not isinstance(url, str) or urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-        raise ValueError("url: allowed is an http or https URL with a host (value not shown)")
-    return url
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """Return an answer, which may come in pieces, or its beginning if it is long."""
+    answer = bytearray()
+    async for part in content.iter_any():
+        answer += part
+        if len(answer) > _MAX_ANSWER:
+            break
+    return bytes(answer)
+
+
+def _seconds(retry_after: str) -> float:
+    """Return the seconds of `Retry-After`, 0 for a date or anything else."""
+    return float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else 0.0
+
+
+def _problem(url: object, headers: object) -> Exception | None:
+    """Return what is wrong with settings that may hold credentials: raised from here, the error's frames show them."""
+    if not isinstance(url, str) or not _is_http(url):
+        return ValueError("url: allowed is an http or https URL with a host (value not shown)")
+    if headers is None:
+        return None
+    if not isinstance(headers, Mapping) or not all(isinstance(text, str) for pair in headers.items() for text in pair):
+        return TypeError("headers: allowed is a mapping from str to str (value not shown)")
+    if not all(text.isprintable() for pair in headers.items() for text in pair):
+        return ValueError("headers: a name or a value has control characters in it (value not shown)")
+    return None
+
+
+def _is_http(url: str) -> bool:
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return False

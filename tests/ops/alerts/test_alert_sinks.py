@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -53,6 +54,16 @@ async def test_what_cannot_be_written_is_kept_and_written_later(tmp_path, caplog
     await sink.send(FOUND[2])
     assert sink.pending() == ()
     assert len(path.read_text().splitlines()) == 3
+
+
+@pytest.mark.real_time
+async def test_a_file_that_several_watches_share_has_each_alert_once(tmp_path):
+    sink = alerts.AlertFile(tmp_path / "alerts.jsonl")
+    found = run("userCount < 5", [3, 9] * 10)
+    await asyncio.gather(*map(sink.send, found))
+    assert sink.pending() == ()
+    keys = [json.loads(line)["key"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
+    assert keys == [one.key for one in found]
 
 
 async def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):

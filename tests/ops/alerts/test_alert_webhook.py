@@ -7,6 +7,7 @@ import base64
 import copy
 import hashlib
 import hmac
+import html
 import json
 import logging
 import pickle
@@ -14,6 +15,7 @@ import ssl
 import time
 from contextlib import asynccontextmanager
 
+import attrs
 import pytest
 from aiohttp import web
 from helpers.alerting import run
@@ -87,7 +89,7 @@ async def test_a_receiver_gets_the_alert_as_json_with_a_text_and_a_signature_tha
         assert webhook.pending() == ()
     [(headers, body, _)] = receiver.requests
     sent = json.loads(body)
-    assert sent["text"] == alert.text
+    assert html.unescape(sent["text"]) == alert.text
     assert (sent["key"], sent["kind"], sent["command"]) == (alert.key, "firing", alert.command)
     assert headers["webhook-id"] == alert.key
     content = f"{alert.key}.{headers['webhook-timestamp']}.".encode() + body
@@ -124,6 +126,20 @@ async def test_a_retry_waits_as_long_as_the_receiver_says():
         await delivered(webhook, some_alerts(1))
     first, second = (at for _, _, at in receiver.requests)
     assert second - first >= 1.0
+
+
+async def test_a_name_from_outside_neither_notifies_a_channel_nor_makes_a_line_of_its_own():
+    hostile = "<!channel> <https://evil.example.com|click>\n&firing: userCount 0\u2028\x1b[31m"
+    (alert,) = some_alerts(1)
+    call = alerts.WorstCall(call_id="1", cname=hostile, worst_users=(alerts.WorstUser(uid=hostile, network=hostile),))
+    alert = attrs.evolve(alert, group=hostile, calls=(call,), note=hostile)
+    async with hooked() as (receiver, webhook):
+        await delivered(webhook, [alert])
+    text = json.loads(receiver.requests[0][1])["text"]
+    assert not set("<>\x1b\u2028") & set(text)
+    assert len(str(alert).splitlines()) == 1
+    assert len(alert.text.splitlines()) == len(("alert", "call", "note", "command"))
+    assert json.loads(receiver.requests[0][1])["group"] == hostile
 
 
 async def test_a_receiver_that_never_recovers_is_given_up_and_that_is_said(caplog):

@@ -7,7 +7,7 @@ import asyncio
 import attrs
 import pytest
 from helpers.alerting import run
-from helpers.streaming import DAY, NOON, simulated
+from helpers.streaming import DAY, NOON, CountingTransport, simulated
 
 from agora_analytics import AnalyticsClient, Span
 from agora_analytics.ops import alerts
@@ -106,6 +106,22 @@ async def test_a_request_that_fails_is_said_and_the_alert_is_sent_without():
         alert = await alerts.WorstCalls(client).added_to(FIRED)
     assert alert.calls == ()
     assert alert.note.startswith("the worst calls could not all be looked up: ")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("status", status=500), Fault("busy"), Fault("refusal", status=429, code=429, message="QPS Limit 5")],
+    ids=["failing", "busy", "refusing"],
+)
+async def test_a_service_that_fails_gets_no_request_beyond_the_budget(fault):
+    sim = simulation(faults=Faults.always(fault))
+    transport = CountingTransport(sim)
+    async with sim.client(transport=transport) as client:
+        worst = alerts.WorstCalls(client, requests_per_day=2, timeout=300.0)
+        for ts in range(NOON, NOON + 100, 20):
+            await worst.added_to(attrs.evolve(FIRED, ts=ts))
+        assert len(transport.sent) == 2
+        assert worst.left_today == 0
 
 
 async def test_a_slow_service_holds_the_alerts_of_a_window_up_for_their_bound_only():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers.streaming import simulated
+from helpers.streaming import NOON, simulated
 
 from agora_analytics import AnalyticsClient, MemoryLedger, Plan
 from agora_analytics.ops import doctor
@@ -155,6 +155,19 @@ async def test_a_spent_day_is_unknown_and_sends_nothing():
     assert status_of(report)["realtime"] == "unknown"
     assert simulation.service.counts["realtime_usage"] == 1
     assert finding(report, "realtime").requests == 0
+
+
+async def test_a_day_without_requests_for_calls_is_unknown_at_once_and_blames_no_host():
+    simulation = simulated(world=WORLD)
+    plan = Plan.of("premium").with_limits("call_lists", per_day=1)
+    async with simulation.client(plan=plan) as client:
+        await client.calls.page(*client.calls.recent(60))
+        report = await doctor.examine(client)
+    assert simulation.clock() - NOON < 300
+    assert status_of(report)["hosts"] == status_of(report)["account"] == "unknown"
+    assert "requests per day of 'call_lists' are spent" in finding(report, "hosts").answer
+    assert finding(report, "hosts").requests == 0
+    assert status_of(report)["realtime"] == "ok"
 
 
 async def test_a_limit_that_the_service_named_is_reported_and_kept_in_the_profile():

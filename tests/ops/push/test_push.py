@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 from aiohttp import web
+from helpers.echo_server import error_report
 from helpers.prometheus import MISSING, PROMETHEUS, prometheus
 from helpers.streaming import BUSY, FREEZES, NETWORKS, NOON, USERS, values_by_group
 
@@ -154,6 +155,53 @@ async def test_what_a_receiver_refuses_is_an_error_and_no_secret_is_in_it(answer
         assert raised.value.__context__ is None
     ((headers, _),) = receiver.requests
     assert headers["Authorization"] == "Bearer secret-token"
+
+
+async def test_an_answer_that_comes_in_pieces_is_read_to_its_end():
+    async def handle(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for part in (b'{"partialSuccess": {"rejected', b'DataPoints": "1"}}'):
+            await response.write(part)
+            await asyncio.sleep(0.05)
+        return response
+
+    receiver = Receiver()
+    receiver.handle = handle
+    async with receiving(receiver) as url, Push(url, app="shop", protocol="otlp") as push:
+        with pytest.raises(PushError, match="1 points were rejected"):
+            await push.send(window())
+
+
+async def test_a_retry_after_that_is_no_number_is_passed_over():
+    answers = (web.Response(status=503, headers={"Retry-After": text}) for text in ("\xb2", "soon"))
+    receiver = Receiver(*answers)
+    async with receiving(receiver) as url, Push(url, app="shop", protocol="otlp") as push:
+        await push.send(window())
+    assert len(receiver.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "ftp://user:s3cretword@localhost/"},
+        {"app": ""},
+        {"app": 5},
+        {"protocol": "smtp"},
+        {"max_wait": -1},
+        {"replaces_values": 5},
+        {"headers": {"Authorization": "s3cretword", "X": 5}},
+        {"headers": ["s3cretword"]},
+        {"url": "http://[s3cretword"},
+        {"headers": {"X": "s3cretword\r\nY: 1"}},
+    ],
+)
+def test_a_wrong_setting_is_refused_without_a_secret(wrong):
+    settings = {"url": "http://localhost/s3cretword", "app": "shop", "headers": {"Authorization": "s3cretword"}}
+    with pytest.raises((ValueError, TypeError)) as caught:
+        Push(**(settings | wrong))
+    assert "s3cretword" not in error_report(caught.value)
 
 
 async def test_a_receiver_that_is_not_there_is_tried_for_max_wait_seconds():
