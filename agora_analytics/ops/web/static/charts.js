@@ -39,10 +39,11 @@ export class Chart {
     this.options.height = Math.round((options.height ?? 150) * scale());
     this.data = { xs: [], ys: [] };
     this.legend = el("div.legend");
+    this.foot = el("div.chart-foot");
     this.canvas = el("div.canvas", { role: "img", "aria-label": options.title });
     this.table = el("div.table-box", { tabindex: 0, role: "region", "aria-label": `${options.title}: values` });
     this.details = el("details.values", { ontoggle: () => this.tabulate() }, el("summary", {}, "Values as a table"), this.table);
-    this.node = el("div.chart", {}, this.legend, this.canvas, this.details);
+    this.node = el("div.chart", {}, this.legend, this.canvas, this.foot, this.details);
     this.canvas.style.height = `${this.options.height}px`;
     this.plot = null;
     this.resizer = new ResizeObserver(() => this.resize());
@@ -107,12 +108,19 @@ export class Chart {
       return el("span.key", { "data-level": level }, swatch(line, index, this.options.bars || this.options.dense), el("bdi", {}, line.label), at === null ? ` ${WORDS[this.options.figure]}` : " ",
         el("b", {}, level && level !== "good" ? mark(level) : null, quantity(value, unit)));
     });
-    put(this.legend, items, this.timeLabel(at));
+    put(this.legend, items);
+    put(this.foot, at === null ? this.limitKey() : this.timeLabel(at));
+  }
+
+  limitKey() {
+    const { limit, unit } = this.options;
+    if (!limit) return null;
+    return el("span.key", {}, el("span.swatch.dash-1", { "aria-hidden": "true" }), `${limit.bad === "above" ? "limit" : "at least"} ${axisValue(limit.limit, unit)}`);
   }
 
   timeLabel(at) {
-    const ts = at === null ? null : this.data.xs[at];
-    return el("span.at", {}, ts === null || ts === undefined ? "" : `${this.options.bars >= 86_400 ? day(ts) : clock(ts)}`);
+    const ts = this.data.xs[at];
+    return ts === undefined ? null : this.options.bars >= 86_400 ? day(ts) : clock(ts);
   }
 
   summary() {
@@ -276,13 +284,13 @@ function hatch(ctx, x, y, width, height) {
 
 function drawOver(u, chart) {
   const { ctx, bbox } = u;
-  const { limit, unit } = chart.options;
+  const { limit } = chart.options;
   const ratio = devicePixelRatio * scale();
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top - 4 * ratio, bbox.width, bbox.height + 8 * ratio);
   ctx.clip();
-  if (limit) drawLimit(u, limit, unit, ratio);
+  if (limit) drawLimit(u, limit, ratio);
   // Windows without a value: ticks on the floor. Values that came late: rings.
   ctx.fillStyle = colour("--warn");
   for (const ts of chart.data.missing) ctx.fillRect(u.valToPos(ts, "x", true) - ratio, bbox.top + bbox.height - 7 * ratio, 2 * ratio, 7 * ratio);
@@ -298,7 +306,7 @@ function drawOver(u, chart) {
   ctx.restore();
 }
 
-function drawLimit(u, limit, unit, ratio) {
+function drawLimit(u, limit, ratio) {
   const { ctx, bbox } = u;
   const y = Math.round(u.valToPos(limit.limit, "y", true)) + 0.5;
   if (y < bbox.top || y > bbox.top + bbox.height) return;
@@ -310,16 +318,5 @@ function drawLimit(u, limit, unit, ratio) {
   ctx.lineTo(bbox.left + bbox.width, y);
   ctx.stroke();
   ctx.setLineDash([]);
-  ctx.font = `${10.5 * ratio}px system-ui, sans-serif`;
-  ctx.fillStyle = colour("--limit");
-  ctx.strokeStyle = colour("--card");
-  ctx.lineWidth = 3 * ratio;
-  ctx.lineJoin = "round";
-  ctx.textAlign = "left";
-  const above = limit.bad === "above";
-  ctx.textBaseline = y - bbox.top < 16 * ratio ? "top" : "bottom";
-  const text = [`${above ? "limit" : "at least"} ${axisValue(limit.limit, unit)}`, bbox.left + 4 * ratio, y + (ctx.textBaseline === "top" ? 3 : -2) * ratio];
-  ctx.strokeText(...text);
-  ctx.fillText(...text);
 }
 

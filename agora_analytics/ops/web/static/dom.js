@@ -55,7 +55,7 @@ export function reconcile(parent, items, keyOf, make) {
         const focused = node.contains(document.activeElement);
         if (node === at) at = made;
         node.replaceWith(made);
-        if (focused) made.querySelector("a,button")?.focus();
+        if (focused) made.querySelector("a,button,summary")?.focus();
       }
       node = made;
     }

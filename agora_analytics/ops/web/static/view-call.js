@@ -4,7 +4,7 @@ import { read } from "./api.js";
 import { Chart } from "./charts.js";
 import { find } from "./findings.js";
 import { el, put, say } from "./dom.js";
-import { clock, count, duration, minute, moment, name, words, zoneName } from "./format.js";
+import { clock, count, duration, minute, moment, name, plural, words, zoneName } from "./format.js";
 import { lengthOf, stateBadge } from "./call-table.js";
 import { chartsOf, joined, peersOf } from "./metrics.js";
 import { Offer, priceText } from "./offers.js";
@@ -253,7 +253,7 @@ class CallPage {
   addGroups(metric, data) {
     const found = [...data.values].sort((a, b) => (b.value ?? -1) - (a.value ?? -1));
     const items = found.map((one) => ({
-      label: one.dimension_value, value: one.value, level: severity(metric, one.value), text: rate("none", one.value), note: `${count(one.user_count)} users`,
+      label: one.dimension_value, value: one.value, level: severity(metric, one.value), text: rate("none", one.value), note: plural(one.user_count, "user"),
     }));
     this.addPart(this.groupBox, metric, items.length ? bars(items, { title: `${words(metric)} by ${words(data.dimension)}`, token: lineOf(metric) }) : empty("No values"));
   }

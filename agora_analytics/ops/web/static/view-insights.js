@@ -182,5 +182,5 @@ function monthRow(row, budget) {
   return el("li", {},
     el("div.meter-head", {}, el("b", {}, month(start)), el("span.number", {}, budget ? `${count(minutes)} of ${count(budget)} min` : `${count(minutes)} min`)),
     budget ? meter(`Minutes of ${month(start)}`, minutes, budget, projected - minutes, level) : null,
-    el("p.hint", { "data-level": level }, level === "good" ? null : mark(level), [part, outlook, budget && `${percent(projected / budget)} of the budget`].filter(Boolean).join(" · ")));
+    el("p.hint", { "data-level": level }, level === "good" ? null : mark(level), [part, outlook, budget && (outlook || known === length) && `${percent(projected / budget)} of the budget`].filter(Boolean).join(" · ")));
 }

@@ -2,8 +2,8 @@
 
 import { alertTitle, isAlert, KINDS, LEVELS } from "./alerts.js";
 import { Chart } from "./charts.js";
-import { el, put, say, throttled } from "./dom.js";
-import { ago, clock, count, duration, minute, name, percent, quantity, words, zoneName } from "./format.js";
+import { el, put, reconcile, say, throttled } from "./dom.js";
+import { ago, clock, count, duration, minute, name, percent, plural, quantity, words, zoneName } from "./format.js";
 import { quotaMeters } from "./quota-parts.js";
 import { LIMITS, severity } from "./thresholds.js";
 import { callHref } from "./router.js";
@@ -119,8 +119,14 @@ function drawGroups(box, all, loaded) {
     put(box, loaded ? empty("No series by dimension is watched", "A series such as “userCount Native by country” shows its values here.") : loading("Loading…"));
     return;
   }
-  const open = [...box.querySelectorAll("details[open]")].map((one) => one.closest("section").dataset.id);
-  put(box, found.map((one) => groupCard(one, open.includes(one.id))));
+  const open = [...box.querySelectorAll("details[open]")].map((one) => one.closest("section").dataset.key);
+  if (!box.querySelector("section")) put(box);
+  reconcile(box, found.map((one) => ({ one, stamp: stampOf(one) })), ({ one }) => one.id, ({ one }) => groupCard(one, open.includes(one.id)));
+}
+
+function stampOf(one) {
+  const newest = newestOf(one);
+  return newest ? `${newest.ts} ${newest.cell.revisions ?? 0}` : "none";
 }
 
 function groupCard(one, open) {
@@ -130,7 +136,6 @@ function groupCard(one, open) {
   const hint = `${[one.product, one.cname && name(one.cname)].filter(Boolean).join(", ")}${newest ? ` · ${clock(newest.ts)}` : ""}`;
   const list = newest ? groupBars(one, newest.cell, title) : empty("No window yet");
   const box = card(title, { hint }, list);
-  box.dataset.id = one.id;
   if (open && box.querySelector("details")) box.querySelector("details").open = true;
   return box;
 }
@@ -150,7 +155,8 @@ function worstCalls(store) {
   const found = sorted([...store.calls.values()].filter((entry) => entry.impact > 0), "worst").slice(0, 5);
   if (!found.length) return empty("No call with a freeze is known");
   return el("ul.lines", {}, found.map(({ call }) => el("li", {}, el("a", { href: callHref(call) }, label(call.cname)), el("span.quiet", {}, time(call.created_ts, minute)),
-    el("span", {}, "video ", rate("video_freeze_rate", call.call_video_freeze_rate)), el("span", {}, "audio ", rate("audio_freeze_rate", call.call_audio_freeze_rate)))));
+    el("span", {}, "video ", rate("video_freeze_rate", call.call_video_freeze_rate)), el("span", {}, "audio ", rate("audio_freeze_rate", call.call_audio_freeze_rate)),
+    el("span.quiet", {}, plural(call.call_pcu, "user")))));
 }
 
 function newestAlerts(store) {
