@@ -6,7 +6,8 @@ is *unknown*. An unknown window interrupts a run in both directions: it neither 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from heapq import nsmallest
 from typing import Any, Final
 
 import attrs
@@ -19,6 +20,9 @@ from agora_analytics.spans import HOUR, WINDOW, Span
 
 Group = str | None
 Values = Mapping[Group, Number]
+
+SLICE: Final = 500
+"""Values between two breaks."""
 
 _MAX_UNKNOWN: Final = 8
 """Spans of unknown windows that are remembered."""
@@ -106,10 +110,10 @@ class Condition:
         self._interrupt(Span(start, span.end), reason)
         yield from self.missing_until(span.end)
 
-    def take(self, ts: int, values: Values, users: Values | str | None) -> Iterator[Alert]:
+    def take(self, ts: int, values: Values, users: Values | str | None) -> Iterator[Alert | None]:
         """Take a window with values; `users` are by the same groups, the reason why there are none, or None.
 
-        None is for a rule without a least number of users.
+        None is for a rule without a least number of users. Yields alerts, and None for a break.
         """
         self._begin(ts)
         if self.state.next is None or ts < self.state.next:
@@ -154,8 +158,8 @@ class Condition:
 
     # Values.
 
-    def _judge(self, ts: int, values: Values, users: Values | None) -> Iterator[Alert]:
-        untracked = self._track(values, users)
+    def _judge(self, ts: int, values: Values, users: Values | None) -> Iterator[Alert | None]:
+        untracked = yield from self._track(values, users)
         for group, state in list(self._values.items()):
             value = values.get(group)
             count = None if users is None else users.get(group)
@@ -167,16 +171,19 @@ class Condition:
             if state.idle(ts + WINDOW):
                 del self._values[group]
 
-    def _track(self, values: Values, users: Values | None) -> int:
+    def _track(self, values: Values, users: Values | None) -> Generator[None, None, int]:
         """Begin to track the values that hold, the worst first; return how many there is no room for."""
-        new = [
-            group for group, value in values.items() if group not in self._values and self._verdict(group, value, users)
-        ]
+        new: list[Group] = []
+        for number, (group, value) in enumerate(values.items(), 1):
+            if group not in self._values and self._verdict(group, value, users):
+                new.append(group)
+            if not number % SLICE:
+                yield
         worst_first = self.rule.comparison in {">", ">="}
-        new.sort(key=lambda group: (-values[group] if worst_first else values[group], group or ""))
         room = max(self.rule.max_values - len(self._values), 0)
-        self._values |= {group: ValueState(group=group) for group in new[:room]}
-        return len(new[room:])
+        worst = nsmallest(room, new, key=lambda group: (-values[group] if worst_first else values[group], group or ""))
+        self._values |= {group: ValueState(group=group) for group in worst}
+        return len(new) - len(worst)
 
     def _verdict(self, group: Group, value: Number, users: Values | None) -> bool | None:
         """Return whether a window holds; None if that depends on an unknown number of users."""

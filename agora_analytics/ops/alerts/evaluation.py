@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Final
 
 from agora_analytics._core import validation
+from agora_analytics._core.dispatcher import in_turns
 from agora_analytics._core.futures import retrieve_error
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics.ops.alerts.alert import Alert
@@ -102,7 +103,7 @@ class _Evaluation:
             for alert in evaluator.undelivered:
                 await self._send(alert)
             while (found := await source.next()) is not None:
-                for alert in self._apply(evaluator, *found):
+                for alert in await self._apply(evaluator, *found):
                     yield await self._publish(alert)
                 await self._save(evaluator)
             for sink in self._sinks:
@@ -114,10 +115,10 @@ class _Evaluation:
             if self._position is not None:
                 await self._position.release()
 
-    def _apply(self, evaluator: Evaluator, event: Event | None, seconds: float) -> list[Alert]:
+    async def _apply(self, evaluator: Evaluator, event: Event | None, seconds: float) -> list[Alert]:
         if event is None:
             return evaluator.silent(seconds, self._watch.utc())
-        return evaluator.add(event, self._marks.at(event))
+        return await in_turns(evaluator.steps(event, self._marks.at(event)))
 
     async def _publish(self, alert: Alert) -> Alert:
         if self._worst is not None and alert.kind == "firing":

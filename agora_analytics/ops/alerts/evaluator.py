@@ -15,11 +15,12 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import DecodeFailures, encode, strict_decoder
+from agora_analytics._core.decoding.scanner import Steps, finish
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics.models import Point
 from agora_analytics.models.points import Number, group_of
 from agora_analytics.ops.alerts.alert import Alert
-from agora_analytics.ops.alerts.condition import Condition, ConditionState, groups_of
+from agora_analytics.ops.alerts.condition import SLICE, Condition, ConditionState, groups_of
 from agora_analytics.ops.alerts.rules import Rule, unweighted, watched
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable
@@ -30,6 +31,9 @@ __all__ = ["Evaluator"]
 
 FinalBefore = Mapping[Series, int | None]
 """The start of the first window in which each series may still change: `Watch.final_before`."""
+
+Rows = list[tuple[str | None, Number]]
+"""Pairs of group and value."""
 
 _MAX_WAITING: Final = 1_000
 """Windows that may wait to become final: more than any plan keeps. Beyond that the oldest counts as unknown."""
@@ -50,7 +54,7 @@ class WaitingWindow:
     end: int
     final: bool = False
     gap: str = ""
-    rows: dict[str, list[tuple[str | None, Number]]] = attrs.field(factory=dict)
+    rows: dict[str, Rows] = attrs.field(factory=dict)
     missing: dict[str, str] = attrs.field(factory=dict)
     finals: list[str] = attrs.field(factory=list)
 
@@ -121,15 +125,25 @@ class Evaluator:
 
         A window with `final=True` counts at once, another one once `final_before` has passed it, or a revision says so.
         """
+        return finish(self.steps(event, final_before))
+
+    def steps(self, event: Event, final_before: FinalBefore | None = None) -> Steps[list[Alert]]:
+        """Do the same in steps: many windows may become final at once, with thousands of values."""
         match event:
             case Window():
-                self._add_window(event)
+                yield from self._add_window(event)
             case Revision():
-                self._revise(event)
+                yield from self._revise(event)
             case Gap():
                 self._add_gap(event.span, event.reason)
         marks = {unweighted(series): ts for series, ts in (final_before or {}).items() if ts is not None}
-        return list(self._settle(marks))
+        found: list[Alert] = []
+        for alert in self._settle(marks):
+            if alert is None:
+                yield None
+            else:
+                found.append(alert)
+        return found
 
     def silent(self, seconds: float, utc: float) -> list[Alert]:
         """Return the alerts about missing data after so many seconds without an event, until `utc`."""
@@ -137,27 +151,31 @@ class Evaluator:
 
     # Events.
 
-    def _add_window(self, window: Window) -> None:
+    def _add_window(self, window: Window) -> Steps[None]:
         if self._is_known(window.ts):
             return
         values = {unweighted(series): points for series, points in window.values.items()}
         missing = {unweighted(series): reason for series, reason in window.missing.items()}
+        rows: dict[str, Rows] = {}
+        for series in self._series:
+            if series in values:
+                rows[self._texts[series]] = yield from _rows(values[series])
         self._waiting.append(
             WaitingWindow(
                 start=window.ts,
                 end=window.ts + WINDOW,
                 final=window.final,
-                rows={self._texts[one]: _rows(values[one]) for one in self._series if one in values},
+                rows=rows,
                 missing={self._texts[one]: missing.get(one, "not asked") for one in self._series if one not in values},
             )
         )
 
-    def _revise(self, revision: Revision) -> None:
+    def _revise(self, revision: Revision) -> Steps[None]:
         text = self._texts.get(unweighted(revision.series))
         window = next((one for one in self._waiting if one.start == revision.ts and not one.gap), None)
         if text is None or window is None:
             return
-        window.rows[text] = _rows(revision.after)
+        window.rows[text] = yield from _rows(revision.after)
         window.missing.pop(text, None)
         if revision.final:
             window.finals.append(text)
@@ -180,8 +198,8 @@ class Evaluator:
 
     # Rules.
 
-    def _settle(self, marks: Mapping[Series, int]) -> Iterator[Alert]:
-        """Let each rule take the windows that are final for its series, in order."""
+    def _settle(self, marks: Mapping[Series, int]) -> Iterator[Alert | None]:
+        """Let each rule take the windows that are final for its series, in order; None is a break."""
         for window in islice(self._waiting, max(len(self._waiting) - _MAX_WAITING, 0)):
             if not window.gap:
                 window.final, window.rows = True, {}
@@ -193,6 +211,7 @@ class Evaluator:
                     if not self._is_final(window, condition.rule, marks):
                         break
                     yield from self._take(condition, window)
+                    yield None
         while self._waiting and all(self._waiting[0].end <= (one.state.next or 0) for one in self._conditions):
             self._waiting.popleft()
 
@@ -202,7 +221,7 @@ class Evaluator:
         needed = (unweighted(series) for series in (rule.series, rule.users) if series is not None)
         return all(window.start < marks.get(series, 0) or self._texts[series] in window.finals for series in needed)
 
-    def _take(self, condition: Condition, window: WaitingWindow) -> Iterator[Alert]:
+    def _take(self, condition: Condition, window: WaitingWindow) -> Iterator[Alert | None]:
         span, rule = Span(window.start, window.end), condition.rule
         text = self._texts[unweighted(rule.series)]
         values = groups_of(window.rows.get(text, ()))
@@ -227,8 +246,14 @@ def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     return found
 
 
-def _rows(points: Iterable[Point]) -> list[tuple[str | None, Number]]:
-    return [(group_of(point), point.value) for point in points if point.value is not None]
+def _rows(points: Iterable[Point]) -> Steps[Rows]:
+    rows: Rows = []
+    for number, point in enumerate(points, 1):
+        if point.value is not None:
+            rows.append((group_of(point), point.value))
+        if not number % SLICE:
+            yield None
+    return rows
 
 
 # Checkpoints.

@@ -6,6 +6,8 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from helpers.alerting import window
+from helpers.heartbeat import Heartbeat
 from helpers.streaming import HOUR, NOON, simulated
 
 from agora_analytics import CheckpointError, MemoryCheckpoints, Series, broadcast
@@ -237,3 +239,25 @@ async def test_a_cancelled_evaluation_leaves_no_task_and_releases_its_name():
                     await asyncio.wait_for(anext(found), 130)
         await asyncio.sleep(0.2)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_window_with_thousands_of_values_does_not_hold_the_loop():
+    rule = alerts.parse("videoFreezeRate:WebRTC by country > 8% with 3 users")
+    rows = {rule.series: {f"country {n}": n / 20_000 for n in range(10_000)}}
+    rows[rule.users] = dict.fromkeys(rows[rule.series], 5)
+    held = []
+    async with simulation().client() as client:
+        for _ in range(5):
+            async with watched(client, [rule]) as watch:
+                events = _given(window(NOON, rows), window(NOON + 20, {rule.series: {"a": 0}, rule.users: {"a": 5}}))
+                async with Heartbeat() as beat:
+                    found = [alert async for alert in alerts.evaluate(watch, [rule], events=events)]
+                held.append(beat.longest)
+    assert {alert.group for alert in found} == {f"country {n}" for n in range(9_980, 10_000)}
+    assert found[0].untracked == 10_000 - 1_601 - 20
+    assert min(held) < 0.010
+
+
+async def _given(*events):
+    for event in events:
+        yield event

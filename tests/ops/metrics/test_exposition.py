@@ -6,12 +6,11 @@ import asyncio
 import re
 import shutil
 import subprocess
-import time
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Self
 
 import pytest
+from helpers.heartbeat import Heartbeat
 from helpers.paths import ROOT
 from helpers.scraping import OPENMETRICS
 from helpers.streaming import BUSY, HOUR, NETWORKS, NOON, USERS, consuming, simulated
@@ -101,29 +100,6 @@ def test_a_text_in_slices_is_the_text_of_prometheus_client():
     for accept, generate in (("", generate_latest), (OPENMETRICS, generate_openmetrics)):
         assert finish(encode([metric, empty], accept))[0] == generate(registry)
         assert len(list(encode([metric, empty], accept))) == 10
-
-
-class Heartbeat:
-    """Measures how long the event loop is held, in CPU time, as the machine may be busy."""
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._beat())
-        await asyncio.sleep(0)
-        return self
-
-    async def __aexit__(self, *_) -> None:
-        self._task.cancel()
-
-    async def _beat(self) -> None:
-        last = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            self.longest = max(self.longest, now - last)
-            last = now
 
 
 async def test_a_scrape_of_two_thousand_series_does_not_hold_the_loop():
