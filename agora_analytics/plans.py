@@ -113,6 +113,7 @@ class Limits:
         validation.apply_rules(self, per_day=count, available=seconds, delay=partial(validation.int_in_range, least=0))
         validation.apply_rules(self, **dict.fromkeys(("per_second", "per_minute"), partial(validation.none_or, count)))
         validation.apply_rules(self, longest=partial(validation.none_or, seconds))
+        # The strict bounds take a second at each end, and one must be left.
         if self.available < self.delay + 3:
             msg = f"available={self.available} with delay={self.delay} leaves nothing: it must be delay + 3 or more"
             raise ValueError(msg)

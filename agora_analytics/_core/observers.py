@@ -72,6 +72,7 @@ class Observers:
 
     def request(self, endpoint: Endpoint, priority: str) -> Unobserved:
         """Return the context of a request: it starts with this call, and ends when the context is left."""
+        # One object for all: a request that nobody observes pays next to nothing.
         if not self._observers:
             return _UNOBSERVED
 
@@ -128,6 +129,7 @@ class _Observed(Unobserved):
     def attempt(self, host: int) -> _ObservedAttempt:
         self._attempts += 1
         addresses = self._observers.addresses
+        # A transport need not tell the addresses of its hosts.
         address, port = addresses[host] if host < len(addresses) else ("", None)
         attempt = Attempt(
             number=self._attempts,

@@ -223,6 +223,7 @@ class AiohttpTransport:
 
     async def close(self) -> None:
         """Close the session if it was opened here."""
+        # Cleared before it is awaited, so that a second call has nothing to close.
         session, self._session = self._session, None if self._mine else self._session
         if self._mine and session is not None:
             await session.close()

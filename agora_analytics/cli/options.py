@@ -162,8 +162,9 @@ class CredentialOptions(CustomerOptions):
             settings.client(ledger, max_wait=self.max_wait) as client,
             report_quota_waits(client.quota, screen.note),
         ):
+            before = await client.quota.snapshot()
             yield client
-            screen.note(tables.spent_today((await client.quota.snapshot()).states))
+            screen.note(tables.spent_today((await client.quota.snapshot()).states, before.states))
 
     def _secret(self) -> str | None:
         from agora_analytics.cli.settings import parse_secret, read_secret  # noqa: PLC0415 - loads the client

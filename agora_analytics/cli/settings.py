@@ -181,7 +181,11 @@ def read_secret(path: Path) -> str:
 def _exposure(file: IO[Any]) -> str:
     """Return why a file is not private; empty if only its owner can read it, or if it is a pipe."""
     mode = os.fstat(file.fileno()).st_mode
-    if os.name == "nt" or not stat.S_ISREG(mode) or not mode & _OTHERS:
+    # systemd gives a service its credentials by an access list, whose mask is in the bits of the group.
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    is_credential = bool(credentials) and Path(file.name).parent == Path(credentials or "")
+    others = _OTHERS & ~stat.S_IRGRP if is_credential else _OTHERS
+    if os.name == "nt" or not stat.S_ISREG(mode) or not mode & others:
         return ""
     return f"others can read it (mode {stat.S_IMODE(mode):04o})"
 

@@ -185,9 +185,10 @@ def quota(states: Sequence[QuotaState], title: str = "quota") -> Table:
     return Table(title, columns, tuple(rows), empty=NO_ACCESS)
 
 
-def spent_today(states: Sequence[QuotaState]) -> str:
-    """Return one line about the requests used today; empty if there are none."""
-    days = [state for state in states if state.unit == "day" and state.used]
+def spent_today(states: Sequence[QuotaState], before: Sequence[QuotaState]) -> str:
+    """Return one line about today's use of each counter that was used since `before`; empty if there is none."""
+    used = {state.counter: state.used for state in before if state.unit == "day"}
+    days = [state for state in states if state.unit == "day" and state.used > used.get(state.counter, 0)]
     parts = [f"{state.used} of the day's {state.limit:,} {state.counter} requests" for state in days]
     return f"spent today: {', '.join(parts)}" if parts else ""
 

@@ -103,10 +103,9 @@ class Calls(CallRequests):
         most = validation.none_or(validation.int_in_range, "max_requests", max_requests, 1)
         span, tracker, longest = self._open(CALL_LISTS, start, end, whole=False, clip_start=True, most=most)
 
-        kind = truncation.CALLS if channel is None else truncation.CALLS_OF_CHANNEL
         spans = sliced(span, longest)
         fetch = partial(self._fetch_page, tracker, channel, size)
-        calls = paging.rows(spans, fetch, kind, read_ahead=self._read_ahead, size=size)
+        calls = paging.rows(spans, fetch, truncation.calls(channel), read_ahead=self._read_ahead, size=size)
         return Results(_begun_in(lambda: tracker.moved(span), calls), tracker)
 
     async def sessions_page(
@@ -233,6 +232,7 @@ class Calls(CallRequests):
         params: dict[str, Param] = {"metric": validation.non_empty_str("metric", metric)}
         tracker = self._track_call(CALL_FREEZE, call, start, end, whole=True)
         found = await tracker.fetch_whole(self._call_fetcher(tracker, CALL_FREEZE, _freeze, id_of(call), params))
+        # The service sends buckets in any order.
         return tracker.found(sorted(found.items, key=lambda bucket: bucket.lowest))
 
     async def timeline(

@@ -140,7 +140,7 @@ def test_a_webhook_that_is_not_there_ends_nothing_and_is_reported(watch, monkeyp
     ran = watch("--alert", RULE, "--alert-webhook", url, "--alert-requests", "0")
     assert ran.code == 0
     assert "recovered: videoFreezeRate WebRTC" in ran.out
-    assert "closed with 2 alerts that were not delivered" in caplog.text
+    assert "alerts not delivered when it was closed: 2" in caplog.text
     assert "secretpath" not in ran.err + caplog.text
 
 

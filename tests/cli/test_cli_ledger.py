@@ -30,6 +30,14 @@ def test_commands_share_a_ledger_and_the_quota_shows_it(run, tmp_path):
     assert (tmp_path / "agora-analytics" / "quota.db").is_file()
 
 
+def test_only_the_counters_that_a_command_spends_from_are_named_at_its_end(run):
+    run("calls", "search", *HOUR)
+    err = run("realtime", "usage").err
+    assert "spent today: 1 of the day's 1,440 realtime requests" in err
+    assert "call_lists" not in err
+    assert "spent today" not in run("serve", "--check").err
+
+
 def test_each_customer_is_counted_separately(run):
     run("calls", "search", *HOUR)
     assert {line["used"] for line in run("quota", "--customer-id", "another", "--json").lines} == {0}

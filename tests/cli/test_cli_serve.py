@@ -45,7 +45,7 @@ def test_a_check_says_what_would_be_served_and_what_it_costs(run, served):
     assert found["series"] == ["userCount WebRTC", "videoFreezeRate Native"]
     assert (found["token"], found["hosts"], found["list_requests"]) == (False, [], 1_440)
     assert found["realtime_requests"] == 1_440
-    assert "2 of 1440 requests a day" in found["coverage"]
+    assert "2 requests every 120 s, of 1,440 a day" in found["coverage"]
     assert sum(served.service.counts.values()) == before
 
 
@@ -80,6 +80,10 @@ def test_rules_of_a_flag_or_the_file_are_checked_and_their_series_are_served(run
     assert "did you mean videoFreezeRate?" in ran.err
 
 
+def test_the_address_of_a_check_can_be_opened(run):
+    assert checked(run("serve", "--host", "::1", "--check", "--json"))["url"] == "http://[::1]:8766/"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -96,7 +100,7 @@ def test_rules_of_a_flag_or_the_file_are_checked_and_their_series_are_served(run
         ("[serve]\ntoken = 'short'\n", "16 or more"),
         ("[serve]\ntoken = 'x'\ntoken_file = 'y'\n", "one is enough"),
         ("[serve]\nhost = '0.0.0.0'\n", "viewers need a token"),
-        ("[serve]\nhost = '10.0.0.1'\n", "viewers need a token"),
+        ("[serve]\nhost = '10.0.0.1'\n", "--token-file"),
         ("[serve]\nseries = ['userCuont']\n", "did you mean userCount?"),
     ],
 )

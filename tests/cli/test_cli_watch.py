@@ -17,7 +17,7 @@ def test_windows_are_printed_in_order_as_json_and_as_text(run):
     text = run("watch", "userCount", "--windows", "3", "--last", "5m")
     assert text.code == 0
     assert text.out.count("userCount Native") == 3
-    assert "requests a day every" in text.err
+    assert "1 request every 60 s, of 1,440 a day" in text.err
 
 
 def test_the_first_window_is_shown_without_an_age_and_later_ones_with_it(run, monkeypatch):

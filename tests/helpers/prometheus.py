@@ -90,10 +90,12 @@ async def exporter(collector: Collector) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def prometheus(target: str, folder: Path, *, options: tuple[str, ...] = ()) -> AsyncIterator[Prometheus]:
-    """Run a Prometheus that scrapes `target`, a host and port, every half second."""
+async def prometheus(
+    target: str, folder: Path, *, options: tuple[str, ...] = (), job: dict[str, Any] | None = None
+) -> AsyncIterator[Prometheus]:
+    """Run a Prometheus that scrapes `target`, a host and port, every half second; `job` adds settings of the scrape."""
     config = folder / "prometheus.yml"
-    job = {"job_name": "agora", "static_configs": [{"targets": [target]}]}
+    job = {"job_name": "agora", "static_configs": [{"targets": [target]}], **(job or {})}
     intervals = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
     config.write_text(json.dumps({"global": intervals, "scrape_configs": [job]}))  # JSON is YAML
     port = free_port()

@@ -61,6 +61,15 @@ async def until(check: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def raw(port: int, head: str, body: bytes = b"") -> bytes:
+    """Return the answer to a request as it is on the wire."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n\r\n" + body)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
 class Sse(NamedTuple):
     """One server-sent event."""
 

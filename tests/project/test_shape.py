@@ -66,3 +66,17 @@ def test_a_function_of_more_than_25_lines_gives_a_reason():
     long = [function for function in found if function.lines > MAX_FUNCTION]
     assert [function.place for function in long if REASON not in function.text] == []
     assert [function.place for function in found if function not in long and REASON in function.text] == []
+
+
+def test_no_function_has_the_name_of_a_module_beside_it():
+    """Importing the module would replace the function that its package exports."""
+    files = [path for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__")]
+    defined = [(path, node) for path in files for node in ast.parse(path.read_text()).body]
+    names = [(path, node.name) for path, node in defined if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    exported = {path.parent: (path.parent / "__init__.py").read_text() for path in files}
+    clashes = [
+        f"{path.relative_to(PACKAGE)}: {name}"
+        for path, name in names
+        if (path.parent / f"{name}.py").exists() and f'"{name}"' in exported[path.parent]
+    ]
+    assert clashes == []

@@ -134,15 +134,14 @@ class ChunkReader:
             document = json.parse_value(text)
         except MisfitError as error:
             return JsonSyntaxError(error.reason, ended="truncated" in error.reason)
-        return (
-            MisfitError(f"expected an object, got {json.short_repr(document)}", "$")
-            if document is not None
-            else JsonSyntaxError("null")
-        )
+        if document is None:  # reported as an empty answer, which another attempt may fill
+            return JsonSyntaxError("null")
+        return MisfitError(f"expected an object, got {json.short_repr(document)}", "$")
 
     def _wrapped(self, form: ValueFormat, at: int, path: str) -> Steps[tuple[tuple[Any, ...], int]]:
         """Read an object where a list is due: one with a `list`, or an item alone."""
         start = at
+        # Its end first: an object without a `list` is read a second time, as an item.
         end = yield from scanner.whole(self.body, start)
         at = scanner.space(self.body, start + 1)
         if self.body[at : at + 1] == b"}":
@@ -372,5 +371,6 @@ def _known(text: bytes) -> Any:
 
 def _outline(fields: Mapping[str, bytes], lists: Mapping[str, object]) -> bytes:
     """Return the JSON of an object whose lists are empty."""
+    # What the service sends under the names of our own fields must not fill them.
     members = {name: text for name, text in fields.items() if name not in OURS} | dict.fromkeys(lists, b"[]")
     return b"{%b}" % b",".join(json.encode(name) + b":" + text for name, text in members.items())

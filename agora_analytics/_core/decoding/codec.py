@@ -65,6 +65,7 @@ def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[A
     return Decode(cache(partial(_form, exact or kind, kind)), _strict(exact or kind))
 
 
+# Each call makes a class and decoders. Bounded, as a metric may be any text.
 @lru_cache(maxsize=256)
 def points_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Point]]:
     """Return the decoder of points about a metric, by a dimension if one is given."""

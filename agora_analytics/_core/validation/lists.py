@@ -19,6 +19,7 @@ from agora_analytics._core.validation.values import (
 
 T = TypeVar("T")
 
+# The most that the reference allows in one request.
 UIDS: Final = 10
 SIDS: Final = 20
 PAGE_SIZE: Final = 100

@@ -59,8 +59,7 @@ async def serve(
         list[str] | None,
         typer.Argument(
             metavar="SERIES",
-            help="METRIC:PRODUCT, or METRIC for Native (default: those of --alert, or what the plan can poll every six"
-            " minutes).",
+            help="METRIC:PRODUCT, or METRIC for Native (default: what the plan can poll every six minutes).",
             autocompletion=completion_of(series_names()),
         ),
     ] = None,
@@ -143,7 +142,9 @@ async def _run(
 
     host, port = settings.host or "127.0.0.1", PORT if settings.port is None else settings.port
     if settings.token is None and not is_loopback(host):
-        raise ValueError(f"--host={host}: other machines can reach it, so viewers need a token: set AGORA_SERVE_TOKEN")
+        raise ValueError(
+            f"--host={host}: other machines can reach it, so viewers need a token: --token-file or AGORA_SERVE_TOKEN"
+        )
     state = LiveState(
         client,
         *map(_series, settings.series or ()),
@@ -156,7 +157,7 @@ async def _run(
     )
     application = routes(state, token=settings.token, hosts=settings.hosts or (), title=settings.title or "")
     if check:
-        _show_check(screen, _check(state, settings, f"http://{host}:{port}/"))
+        _show_check(screen, _check(state, settings, f"http://{f'[{host}]' if ':' in host else host}:{port}/"))
         return
     try:
         async with state, listening(application, host, port) as url:

@@ -189,7 +189,8 @@ class Webhook:
         if session is not None:
             await session.close()
         if self._queue:
-            log.warning("%r: closed with %d alerts that were not delivered: %s", self, len(self._queue), self._queue[0])
+            text = "%r: alerts not delivered when it was closed: %d, first %s"
+            log.warning(text, self, len(self._queue), self._queue[0])
 
     async def __aenter__(self) -> Self:
         return self

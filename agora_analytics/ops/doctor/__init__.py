@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from agora_analytics._core.lazy import door
 
 if TYPE_CHECKING:
-    from agora_analytics.ops.doctor.checklist import *
+    from agora_analytics.ops.doctor.checks import *
     from agora_analytics.ops.doctor.examination import *
     from agora_analytics.ops.doctor.profile import *
     from agora_analytics.ops.doctor.report import *
 
 __all__ = ["AccountProfile", "Check", "DoctorReport", "Finding", "HostTiming", "LimitFinding", "checklist", "examine"]
 
-__getattr__, __dir__ = door(globals(), "report", "profile", "checklist", "examination")
+__getattr__, __dir__ = door(globals(), "report", "profile", "checks", "examination")

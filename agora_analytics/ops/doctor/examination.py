@@ -23,7 +23,7 @@ from agora_analytics.errors import (
     Unauthorized,
 )
 from agora_analytics.models import Call
-from agora_analytics.ops.doctor.checklist import PEAK_METRICS, Check, checklist
+from agora_analytics.ops.doctor.checks import PEAK_METRICS, Check, checklist
 from agora_analytics.ops.doctor.profile import AccountProfile, Selects
 from agora_analytics.ops.doctor.report import DoctorReport, Finding, HostTiming, LimitFinding, Status
 from agora_analytics.plans import CALL_LISTS, ENDPOINTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint, Plan
@@ -130,7 +130,7 @@ class _Examination:
         """Return a finding for a check that would only fail like one before it."""
         if check.endpoint is None or self._stopped_by is None:
             return None
-        return Finding(check=check.name, status="skipped", answer=f"not asked, because of: {self._stopped_by}")
+        return Finding(check=check.name, status="skipped", answer=f"not checked, because {self._stopped_by}")
 
     async def _send(self, request: Coroutine[Any, Any, T]) -> T | AgoraError:
         """Return the answer of a request or its error, and count it."""
@@ -192,8 +192,8 @@ class _Examination:
         )
 
     def _account_refused(self, error: AgoraError) -> Finding:
-        self._stopped_by = str(error.args[0])
-        return Finding(check="account", status="failed", answer=self._stopped_by, hint=error.hint)
+        self._stopped_by = "the account was refused"
+        return Finding(check="account", status="failed", answer=str(error.args[0]), hint=error.hint)
 
     async def _check_clock(self) -> Finding:
         clock = await self._clock_state()
@@ -202,7 +202,7 @@ class _Examination:
         least, most = clock.offset, clock.offset + clock.uncertainty
         if least <= _TOLERATED and most >= -_TOLERATED:
             within = max(abs(least), abs(most))
-            return Finding(check="clock", status="ok", answer=f"the host's clock is right, to {within:.1f} s")
+            return Finding(check="clock", status="ok", answer=f"the host's clock is right, within {within:.1f} s")
         near, far = sorted((abs(least), abs(most)))
         direction = "behind" if least > 0 else "ahead of"
         return Finding(
@@ -296,6 +296,8 @@ class _Examination:
         if named:
             hint = "The profile has these limits."
             return Finding(check="limits", status="warning", answer=f"the service named {'; '.join(named)}", hint=hint)
+        if self._stopped_by is not None:
+            return Finding(check="limits", status="unknown", answer=f"not checked, because {self._stopped_by}")
         answer = "nothing contradicts the plan's: the service names a limit only when it refuses a request"
         return Finding(check="limits", status="ok", answer=answer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -20,6 +21,9 @@ from agora_analytics.streams.events import (
 
 _NEWEST: Final = 800
 _WORST: Final = 200
+_FOUND: Final = 200
+"""Calls that a search found last: they may be neither new nor bad, but somebody looks at them."""
+
 _SLACK: Final = 200
 """Calls beyond those that are kept, before the others are dropped: sorting for each one would be slow."""
 
@@ -81,10 +85,11 @@ def impact(call: Call) -> float | None:
 
 
 class CallBoard:
-    """Keeps the newest calls and the worst ones: about a thousand."""
+    """Keeps the newest calls, the worst ones, and those that were found last: about a thousand."""
 
     def __init__(self) -> None:
         self._entries: dict[str, CallEntry] = {}
+        self._found: deque[str] = deque(maxlen=_FOUND)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -92,12 +97,14 @@ class CallBoard:
     def add(self, entry: CallEntry) -> None:
         """Add a call, or replace what was known of it."""
         self._entries[entry.call.call_id] = entry
-        if len(self._entries) > _NEWEST + _WORST + _SLACK:
-            kept = [*self.sorted("newest")[:_NEWEST], *self.sorted("worst")[:_WORST]]
+        if len(self._entries) > _NEWEST + _WORST + _FOUND + _SLACK:
+            found = [one for call_id in self._found if (one := self._entries.get(call_id)) is not None]
+            kept = [*self.sorted("newest")[:_NEWEST], *self.sorted("worst")[:_WORST], *found]
             self._entries = {one.call.call_id: one for one in kept}
 
-    def add_if_new(self, entry: CallEntry) -> None:
-        """Add a call unless it is known: what a follow reported says more."""
+    def add_found(self, entry: CallEntry) -> None:
+        """Add a call that a search found, unless it is known: what a follow reported says more."""
+        self._found.append(entry.call.call_id)
         if entry.call.call_id not in self._entries:
             self.add(entry)
 

@@ -44,7 +44,7 @@ class EventFeed:
         self.size += len(event)
         while len(self._events) > _MAX_EVENTS or (self.size > _MAX_BYTES and len(self._events) > 1):
             self.size -= len(self._events.popleft())
-        self._wake()
+        self.wake()
 
     def reset(self) -> bytes:
         """Return the event that tells a viewer to load everything again."""
@@ -71,14 +71,19 @@ class EventFeed:
                     await self._changed.wait()
         return self.last > number
 
+    def open(self) -> None:
+        """Have viewers, also once more after `close`."""
+        self.closed = False
+
     def close(self) -> None:
         """End the waits of all viewers."""
         self.closed = True
-        self._wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """End all waits."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _encoded(self, kind: str, data: bytes) -> bytes:
         return b"id: %s\nevent: %s\ndata: %s\n\n" % (self.event_id.encode(), kind.encode(), data)
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()

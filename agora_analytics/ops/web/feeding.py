@@ -37,11 +37,17 @@ class StreamView:
     restarts_at: int | None = None
 
     @property
+    def waits(self) -> bool:
+        """Whether the stream is well, and waits for its quota: in an outage it may wait for that of its next retry."""
+        return self.health.state == "waiting for quota" and not self.health.failures
+
+    @property
     def trouble(self) -> str:
         """What is wrong with the stream; empty if it polls, or waits for its quota."""
         if self.error:
             return f"{self.name}: ended by an error, starts again later: {self.error}"
-        return f"{self.name}: {self.health}" if self.health.state in _TROUBLE else ""
+        fails = self.health.state in _TROUBLE or (self.health.state == "waiting for quota" and not self.waits)
+        return f"{self.name}: {self.health}" if fails else ""
 
 
 class StreamReader(Generic[T]):

@@ -37,7 +37,8 @@ HEADERS: Final = {
 }
 """Headers of every answer."""
 
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_NAME: Final = "[A-Za-z0-9._-]+"
+_HOST: Final = re.compile(rf"(\[[0-9A-Fa-f:.]+\]|{_NAME})(?::[0-9]{{1,5}})?")
 _LOOPBACK: Final = "localhost"
 
 
@@ -45,13 +46,16 @@ class Guard:
     """Checks requests; without a token everyone who reaches the server may use it."""
 
     def __init__(self, token: str | None, hosts: Iterable[str]) -> None:
-        self._hosts = {_LOOPBACK, *(host.lower() for host in validation.non_empty_strs("hosts", hosts))}
+        self._hosts = {_LOOPBACK, *map(_check_name, validation.non_empty_strs("hosts", hosts))}
         self._token: bytes | None = None
-        self._cookie = ""
+        self._cookie = self._cookie_name = ""
         if token is not None:
             self._token = check_token(token).encode()
             # The cookie is not the token, so a stolen one does not work as `Authorization`, and restarts keep it valid.
             self._cookie = hmac.new(self._token, b"agora_analytics cookie", hashlib.sha256).hexdigest()
+            # A browser shares cookies between all ports of a host: another server there needs another name.
+            name = hmac.new(self._token, b"agora_analytics cookie name", hashlib.sha256)
+            self._cookie_name = f"{COOKIE}-{name.hexdigest()[:8]}"
 
     def knows_host(self, request: web.Request) -> bool:
         """Whether the `Host` of a request is an address, `localhost` or one of the configured names."""
@@ -75,7 +79,12 @@ class Guard:
             return True
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         bearer = given.strip() if scheme.lower() == "bearer" else ""
-        return self.is_token(bearer) or _equal(request.cookies.get(COOKIE, ""), self._cookie.encode())
+        cookie = request.cookies.get(self._cookie_name, "")
+        return self.is_token(bearer) or _equal(cookie, self._cookie.encode())
+
+    def trusts(self, request: web.Request) -> bool:
+        """Whether whoever sent a request may know everything: a probe is answered under any `Host`."""
+        return self.knows_host(request) and self.is_authorised(request)
 
     def is_token(self, given: str) -> bool:
         """Whether a text is the token."""
@@ -84,9 +93,16 @@ class Guard:
     def log_in(self, request: web.Request, response: web.Response) -> None:
         """Set the cookie of a browser that has given the token."""
         path = request.path.removesuffix("login")
-        response.set_cookie(
-            COOKIE, self._cookie, path=path, httponly=True, samesite="Strict", secure=request.scheme == "https"
-        )
+        # A proxy with TLS passes on plain HTTP, but the browser's own `Origin` has the scheme that it sees.
+        secure = request.scheme == "https" or request.headers.get("Origin", "").startswith("https:")
+        response.set_cookie(self._cookie_name, self._cookie, path=path, httponly=True, samesite="Strict", secure=secure)
+
+
+def _check_name(host: str) -> str:
+    """Return a name of the server in lower case; raises `ValueError` for one that matches no request."""
+    if not re.fullmatch(_NAME, host) and not _is_address(host):
+        raise ValueError(f"hosts: {host!r}: allowed are names without scheme, port and wildcard")
+    return host.lower()
 
 
 def check_token(token: str) -> str:

@@ -189,6 +189,10 @@ class WindowBoard:
         )
         return WindowChange(start=start, end=end, changes=changes) if changes else None
 
+    def has_windows(self) -> bool:
+        """Whether any series has a window, with a value or without: a gap is none."""
+        return any(cell.state != "gap" for one in self.histories.values() for cell in one.cells.values())
+
     def newest(self) -> int | None:
         """Return the start of the newest window with a value in any series."""
         return max((ts for one in self.histories.values() if (ts := one.newest()) is not None), default=None)

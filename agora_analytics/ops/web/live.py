@@ -32,6 +32,7 @@ class Viewers:
     def __init__(self, feed: EventFeed) -> None:
         self.count = 0
         self._feed = feed
+        self._closed = False
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Send events until the viewer leaves, is too slow, or the server stops."""
@@ -54,10 +55,19 @@ class Viewers:
             self.count -= 1
         return response
 
+    def close(self) -> None:
+        """End the streams of these viewers; the feed may have others."""
+        self._closed = True
+        self._feed.wake()
+
+    @property
+    def _ended(self) -> bool:
+        return self._closed or self._feed.closed
+
     async def _send(self, response: web.StreamResponse, seen: str) -> None:
         feed, number = self._feed, self._feed.position(seen)
         await _write(response, b"retry: 2000\n\n")
-        while not feed.closed:
+        while not self._ended:
             events = None if number is None else feed.after(number, _BATCH)
             if events is None:
                 number, events = feed.last, [feed.reset()]
@@ -65,7 +75,7 @@ class Viewers:
                 number += len(events)
             if events:
                 await _write(response, b"".join(events))
-            elif not await feed.wait(number or 0, PING_EVERY) and not feed.closed:
+            elif not await feed.wait(number or 0, PING_EVERY) and not self._ended:
                 await _write(response, b": still here\n\n")
 
 

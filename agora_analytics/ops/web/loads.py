@@ -53,7 +53,7 @@ class Load:
     @property
     def key(self) -> Hashable:
         """What equal loads have in common."""
-        return self.endpoint.name, tuple((name, str(value)) for name, value in self.ask.items())
+        return self.endpoint.name, tuple((name, repr(value)) for name, value in self.ask.items())
 
 
 @attrs.frozen(kw_only=True)
@@ -87,6 +87,13 @@ class _Kept:
     until: float
 
 
+@attrs.frozen
+class _Running:
+    load: Load
+    task: asyncio.Task[tuple[bytes, int]]
+    meter: Meter
+
+
 class LoadError(Exception):
     """A load that failed: the error, and the requests that it spent all the same."""
 
@@ -99,13 +106,20 @@ class LoadError(Exception):
 class LoadDesk:
     """Makes loads, four at a time, and keeps their results: 256 of them, 32 MiB at most."""
 
-    def __init__(self, plan: Plan, quota: Callable[[], QuotaView | None], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        quota: Callable[[], QuotaView | None],
+        now: Callable[[], float],
+        refresh: Callable[[], Awaitable[None]],
+    ) -> None:
         self._plan = plan
         self._quota = quota
         self._now = now
+        self._refresh = refresh
         self._kept: dict[Hashable, _Kept] = {}
         self._size = 0
-        self._running: dict[Hashable, asyncio.Task[tuple[bytes, int]]] = {}
+        self._running: dict[Hashable, _Running] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def offer(self, load: Load) -> OfferView:
@@ -143,40 +157,45 @@ class LoadDesk:
         if price != load.requests or isinstance(price, bool):
             offer = self.offer(load)
             raise RefusalError(409, "price", f"price={price!r}: this costs {offer.price.text}", price=offer.price)
-        task = self._running.get(load.key)
-        shared = task is not None
-        if task is None:
+        if load.key not in self._running:
+            await self._refresh()
+        running = self._running.get(load.key)
+        shared = running is not None
+        if running is None:
             self._check_day(load)
-            task = self._start(load)
-        data, spent = await asyncio.shield(task)
+            running = self._start(load)
+        data, spent = await asyncio.shield(running.task)
         return LoadedView(ask=load.ask, spent=spent, cached=False, shared=shared), data
 
     async def close(self) -> None:
         """Cancel what is running."""
-        tasks = list(self._running.values())
+        tasks = [one.task for one in self._running.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _check_day(self, load: Load) -> None:
         """Raise `RefusalError` if the day has too few requests left: half a load would be wasted."""
-        day = self._day(load)
-        if day is not None and day.left < load.requests:
-            text = f"{load.requests:,} requests are more than the {day.left:,} that are left of today"
-            after = (day.resets_at or 0) - self._now()
+        day, counter = self._day(load), self._plan.counter(load.endpoint)
+        same = (one for one in self._running.values() if self._plan.counter(one.load.endpoint) == counter)
+        promised = sum(one.load.requests - one.meter.requests for one in same)
+        if day is not None and day.left - promised < load.requests:
+            left = max(0, day.left - promised)
+            text = f"{load.requests:,} requests are more than the {left:,} that are left of today"
+            after = max(1.0, (day.resets_at or 0) - self._now())
             raise RefusalError(503, "quota", text, retry_after=after, available_at=day.resets_at)
 
-    def _start(self, load: Load) -> asyncio.Task[tuple[bytes, int]]:
+    def _start(self, load: Load) -> _Running:
         if len(self._running) >= _MAX_RUNNING:
             raise RefusalError(503, "busy", f"{_MAX_RUNNING} loads are running: wait for one to end")
-        task = asyncio.create_task(self._run(load))
-        self._running[load.key] = task
-        task.add_done_callback(lambda done: self._ended(load.key, done))
-        return task
-
-    async def _run(self, load: Load) -> tuple[bytes, int]:
-        assert load.fetch is not None  # noqa: S101 - or it has a reason
         meter = Meter()
+        running = _Running(load, asyncio.create_task(self._run(load, meter)), meter)
+        self._running[load.key] = running
+        running.task.add_done_callback(lambda done: self._ended(load.key, done))
+        return running
+
+    async def _run(self, load: Load, meter: Meter) -> tuple[bytes, int]:
+        assert load.fetch is not None  # noqa: S101 - or it has a reason
         METER.set(meter)  # in the context of this task
         async with self._slots:
             try:

@@ -33,7 +33,7 @@ class PaidApi:
 
     def __init__(self, state: LiveState) -> None:
         self._state = state
-        self.desk = LoadDesk(state.client.plan, lambda: state.monitor.quota, state.now)
+        self.desk = LoadDesk(state.client.plan, lambda: state.monitor.quota, state.now, state.monitor.refresh)
         self._parts = CallParts(state.client, state.now)
         self._spans = SpanLoads(state.client, state.calls, state.now)
 

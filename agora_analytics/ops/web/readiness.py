@@ -52,11 +52,11 @@ def _reasons(state: LiveState) -> list[Reason]:
     found += [Reason(code=view.name, text=view.trouble) for view in state.streams if view.trouble]
     if state.monitor.quota is not None and state.monitor.quota.ledger:
         found.append(Reason(code="ledger", text=state.monitor.quota.ledger))
-    if state.series and state.board.newest() is None:
+    if state.series and not state.board.has_windows():
         found.append(Reason(code="starting", text="no window has come yet"))
     return found
 
 
 def _notes(state: LiveState) -> list[Reason]:
-    waiting = [view for view in state.streams if view.health.state == "waiting for quota"]
+    waiting = [view for view in state.streams if view.waits]
     return [Reason(code="quota", text=f"{view.name}: {view.health}") for view in waiting]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Any, Final
@@ -24,6 +25,9 @@ from agora_analytics.errors import (
 
 MAX_BODY: Final = 16_384
 """Bytes of a request's body."""
+
+BODY_TIMEOUT: Final = 10.0
+"""Seconds in which a body must come."""
 
 _STATUS: Final[tuple[tuple[type[AgoraError], int, str], ...]] = (
     (QuotaExhausted, 503, "quota"),
@@ -103,12 +107,18 @@ async def json_body(request: web.Request) -> dict[str, Any]:
 
 
 async def bounded_body(request: web.Request) -> bytes:
-    """Return the body of a request; raises `RefusalError` for one of more than 16 KiB."""
+    """Return the body of a request; raises `RefusalError` for one of more than 16 KiB, or that does not come."""
     body = bytearray()
-    async for part in request.content.iter_chunked(MAX_BODY):
-        body += part
-        if len(body) > MAX_BODY:
-            raise RefusalError(413, "body", f"the body has more than {MAX_BODY} bytes")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for part in request.content.iter_chunked(MAX_BODY):
+                body += part
+                if len(body) > MAX_BODY:
+                    raise RefusalError(413, "body", f"the body has more than {MAX_BODY} bytes")
+    except TimeoutError:
+        raise RefusalError(408, "body", f"the body did not come within {BODY_TIMEOUT:.0f} s") from None
+    except web.RequestPayloadError:
+        raise RefusalError(400, "body", "the body is not encoded as its headers say") from None
     return bytes(body)
 
 

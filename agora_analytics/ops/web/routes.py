@@ -61,12 +61,12 @@ def routes(
 
     """
     state = source if isinstance(source, LiveState) else LiveState(source)
-    application = web.Application()
+    application = web.Application(middlewares=[_errors_as_json])
     application[LIVE_STATE], application[VIEWERS] = state, Viewers(state.feed)
     if metrics is None:
         metrics = _collector(state)
     guard = Guard(token, hosts)
-    api = ReadApi(state, application[VIEWERS], metrics, title=title, trusts=guard.is_authorised)
+    api = ReadApi(state, application[VIEWERS], metrics, title=title, trusts=guard.trusts)
     paid = PaidApi(state)
     site = _Site(guard, api, paid)
     application.add_routes(site.table())
@@ -85,7 +85,20 @@ async def _open_state(application: web.Application) -> AsyncIterator[None]:
 
 async def _end_events(application: web.Application) -> None:
     """End the streams of all viewers: the server waits for its handlers."""
-    application[LIVE_STATE].feed.close()
+    application[VIEWERS].close()
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer an unknown path or method as any other error."""
+    try:
+        return await handler(request)
+    except web.HTTPNotFound:
+        return refused(RefusalError(404, "path", "there is nothing under this path"))
+    except web.HTTPMethodNotAllowed as error:
+        answer = refused(RefusalError(405, "method", f"allowed are {', '.join(sorted(error.allowed_methods))}"))
+        answer.headers["Allow"] = error.headers["Allow"]
+        return answer
 
 
 def _collector(state: LiveState) -> MetricsRenderer | None:
@@ -177,8 +190,7 @@ class _Site:
         return self._assets["login.html"].response(request)
 
     async def _log_in(self, request: web.Request) -> web.Response:
-        fields = parse_qs((await bounded_body(request)).decode("utf-8", "replace"), max_num_fields=10)
-        if not self._guard.is_token(fields.get("token", [""])[0]):
+        if not self._guard.is_token(_token_in(await bounded_body(request))):
             return self._assets["login.html"].response(request, 401)
         response = web.Response(status=303, headers={"Location": "./"})
         self._guard.log_in(request, response)
@@ -189,3 +201,11 @@ class _Site:
         if asset is None or request.match_info["name"].endswith(".html"):
             raise RefusalError(404, "path", "there is no such file")
         return asset.response(request)
+
+
+def _token_in(form: bytes) -> str:
+    """Return the field `token` of a form; empty if there is none."""
+    try:
+        return parse_qs(form.decode("utf-8", "replace"), max_num_fields=10).get("token", [""])[0]
+    except ValueError:  # too many fields
+        return ""

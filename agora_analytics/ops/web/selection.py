@@ -38,19 +38,23 @@ CANDIDATES: Final = (
 """Series worth watching, the most important first."""
 
 
-def sensible_series(client: AnalyticsClient) -> tuple[Series, ...]:
-    """Return the candidates that the plan can poll every six minutes, two at least; empty without real-time data."""
+def sensible_series(client: AnalyticsClient, needed: tuple[Series, ...] = ()) -> tuple[Series, ...]:
+    """Return the series that rules need, and the candidates that the plan can poll every six minutes with them.
+
+    Without rules two candidates at least; empty without real-time data.
+    """
     if not client.plan.offers(REALTIME_USAGE):
-        return ()
-    chosen = CANDIDATES[:_LEAST]
-    for count in range(_LEAST, len(CANDIDATES) + 1):
-        coverage = client.realtime.coverage(*CANDIDATES[:count])
+        return needed
+    chosen = needed or CANDIDATES[:_LEAST]
+    for one in with_watched(chosen, CANDIDATES)[len(chosen) :]:
+        coverage = client.realtime.coverage(*chosen, one)
         if not coverage.complete or coverage.interval > MAX_INTERVAL:
             break
-        chosen = CANDIDATES[:count]
+        chosen = (*chosen, one)
     return chosen
 
 
 def with_watched(series: tuple[Series, ...], needed: tuple[Series, ...]) -> tuple[Series, ...]:
-    """Return series with those that rules need and that are not among them."""
-    return (*series, *(one for one in needed if one not in set(map(unweighted, series))))
+    """Return series with those of others that are not among them; how often one is polled makes no difference."""
+    known = set(map(unweighted, series))
+    return (*series, *(one for one in needed if one not in known))

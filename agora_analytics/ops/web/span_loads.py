@@ -102,7 +102,7 @@ class SpanLoads:
             found = await self._calls.page(*span, cname=cname, page_no=page)
             entries = [listed(call, int(self._now())) for call in found.items]
             for entry in entries:
-                self._board.add_if_new(entry)
+                self._board.add_found(entry)
             total = len(entries) if found.total_size is None else found.total_size
             return encode(FoundCalls(page=page, pages=max(1, -(-total // _PAGE)), total=total, calls=entries))
 

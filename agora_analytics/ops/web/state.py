@@ -27,6 +27,7 @@ from agora_analytics.ops.web.monitor import StateMonitor
 from agora_analytics.ops.web.selection import sensible_series, with_watched
 from agora_analytics.ops.web.usage import RequestUsage
 from agora_analytics.plans import CALL_LISTS, REALTIME_USAGE
+from agora_analytics.quota.service_time import Now
 from agora_analytics.spans import HOUR, MINUTE
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, Event, Gap
@@ -38,6 +39,7 @@ from agora_analytics.streams.watch.watch import Watch
 __all__ = ["LiveState"]
 
 StreamT = TypeVar("StreamT", Watch, Follow)
+Told = TypeVar("Told")
 
 _MAX_ALERTS: Final = 200
 
@@ -107,13 +109,14 @@ class LiveState:
         self.client = validation.instance("client", client, AnalyticsClient)
         found = validation.instances("rules", rules, Rule)
         given = validation.instances("series", series, Series)
-        self.series = with_watched(given, watched(found)) or sensible_series(client)
+        needed = watched(found)
+        self.series = with_watched(given, needed) if given else sensible_series(client, needed)
         self.feed = EventFeed()
         self.board = WindowBoard(self.series)
         self.calls = CallBoard()
         self.call_gaps: deque[CallGap] = deque(maxlen=_MAX_ALERTS)
         self.alerts: deque[AlertEntry] = deque(maxlen=_MAX_ALERTS)
-        self.started: int | None = None
+        self._opened_at: Now | None = None
         self._time = service_time(client)
         self.usage = RequestUsage(self.now)
         self.monitor = StateMonitor(client, self.feed, self.usage, lambda: self.streams, self.now)
@@ -139,6 +142,17 @@ class LiveState:
     def now(self) -> float:
         """Return UTC seconds by the service's clock, as far as it is known."""
         return self._time.utc()
+
+    @property
+    def started(self) -> int | None:
+        """When the state was opened, by the service's clock: the host's may have been wrong then."""
+        if self._opened_at is None:
+            return None
+        if not self._opened_at.confirmed:
+            now = self._time.now()
+            utc = self._opened_at.utc + now.shift_since(self._opened_at)
+            self._opened_at = self._opened_at._replace(utc=utc, confirmed=now.confirmed)
+        return int(self._opened_at.utc)
 
     @property
     def app(self) -> str:
@@ -180,7 +194,10 @@ class LiveState:
         self.feed.publish("alert", self.alerts[-1])
 
     async def __aenter__(self) -> Self:
-        self.started = int(self.now())
+        if self._tasks:
+            raise RuntimeError("this live state is open already: a second watch would cost its requests once more")
+        self.feed.open()
+        self._opened_at = self._time.now()
         dispatcher_of(self.client).observers.add(self.usage)
         await self.monitor.refresh()
         work = [self.monitor.run(), *(reader.run() for reader in (self._watch, self._follow) if reader is not None)]
@@ -217,15 +234,14 @@ class LiveState:
         return self._opened(follow)
 
     def _opened(self, stream: StreamT) -> StreamT:
-        for listener in self._stream_listeners:
-            listener(stream)
+        _tell(self._stream_listeners, stream)
         return stream
 
     def _add_event(self, event: Event) -> None:
         change = self.board.add(event)
         if change is not None:
             self.feed.publish("windows", change)
-        self._tell(event)
+        _tell(self._listeners, event)
 
     def _add_call(self, event: CallEvent) -> None:
         entry = entry_of(event, int(self.now()))
@@ -235,14 +251,15 @@ class LiveState:
         elif isinstance(event, Gap):
             self.call_gaps.append(CallGap(start=event.span.start, end=event.span.end, reason=event.reason))
             self.feed.publish("call_gap", self.call_gaps[-1])
-        self._tell(event)
+        _tell(self._listeners, event)
 
-    def _tell(self, event: Event | CallEvent) -> None:
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except Exception:
-                log.exception("a listener of the live state failed")
+
+def _tell(listeners: Iterable[Callable[[Told], object]], told: Told) -> None:
+    for listener in listeners:
+        try:
+            listener(told)
+        except Exception:
+            log.exception("a listener of the live state failed")
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

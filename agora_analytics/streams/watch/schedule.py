@@ -132,12 +132,13 @@ class Coverage:
 
     def __str__(self) -> str:
         if self.complete:
+            requests = "1 request" if self.requests_per_poll == 1 else f"{self.requests_per_poll} requests"
             return (
-                f"{self.requests_per_poll} of {self.requests_per_day} requests a day every {self.interval} s;"
+                f"{requests} every {self.interval} s, of {self.requests_per_day:,} a day;"
                 f" windows are {self.freshness:.0f} s old on average"
             )
         return (
-            f"{self.requests_per_poll} requests a poll are more than {self.requests_per_day} a day can carry without"
+            f"{self.requests_per_poll} requests a poll are more than {self.requests_per_day:,} a day can carry without"
             f" gaps: at most {self.most} fit"
         )
 

@@ -192,7 +192,7 @@ async def test_closing_takes_no_longer_than_its_bound_and_says_what_was_not_deli
             await webhook.send(alert)
     assert time.monotonic() - started < 5
     assert webhook.pending() == tuple(found)
-    assert "closed with 3 alerts that were not delivered" in caplog.text
+    assert "alerts not delivered when it was closed: 3" in caplog.text
 
 
 async def test_a_cancelled_close_leaves_no_task_and_no_connection():

@@ -74,6 +74,8 @@ async def test_wrong_credentials_cost_one_request_a_host_and_nothing_else():
     statuses = status_of(report)
     assert (statuses["hosts"], statuses["account"]) == ("ok", "failed")
     assert {statuses[check] for check in ("retention", "insights", "realtime", "selection")} == {"skipped"}
+    assert finding(report, "realtime").answer == "not checked, because the account was refused"
+    assert statuses["limits"] == "unknown"
     assert report.requests == 2
     assert not report.ok
     assert "Customer" in finding(report, "account").hint

@@ -112,7 +112,7 @@ async def test_memory_is_bounded_after_a_simulated_day():
     async with simulation.client() as client, LiveState(client, USERS, NETWORKS, CHANNELS) as state:
         await asyncio.sleep(DAY + HOUR)
         assert {len(one.cells) for one in state.board.histories.values()} == {180}
-        assert len(state.calls) <= 1_200
+        assert len(state.calls) <= 1_400
         assert len(state.usage.hours()) <= 26 * 3
         assert len(state.feed.after(state.feed.last - 1_000, 10_000) or ()) == 1_000
         assert state.feed.after(0, 1) is None

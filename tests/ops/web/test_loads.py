@@ -15,7 +15,7 @@ from agora_analytics.ops.web.span_loads import SpanLoads
 
 
 def desk_of(state) -> tuple[LoadDesk, SpanLoads]:
-    desk = LoadDesk(state.client.plan, lambda: state.monitor.quota, state.now)
+    desk = LoadDesk(state.client.plan, lambda: state.monitor.quota, state.now, state.monitor.refresh)
     return desk, SpanLoads(state.client, state.calls, state.now)
 
 

@@ -14,9 +14,11 @@ from helpers.web_server import site, until
 from agora_analytics.models import Call
 from agora_analytics.ops import LiveState, routes
 from agora_analytics.ops.web.board import listed
+from agora_analytics.ops.web.budget import CounterView, QuotaView
 from agora_analytics.ops.web.details import thinned
 from agora_analytics.ops.web.loads import Load, LoadDesk
 from agora_analytics.ops.web.parts import DIMENSIONS, FREEZES
+from agora_analytics.ops.web.replies import RefusalError
 from agora_analytics.ops.web.usage import METER
 from agora_analytics.plans import CALL_FREEZE
 from agora_analytics.simulator import Fault, Faults, Simulation, World
@@ -319,7 +321,7 @@ async def test_a_plan_without_insights_says_so():
 
 
 async def test_the_results_are_bounded_and_the_oldest_go_first(state):
-    desk = LoadDesk(state.client.plan, lambda: None, state.now)
+    desk = LoadDesk(state.client.plan, lambda: None, state.now, state.monitor.refresh)
     sizes = []
     for at in range(400):
         load = an_offer(at, b"x" * 2**20)
@@ -360,3 +362,48 @@ def test_thinning_keeps_the_peaks_and_the_order():
     assert {(5_000, 99.0), (7_000, -9.0)} <= set(thin)
     assert thin == sorted(thin)
     assert thinned(points[:100], 100) == points[:100]
+
+
+async def test_loads_at_one_time_do_not_share_what_is_left_of_the_day(state):
+    read, left = [], 3
+
+    async def refresh() -> None:
+        read.append(left)
+
+    desk = LoadDesk(state.client.plan, lambda: a_day(read[-1] if read else 2_000), state.now, refresh)
+    release = asyncio.Event()
+
+    async def fetch() -> bytes:
+        nonlocal left
+        METER.get().requests += 1
+        left -= 1
+        await release.wait()
+        METER.get().requests += 1
+        left -= 1
+        return b"{}"
+
+    first, second = (
+        Load(ask={"number": number}, title="", endpoint=CALL_FREEZE, requests=2, fetch=fetch) for number in range(2)
+    )
+    running = asyncio.create_task(desk.load(first, 2))
+    await until(lambda: left == 2)
+    with pytest.raises(RefusalError, match="more than the 1 that are left") as caught:
+        await desk.load(second, 2)
+    assert (caught.value.code, caught.value.retry_after > 0) == ("quota", True)
+    release.set()
+    view, _ = await running
+    assert (view.spent, left) == (2, 1)
+
+
+def a_day(left: int) -> QuotaView:
+    day = CounterView(
+        counter="call_details", unit="day", limit=2_000, used=2_000 - left, left=left, waiting={}, free_at=None,
+        refusals=0, expected=0, others=0, planned=0, resets_at=NOON - 1,
+    )  # fmt: skip
+    return QuotaView(at=NOON, enforced=True, counters=(day,))
+
+
+def test_a_channel_named_none_is_not_every_channel():
+    every, one = ({"cname": name, "page": 1} for name in (None, "None"))
+    loads = [Load(ask=ask, title="", endpoint=CALL_FREEZE) for ask in (every, one)]
+    assert loads[0].key != loads[1].key
