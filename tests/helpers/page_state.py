@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
 import attrs
-from helpers.streaming import FREEZES, NETWORKS, USERS, WEB
+from helpers.streaming import BUSY, FREEZES, NETWORKS, USERS, WEB
 from helpers.times import NOON
-from helpers.web_server import gap, grouped, revision
+from helpers.web_server import gap, grouped, revision, until
 
 from agora_analytics import AnalyticsClient, Point, Window
 from agora_analytics.models import Call
 from agora_analytics.ops import LiveState
 from agora_analytics.ops.alerts.alert import Alert, WorstCall
 from agora_analytics.ops.web.board import listed
+from agora_analytics.simulator import Simulation
 
 SERIES = (USERS, WEB, FREEZES, NETWORKS)
 START = NOON - 3_600
@@ -46,7 +52,7 @@ def filled(client: AnalyticsClient) -> LiveState:
         Window(ts=NOON - 200, values={}, missing=dict.fromkeys((USERS, WEB, FREEZES), "no data"), final=False)
     )
     state._add_event(grouped(NOON - 20, NETWORKS, [("WIFI", 30), ("4G", 12), ("<b>5G</b>", 1)]))
-    for at, name in enumerate((*HOSTILE, *(f"room {number}" for number in range(80)))):
+    for at, name in enumerate((*HOSTILE, *(f"room {number}" for number in range(60)))):
         state.calls.add(listed(call(at, name), NOON))
     worst = WorstCall(call_id="C3", cname=HOSTILE[0], started_ts=NOON - 700, users=12, video_freeze_rate=0.31)
     common = {
@@ -59,6 +65,24 @@ def filled(client: AnalyticsClient) -> LiveState:
         alert = Alert(key=f"k{number}", incident="k", kind=kind, windows=2, value=0.27, users=53, **common)
         state.add_alert(attrs.evolve(alert, calls=(worst,)) if kind == "firing" else alert)
     return state
+
+
+@asynccontextmanager
+async def following(**options: Any) -> AsyncIterator[LiveState]:
+    """Follow the calls of a simulated service, until some of them are over; `options` are those of `Simulation`."""
+    simulation = Simulation(world=BUSY, clock=NOON, **{"plan": "enterprise", **options})
+    async with simulation.client() as client, LiveState(client, USERS, FREEZES, back=timedelta(hours=1)) as state:
+        await until(lambda: len(state.calls) > 10 and state.board.newest())
+        yield state
+
+
+def over(state: LiveState) -> Call:
+    """Return a call of several users whose details can be loaded."""
+    return next(
+        entry.call
+        for entry in state.calls.sorted("worst")
+        if entry.call.span and entry.call.span.end < NOON - 300 and (entry.call.call_pcu or 0) > 3
+    )
 
 
 def call(at: int, name: str) -> Call:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 
 import pytest
 from helpers.browser import VIEWS, needs_browser, tab
-from helpers.page_state import HOSTILE, add_users, filled
-from helpers.streaming import BUSY, FREEZES, USERS
+from helpers.page_state import HOSTILE, add_users, filled, following, over
+from helpers.streaming import BUSY, USERS
 from helpers.times import NOON
 from helpers.web_server import site, until
 
@@ -40,10 +39,8 @@ async def state(client):
 
 
 @pytest.fixture
-async def followed(client):
-    """A state with streams of the simulated service, and calls that are over."""
-    async with LiveState(client, USERS, FREEZES, back=timedelta(hours=1)) as found:
-        await until(lambda: len(found.calls) > 10 and found.board.newest())
+async def followed():
+    async with following() as found:
         yield found
 
 
@@ -115,20 +112,11 @@ async def used(state, counter: str) -> int:
     return next(one.used for one in snapshot if (one.counter, one.unit) == (counter, "day"))
 
 
-def over(state: LiveState):
-    """Return a call of several users whose details can be loaded."""
-    return next(
-        one
-        for one in state.calls.sorted("worst")
-        if one.call.span and one.call.span.end < NOON - 300 and (one.call.call_pcu or 0) > 3
-    )
-
-
 async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed):
-    entry = over(followed)
+    call = over(followed)
     async with site(routes(followed)) as here, tab() as viewer:
         address = f"http://127.0.0.1:{here.port}/"
-        await viewer.show(f"{address}#/call/{entry.call.call_id}")
+        await viewer.show(f"{address}#/call/{call.call_id}")
         button = viewer.page.locator("button.paid", has_text="Load everything")
         await button.wait_for()
         label = await button.inner_text()
@@ -230,16 +218,69 @@ async def test_a_wrong_secret_is_said_above_every_view():
 
 async def test_a_load_beyond_the_day_is_refused_and_says_why():
     plan = Plan.of("enterprise").with_limits("call_details", per_day=2)
-    async with (
-        Simulation(world=BUSY, plan=plan, clock=NOON).client() as client,
-        LiveState(client, USERS, back=timedelta(hours=1)) as state,
-        site(routes(state)) as here,
-        tab() as viewer,
-    ):
-        await until(lambda: len(state.calls) > 10)
-        call = over(state).call
+    async with following(plan=plan) as state, site(routes(state)) as here, tab() as viewer:
+        call = over(state)
         await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{call.call_id}")
         await viewer.page.locator("button.paid", has_text="Load everything").click()
         await viewer.says("Try again", "main")
-        assert "0 that are left of today" in await viewer.text(".failure")
+        assert "left of today" in await viewer.text(".failure")
         assert await used(state, "call_details") == 2
+
+
+async def test_an_alert_leads_to_the_calls_behind_it(state):
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/alerts")
+        await viewer.says("Video freeze Native: 27.0 %")
+        await viewer.says("2 windows in a row from 11:58:40 (40 s)")
+        await viewer.page.get_by_role("radio", name="Recovered").click()
+        await viewer.says("1 alert, newest first")
+        await viewer.page.get_by_role("radio", name="All").click()
+        await viewer.page.locator(".alert-calls a").click()
+        await viewer.says("Users at peak")
+        assert await viewer.page.evaluate("location.hash.split('?')[0]") == "#/call/C3"
+
+
+async def test_minutes_of_a_month_are_set_against_the_budget_in_the_address(followed):
+    async with site(routes(followed)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/insights?budget=1000")
+        button = viewer.page.locator("button.paid", has_text="Load minutes by day")
+        requests = int((await button.inner_text()).split("\n")[-1].split(" ")[0])
+        await button.click()
+        await viewer.says("of 1,000 min", "main")
+        await viewer.says("November 2026", "main")
+        assert await used(followed, "insight_usage") == requests
+        await viewer.page.get_by_role("spinbutton", name="Budget").fill("2000")
+        await viewer.says("of 2,000 min", "main")
+        assert "budget=2000" in viewer.page.url
+        assert viewer.complaints == []
+
+
+async def test_a_search_costs_its_price_and_its_calls_can_be_opened(followed):
+    async with site(routes(followed)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/calls?find=1&from={NOON - 3_000}&to={NOON - 600}")
+        before = await used(followed, "call_lists")
+        await viewer.page.locator("button.paid", has_text="Search").click()
+        await viewer.says("found · page 1 of", ".search")
+        assert await used(followed, "call_lists") == before + 1
+        await viewer.page.locator(".search tbody a").first.click()
+        await viewer.says("Who was there when")
+        assert viewer.complaints == []
+
+
+async def test_a_hidden_page_gives_its_connection_back_and_catches_up_when_it_is_seen(state):
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.page.clock.install()
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
+        await viewer.says("live", "#connection")
+        await until(here.viewers)
+        await viewer.page.evaluate(hide, True)
+        await viewer.page.clock.fast_forward(61_000)
+        await viewer.says("paused", "#connection")
+        await until(lambda: not here.viewers())
+        add_users(state, NOON, native=456_789)
+        await viewer.page.evaluate(hide, False)
+        await viewer.says("456,789", ".legend")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib.resources import files
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
-from helpers.browser import VIEWS, needs_browser, tab
-from helpers.page_state import filled
+from helpers.browser import VIEWS, Tab, needs_browser, tab
+from helpers.page_state import filled, following, over
 from helpers.streaming import BUSY
 from helpers.times import NOON
 from helpers.web_server import site
@@ -16,6 +17,8 @@ from agora_analytics.ops import routes
 from agora_analytics.simulator import Simulation
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
+
+needs_axe = pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="needs axe-playwright-python")
 
 SETTLED = "() => document.querySelector('main h2') && !document.querySelector('main .loading')"
 
@@ -26,23 +29,44 @@ async def state():
         yield filled(client)
 
 
-@pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="needs axe-playwright-python")
+async def serious(viewer: Tab) -> list[Any]:
+    """Return what axe finds in a view that is serious or worse."""
+    await viewer.page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found = await viewer.page.evaluate("axe.run({ resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa'] })")
+    assert len(found["passes"]) > 10
+    return [
+        (one["id"], [node["html"] for node in one["nodes"]])
+        for one in found["violations"]
+        if one["impact"] in {"serious", "critical"}
+    ]
+
+
+@needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_serious(state, scheme):
-    axe = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
     async with site(routes(state)) as here, tab(color_scheme=scheme) as viewer:
         for view in (*VIEWS, "calls?find=1", "call/C3", "call/unknown"):
             await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
             await viewer.until(SETTLED)
-            await viewer.page.evaluate(axe)
-            found = await viewer.page.evaluate("axe.run()")
-            assert len(found["passes"]) > 10
-            serious = [
-                (one["id"], [node["html"] for node in one["nodes"]])
-                for one in found["violations"]
-                if one["impact"] in {"serious", "critical"}
-            ]
-            assert (view, serious) == (view, [])
+            assert (view, await serious(viewer)) == (view, [])
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1_280), ("dark", 360)])
+async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width):
+    async with (
+        following() as state,
+        site(routes(state)) as here,
+        tab(color_scheme=scheme, viewport={"width": width, "height": 900}) as viewer,
+    ):
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{over(state).call_id}")
+        await viewer.page.locator("button.paid", has_text="Load everything").click()
+        await viewer.until("() => document.querySelectorAll('[data-metric]').length === 4")  # what is loaded last
+        await viewer.page.locator(".sessions a").first.click()
+        await viewer.page.locator("button.paid", has_text="metrics").click()
+        await viewer.until("() => document.querySelectorAll('canvas').length > 8")
+        assert await serious(viewer) == []
+        assert await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
 @pytest.mark.parametrize("width", [360, 1_280, 3_840])
