@@ -249,7 +249,7 @@ async def test_minutes_of_a_month_are_set_against_the_budget_in_the_address(foll
         await viewer.says("of 1,000 min", "main")
         await viewer.says("November 2026", "main")
         assert await used(followed, "insight_usage") == requests
-        await viewer.page.get_by_role("spinbutton", name="Budget").fill("2000")
+        await viewer.page.get_by_role("spinbutton", name="Budget a month").fill("2000")
         await viewer.says("of 2,000 min", "main")
         assert "budget=2000" in viewer.page.url
         assert viewer.complaints == []

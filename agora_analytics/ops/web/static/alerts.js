@@ -12,7 +12,7 @@ const FRACTIONS = /Rate$|^networkDelay$/;
 
 export function seriesTitle(alert) {
   const [metric, ...rest] = alert.series.split(" ");
-  const group = alert.group === null || alert.group === undefined ? "" : ` ${name(alert.group)}`;
+  const group = alert.group === null || alert.group === undefined ? "" : ` = ${name(alert.group)}`;
   return `${words(metric)} ${rest.map((one) => name(one)).join(" ")}${group}`.trim();
 }
 

@@ -2,11 +2,13 @@
 
 import { alertDetails, alertTitle, isAlert, KINDS, LEVELS } from "./alerts.js";
 import { el, put, reconcile, say } from "./dom.js";
-import { ago, moment, name, plural } from "./format.js";
+import { clock, moment, name, plural } from "./format.js";
 import { href, replace } from "./router.js";
 import { badge, choices, empty, label, loading, rate, time } from "./widgets.js";
 
 const SHOWN = [{ key: "", text: "All" }, { key: "firing", text: "Firing" }, { key: "recovered", text: "Recovered" }, { key: "no_data", text: "No data" }];
+
+const LATE = 60; // seconds from a window to its alert that are worth a word
 
 export function alertsView({ store, params }) {
   let filters = { ...params };
@@ -32,7 +34,7 @@ export function alertsView({ store, params }) {
       return;
     }
     put(box, list);
-    reconcile(list, found.map((entry) => ({ ...entry, stamp: entry.at })), (entry) => entry.id, (entry) => alertRow(entry, store.now()));
+    reconcile(list, found.map((entry) => ({ ...entry, stamp: entry.at })), (entry) => entry.id, alertRow);
   }
 
   const off = [store.on("alerts", draw)];
@@ -41,16 +43,17 @@ export function alertsView({ store, params }) {
   return { node, route(next) { filters = { ...next }; put(tools, choices("Kind", SHOWN, filters.kind ?? "", choose)); draw(); }, close: () => off.forEach((stop) => stop()) };
 }
 
-function alertRow({ at, alert }, now) {
+function alertRow({ at, alert }) {
   const known = isAlert(alert);
   const kind = known ? alert.kind : "firing";
   const calls = known ? alert.calls ?? [] : [];
   return el("li.card", { "data-level": LEVELS[kind] ?? "warn" },
     el("div.alert-head", {}, badge(LEVELS[kind] ?? "warn", KINDS[kind] ?? name(kind)), el("h3", {}, alertTitle(alert)),
-      el("span.when", {}, time(at, moment), ` · ${ago(now - at)}`)),
+      el("span.when", {}, time(known ? alert.ts : at, moment))),
     known && el("p.hint", {}, alertDetails(alert)),
     known && alert.rule ? el("p.rule", {}, el("span.sr", {}, "Rule: "), el("code", {}, name(alert.rule))) : null,
     calls.length ? [el("h4", {}, "Worst calls"), el("ol.alert-calls", {}, calls.map(callRow))] : null,
+    known && at - alert.ts > LATE ? el("p.hint", {}, `Reported at ${clock(at)}, once its windows were final`) : null,
     known && alert.note ? el("p.hint", {}, name(alert.note)) : null,
     known || typeof alert === "string" ? null : el("pre.raw", {}, JSON.stringify(alert, null, 1)));
 }

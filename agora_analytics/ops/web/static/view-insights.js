@@ -154,7 +154,7 @@ function budgetCard(context) {
   const result = el("div");
   const budget = () => Math.max(0, Number(context.get("budget", context.saved.get("budget") ?? "")) || 0);
   const loaded = insight(context, "Load minutes by day", result, (found) => { data = found; draw(); });
-  const input = el("input", { type: "number", min: 0, step: "any", value: budget() || "", placeholder: "minutes a month", oninput: (event) => {
+  const input = el("input.long", { type: "number", min: 0, step: "any", value: budget() || "", placeholder: "none", oninput: (event) => {
     context.saved.set("budget", event.target.value);
     context.change({ budget: event.target.value });
     if (data) draw();
@@ -169,7 +169,7 @@ function budgetCard(context) {
   }
   queueMicrotask(() => loaded.ask({ kind: "usage", metric: "totalDuration", granularity: "1d" }, KEPT.enterprise));
   return {
-    node: card("Minutes a month against a budget", { id: "insight-budget", wide: true }, el("div.toolbar.plainly", {}, field("Budget", el("span.suffixed", {}, input, el("span", { "aria-hidden": "true" }, "min")))), loaded.node, result),
+    node: card("Minutes a month against a budget", { id: "insight-budget", wide: true }, el("div.toolbar.plainly", {}, field("Budget a month", el("span.suffixed", {}, input, el("span", { "aria-hidden": "true" }, "min")))), loaded.node, result),
     close() { loaded.close(); chart?.destroy(); },
   };
 }

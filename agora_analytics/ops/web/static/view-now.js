@@ -24,10 +24,11 @@ export function nowView({ store }) {
   const quota = el("div.card-body");
   const worst = el("div.card-body");
   const alerts = el("div.card-body");
+  const dimensions = el("section", { "aria-labelledby": "by-dimension" }, el("h3.section", { id: "by-dimension" }, "By dimension, newest window"), groups);
   const node = el("div.view", {},
     el("div.view-head", {}, el("h2", {}, "Now"), fresh, marks),
     el("section", { "aria-label": "Quality and usage" }, charts),
-    el("section", { "aria-labelledby": "by-dimension" }, el("h3.section", { id: "by-dimension" }, "By dimension, newest window"), groups),
+    dimensions,
     el("div.grid.halves", {},
       el("div.stack", {}, card("Streams", { id: "streams" }, streams),
         card("Worst calls", { id: "worst", tools: el("a.link", { href: "#/calls?order=worst" }, "All calls") }, worst),
@@ -56,6 +57,7 @@ export function nowView({ store }) {
     const span = lastHour(all, store.now());
     for (const { chart, series } of made) chart.draw(chartData(series.map((one) => store.series.get(one.id)), span));
     drawGroups(groups, all, store.loaded);
+    dimensions.hidden = store.loaded && !all.length;
     freshness();
   }
 
@@ -164,7 +166,7 @@ function newestAlerts(store) {
   if (!store.alerts.length) return empty("No alert since the server started");
   return el("ul.lines", {}, store.alerts.slice(0, 3).map(({ at, alert }) => {
     const kind = isAlert(alert) ? alert.kind : "firing";
-    return el("li", {}, badge(LEVELS[kind] ?? "warn", KINDS[kind] ?? name(kind)), el("span", {}, alertTitle(alert)), el("span.quiet", {}, time(at, minute)));
+    return el("li", {}, badge(LEVELS[kind] ?? "warn", KINDS[kind] ?? name(kind)), el("span", {}, alertTitle(alert)), el("span.quiet", {}, time(isAlert(alert) ? alert.ts : at, minute)));
   }));
 }
 
@@ -194,8 +196,8 @@ function streamRow({ name: key, health, error, restarts_at: restarts }, now) {
     health.last_window && `${key === "windows" ? "newest window" : "read up to"} ${minute(health.last_window)}`,
     health.lag !== null && health.lag !== undefined && `${duration(health.last_window ? now - health.last_window : health.lag)} behind`,
     restarts && `starts again at ${clock(restarts)}`,
-    health.failures ? `${count(health.failures)} failed polls` : null,
-    health.skipped ? `${count(health.skipped)} rows skipped` : null,
+    health.failures ? plural(health.failures, "failed poll") : null,
+    health.skipped ? `${plural(health.skipped, "row")} skipped` : null,
   ].filter(Boolean);
   const trouble = error || health.last_error;
   return el("li", {}, el("div.stream-head", {}, el("b", {}, STREAMS[key] ?? key), badge(level, text)),
