@@ -49,6 +49,8 @@ export class Store {
 
   // Reads everything, then listens to what changes; tries again until it works.
   async load() {
+    if (this.loading) return;
+    this.loading = true;
     try {
       const [status, series, calls, quota, alerts] = await Promise.all([
         read("status"), read("series"), read("calls", { limit: 1000 }), read("quota"), read("alerts"),
@@ -71,6 +73,8 @@ export class Store {
       this.tell("problem");
       this.pause = Math.min((this.pause ?? 500) * 2, 10_000);
       setTimeout(() => this.load(), this.pause);
+    } finally {
+      this.loading = false;
     }
   }
 
