@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
-from itertools import chain, islice
+from itertools import chain
 from typing import Final
 
 from prometheus_client import Counter, Metric
@@ -204,11 +204,13 @@ class Collector:
             yield None
         samples = chain(self._values(), newest_values(realtime))
         metrics: dict[str, Metric] = {}
-        for number, value in enumerate(islice(samples, self._max_series), 1):
-            value.add_to(metrics)
+        number = 0
+        for number, value in enumerate(samples, 1):
+            if number <= self._max_series:
+                value.add_to(metrics)
             if not number % _SLICE:
                 yield None
-        self._dropped.inc(sum(1 for _ in samples))
+        self._dropped.inc(max(0, number - self._max_series))
         for value in values_of(self._dropped):
             value.add_to(metrics)
         return list(metrics.values())

@@ -120,7 +120,11 @@ def reduced(
     Counts are summed, largest first. Quality is averaged, weighted by the `users` of the same window where these are
     watched too, and those with most users come first; without them, those that are `shown` already.
     """
-    weights = {group_of(point): _number(point) for point in users}
+    weights: dict[str | None, float | None] = {}
+    for number, point in enumerate(users, 1):
+        weights[group_of(point)] = _number(point)
+        if not number % _SLICE:
+            yield None
     groups: defaultdict[str, _Group] = defaultdict(_Group)
     for number, point in enumerate(points, 1):
         value = _number(point)
@@ -134,15 +138,17 @@ def reduced(
         def rank(name: str) -> float:
             return groups[name].total if series.usage else groups[name].weight if weights else name in shown
 
-        groups = _with_other(groups, nlargest(MAX_VALUES, groups.keys() - {OTHER}, key=rank))
+        groups = yield from _with_other(groups, nlargest(MAX_VALUES, groups.keys() - {OTHER}, key=rank))
     return {name: group.total if series.usage else group.mean for name, group in groups.items()}
 
 
-def _with_other(groups: Mapping[str, _Group], kept: Iterable[str]) -> defaultdict[str, _Group]:
+def _with_other(groups: Mapping[str, _Group], kept: Iterable[str]) -> Steps[defaultdict[str, _Group]]:
     """Return the groups that are kept, and the sum of the others."""
     found: defaultdict[str, _Group] = defaultdict(_Group, {name: groups[name] for name in kept})
-    for name in groups.keys() - found.keys():
+    for number, name in enumerate(groups.keys() - found.keys(), 1):
         found[OTHER].merge(groups[name])
+        if not number % _SLICE:
+            yield None
     return found
 
 

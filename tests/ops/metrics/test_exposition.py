@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
+from helpers.alerting import window
 from helpers.heartbeat import Heartbeat
 from helpers.paths import ROOT
 from helpers.scraping import OPENMETRICS
@@ -115,3 +116,25 @@ async def test_a_scrape_of_two_thousand_series_does_not_hold_the_loop():
             held.append(beat.longest)
         assert body.count(b"\n") > 1_900
         assert min(held) < 0.010
+
+
+async def test_thousands_of_values_and_of_series_that_are_dropped_do_not_hold_the_loop():
+    users = Series("userCount", product="Native", dimension="country")
+    freezes = Series("videoFreezeRate", product="Native", dimension="country")
+    rooms = [Series("userCount", product="Native", cname=f"room {n}", dimension="net") for n in range(400)]
+    values: dict = {one: {f"country {number}": number / 10_000 for number in range(10_000)} for one in (users, freezes)}
+    values |= {room: {f"net {number}": number for number in range(20)} for room in rooms}
+    held = []
+    async with simulated("enterprise").client() as client:
+        watch = client.realtime.watch(users, freezes, *rooms, gaps=True)
+        for _ in range(5):
+            collector = Collector(client, channels=True)
+            collector.watch(watch)
+            collector._streams["simulated-app-id-0123456789abcdef", "watch"].on_event(window(NOON, values))
+            async with Heartbeat() as beat:
+                body, _ = await collector.render()
+            held.append(beat.longest)
+        await watch.aclose()
+    (dropped,) = re.findall(rb"^agora_series_dropped_total (.*)$", body, re.MULTILINE)
+    assert float(dropped) > 5_000
+    assert min(held) < 0.010
