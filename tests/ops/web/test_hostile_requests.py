@@ -93,13 +93,13 @@ async def test_a_connection_with_a_request_stays_until_aiohttp_closes_it(state, 
 async def test_connections_that_were_closed_are_forgotten(state, monkeypatch):
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
     async with listening(routes(state), "127.0.0.1", 0) as url:
-        for _ in range(12):
+        for _ in range(40):
             _, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
             writer.close()
             await writer.wait_closed()
             await asyncio.sleep(0.01)  # the server sees the end
         protocols = [one for one in gc.get_objects() if isinstance(one, web.RequestHandler)]
-        assert len(protocols) <= 5
+        assert len(protocols) < 20
 
 
 async def test_more_connections_than_the_limit_are_dropped_so_that_files_can_be_opened(state, monkeypatch):
