@@ -164,9 +164,10 @@ class Insights(EndpointGroup):
         first = span.overlapping(longest, bucket)[0]
         parts = [(await tracker.fetch(lambda: fetch(tracker.clip(first)), first, Rows[Point](data=()))).items]
         # The first answer may have shifted the span: the other slices follow it.
-        parts += [
-            tracker.record(await fetch(part)).items for part in tracker.moved(span).overlapping(longest, bucket)[1:]
-        ]
+        for part in tracker.moved(span).overlapping(longest, bucket)[1:]:
+            answer = tracker.record(await fetch(part))
+            # A bucket that began before the slice may come with its rest only; the slice before has it whole.
+            parts.append(tuple(point for point in answer.items if point.ts >= part.start))
         return tracker.found(merge.merge_points(parts))
 
     async def _total(self, endpoint: Endpoint, body: dict[str, Any], span: Span, tracker: SpanTracker) -> Found[Total]:

@@ -165,3 +165,18 @@ async def test_thirteen_days_cost_seven_requests_on_premium_whatever_hour_days_b
     days = Counter(point.ts for point in points)
     assert set(days.values()) == {1}
     assert {end - DAY * back + day_starts_at for back in range(2, 14)} <= set(days)
+
+
+async def test_a_slice_that_returns_the_rest_of_an_earlier_bucket_does_not_replace_the_whole_bucket(clock):
+    starts_at, end = 57_600, NOON // DAY * DAY
+
+    def respond(params):
+        first, last = int(params["startTs"]), int(params["endTs"])
+        begun = (first - starts_at) // DAY * DAY + starts_at  # the bucket in which the slice starts
+        inside = {ts: min(ts + DAY, last) - max(ts, first) for ts in range(begun, last, DAY)}
+        return {"data": [{"userCount": seconds, "ts": ts} for ts, seconds in inside.items()]}
+
+    client = FunctionTransport(respond).client(clock, "premium")
+    points = await client.insights.usage("userCount", end - 13 * DAY, end)
+    assert len(points) == 14
+    assert {point.value for point in points[1:-1]} == {DAY}
