@@ -7,7 +7,7 @@ exchange returns what came of it and raises nothing but a cancellation of its ow
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final, NoReturn
 
@@ -89,22 +89,24 @@ class Receiver:
     def _sent(
         self, session: aiohttp.ClientSession, body: bytes, headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        proxy = self._proxy
         return session.post(
-            self._url,
-            data=body,
-            headers=headers,
-            allow_redirects=False,
-            middlewares=(self._sign,),
-            proxy=None if proxy is None else proxy.url,
-            proxy_headers={"Proxy-Authorization": proxy.authorization} if proxy and proxy.authorization else None,
+            self._url, data=body, headers=headers, allow_redirects=False, middlewares=(self._send_signed,)
         )
 
-    async def _sign(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """Add the headers once aiohttp has made the request, so that its frames do not hold them."""
-        headers: MutableMapping[str, str] = request.headers
-        headers.update(self._headers)
+    async def _send_signed(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        self._sign(request)
         return await send(request)
+
+    def _sign(self, request: aiohttp.ClientRequest) -> None:
+        """Add headers and proxy once aiohttp has made the request: no frame that waits for the answer holds them."""
+        request.headers.update(self._headers)
+        if self._proxy is not None:
+            named = {"Proxy-Authorization": self._proxy.authorization} if self._proxy.authorization else {}
+            request.update_proxy(self._proxy.url, None, named)  # which sends the headers only to open a tunnel
+            if self._url.scheme == "http":
+                request.headers.update(named)
 
     async def _read(self, answer: aiohttp.ClientResponse) -> Reply:
         """Read an answer, which may come in pieces, or its beginning if it is long."""

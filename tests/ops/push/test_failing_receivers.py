@@ -208,7 +208,7 @@ async def test_headers_are_in_no_frame_while_a_request_runs():
     async with raw_server(b"", close=False) as (port, requests), pushing(f"http://127.0.0.1:{port}/") as push:
         task = asyncio.create_task(push.send(window()))
         async with asyncio.timeout(5):
-            while not requests:
+            while not requests:  # noqa: ASYNC110 - the server has no event
                 await asyncio.sleep(0.01)
         frames = frames_of_tasks()
         task.cancel()
@@ -241,3 +241,12 @@ def test_a_push_is_not_pickled_or_copied(copy_of):
             copy_of(part)
         assert SECRET not in error_report(caught.value)
     assert SECRET not in repr(push) + repr(vars(push))
+
+
+async def test_a_proxy_of_the_environment_is_used_with_its_credentials(monkeypatch):
+    async with raw_server(b"HTTP/1.1 204 No Content\r\n\r\n") as (port, requests):
+        monkeypatch.setenv("http_proxy", f"http://user:{SECRET}@127.0.0.1:{port}")
+        async with pushing("http://receiver.invalid/v1/metrics", headers=None) as push:
+            await push.send(window())
+    assert requests[0].startswith(b"POST http://receiver.invalid/v1/metrics HTTP/1.1\r\n")
+    assert b"Proxy-Authorization: Basic dXNlcjpzM2NyZXR3b3Jk\r\n" in requests[0]
