@@ -5,10 +5,12 @@ The numbers of the fields are those of `ExportMetricsServiceRequest` in opentele
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Final
 
+from agora_analytics._core.decoding.scanner import Steps
 from agora_analytics.ops.metrics.families import Family, Value
 from agora_analytics.ops.push.protobuf import double, field, fields, fixed
 
@@ -21,14 +23,15 @@ _UNITS: Final = {"agora_realtime_users": "{user}", "agora_realtime_channels": "{
 _RATIO: Final = "_ratio"
 
 
-def body(values: Iterable[Value], ts: int) -> bytes:
+def body(values: Iterable[Value], ts: int) -> Steps[bytes]:
     """Return a request with one data point of each series at a time in UTC seconds."""
-    points: dict[Family, list[bytes]] = {}
+    points: dict[Family, bytearray] = {}
     for value in values:
-        points.setdefault(value.family, []).append(field(1, _point(value, ts)))
+        points.setdefault(value.family, bytearray()).extend(field(1, _point(value, ts)))
+        yield None
     scope = field(1, field(1, "agora_analytics") + field(2, version("agora-analytics")))
-    metrics = (field(2, _gauge(family, b"".join(found))) for family, found in points.items())
-    resource = _attributes(1, {"service.name": "agora-analytics"})
+    metrics = (field(2, _gauge(family, bytes(found))) for family, found in points.items())
+    resource = _attribute(1, "service.name", "agora-analytics")
     return field(1, field(1, resource) + field(2, scope + b"".join(metrics)))
 
 
@@ -58,8 +61,10 @@ def _gauge(family: Family, points: bytes) -> bytes:
 
 
 def _point(value: Value, ts: int) -> bytes:
-    return fixed(3, ts * 10**9) + double(4, value.value) + _attributes(7, value.labels)
+    attributes = b"".join(_attribute(7, name, text) for name, text in value.labels.items())
+    return fixed(3, ts * 10**9) + double(4, value.value) + attributes
 
 
-def _attributes(number: int, labels: Mapping[str, str]) -> bytes:
-    return b"".join(field(number, field(1, name) + field(2, field(1, text))) for name, text in labels.items())
+@lru_cache(maxsize=4_096)  # each window has nearly the same
+def _attribute(number: int, name: str, text: str) -> bytes:
+    return field(number, field(1, name) + field(2, field(1, text)))

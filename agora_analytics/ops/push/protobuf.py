@@ -14,12 +14,17 @@ _BYTES: Final = 2
 _FIXED_32: Final = 5
 _SIZES: Final = {_FIXED_64: 8, _FIXED_32: 4}
 
+_SMALL: Final = tuple(bytes([number]) for number in range(128))
+"""Numbers of one byte: nearly all keys and sizes."""
+
 _MAX_SHIFT: Final = 63
 """A number has 64 bits at most, in ten bytes of seven bits."""
 
 
 def varint(number: int) -> bytes:
     """Return a number that is not negative, seven bits a byte, the lowest first."""
+    if number < len(_SMALL):
+        return _SMALL[number]
     encoded = bytearray()
     while number > 127:  # noqa: PLR2004 - seven bits
         encoded.append(number & 127 | 128)

@@ -27,6 +27,9 @@ _FIRST_DELAY: Final = 0.5
 _LAST_DELAY: Final = 60.0
 """Seconds before a request is sent again, at first and at most; a random part of them is waited."""
 
+_REVISABLE: Final = 64
+"""Windows whose users are kept, as weights for revisions of their quality: those of 20 minutes."""
+
 
 class PushError(Exception):
     """A receiver refused a window, or was not reached for `max_wait` seconds; `status` is its last HTTP status.
@@ -89,6 +92,7 @@ class Push:
         self._max_wait = validation.number_in_range("max_wait", max_wait)
         self._timeout = validation.number_in_range("timeout", timeout, above=True)
         self._shown: dict[Series, Mapping[str, float]] = {}
+        self._users: dict[int, Mapping[Series, tuple[Point, ...]]] = {}
         self._random = Random()  # noqa: S311 - jitter, no secret
 
     def __reduce__(self) -> NoReturn:
@@ -112,7 +116,7 @@ class Push:
             raise validation.type_error("event", event, "an event of a Watch")
         values = await self._values(event)
         if values:
-            await self._post(self._protocol.body(values, event.ts), event.ts)
+            await self._post(await in_turns(self._protocol.body(values, event.ts)), event.ts)
         return len(values)
 
     async def close(self) -> None:
@@ -128,12 +132,22 @@ class Push:
         await self.close()
 
     async def _values(self, event: Window | Revision) -> list[Value]:
-        window = event if isinstance(event, Window) else Window(ts=event.ts, values={event.series: event.after})
+        values = event.values if isinstance(event, Window) else {event.series: event.after}
+        window = Window(ts=event.ts, values={**self._users.get(event.ts, {}), **values})
+        if self._replaces_values:
+            self._keep_users(window)
         found: list[Value] = []
-        for series, points in window.values.items():
+        for series, points in values.items():
             if not series.uids:
                 found += await self._series_values(series, points, users_behind(series, window), window.ts)
         return found
+
+    def _keep_users(self, window: Window) -> None:
+        """Keep the users of a window by dimension: a revision has one series, and they weigh its values."""
+        users = {series: points for series, points in window.values.items() if series.metric == "userCount"}
+        self._users[window.ts] = {series: points for series, points in users.items() if series.dimension is not None}
+        if len(self._users) > _REVISABLE:
+            del self._users[next(iter(self._users))]
 
     async def _series_values(
         self, series: Series, points: Iterable[Point], users: Iterable[Point], ts: int

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
+from agora_analytics._core.decoding.scanner import Steps
 from agora_analytics.ops.metrics.families import Value
 from agora_analytics.ops.push.protobuf import double, field, integer, varint
 
@@ -24,9 +26,13 @@ _LITERAL: Final = 65_536
 """Bytes of a literal of snappy whose length takes two bytes; up to 60 are part of its tag."""
 
 
-def body(values: Iterable[Value], ts: int) -> bytes:
+def body(values: Iterable[Value], ts: int) -> Steps[bytes]:
     """Return a request with one sample of each series at a time in UTC seconds."""
-    return snappy(b"".join(field(1, _series(value, ts * 1_000)) for value in values))
+    series = bytearray()
+    for value in values:
+        series += field(1, _series(value, ts * 1_000))
+        yield None
+    return snappy(bytes(series))
 
 
 def snappy(data: bytes) -> bytes:
@@ -42,6 +48,10 @@ def _tag(last: int) -> bytes:
 
 def _series(value: Value, milliseconds: int) -> bytes:
     labels = {"__name__": value.family.name, **value.labels}
-    pairs = (field(1, name) + field(2, labels[name]) for name in sorted(labels))
     sample = double(1, value.value) + integer(2, milliseconds)
-    return b"".join(field(1, pair) for pair in pairs) + field(2, sample)
+    return b"".join(_label(name, labels[name]) for name in sorted(labels)) + field(2, sample)
+
+
+@lru_cache(maxsize=4_096)  # each window has nearly the same
+def _label(name: str, text: str) -> bytes:
+    return field(1, field(1, name) + field(2, text))

@@ -11,7 +11,8 @@ from helpers.echo_server import error_report
 from helpers.otlp_receiver import OtlpReceiver, answer, receiving, window
 from helpers.streaming import BUSY, NOON, USERS
 
-from agora_analytics import Gap, MemoryCheckpoints, Revision, Span, Window, broadcast
+from agora_analytics import Gap, MemoryCheckpoints, Revision, Series, Span, Window, broadcast
+from agora_analytics.models import Point
 from agora_analytics.ops import Push, PushError
 from agora_analytics.simulator import Simulation
 
@@ -108,6 +109,50 @@ async def test_only_a_receiver_that_replaces_values_gets_revisions():
             with pytest.raises(TypeError, match="event="):
                 await push.send("window")
     assert len(receiver.requests) == 2
+
+
+async def test_a_revision_of_quality_is_weighted_by_the_users_of_its_window():
+    users = Series("userCount", product="Native", dimension="country")
+    freezes = Series("videoFreezeRate", product="Native", dimension="country")
+
+    def points(metric: str, values: list[float], ts: int = NOON) -> tuple[Point, ...]:
+        return tuple(
+            Point.of(ts, value, metric=metric, dimension="country", dimension_value=f"c{number}")
+            for number, value in enumerate(values)
+        )
+
+    # The last two of 22 countries have few users, and together they are `other`.
+    many, first = points("userCount", [50.0] * 20 + [9, 1]), points("videoFreezeRate", [0.1] * 20 + [0, 1])
+    second, receiver = points("videoFreezeRate", [0.1] * 20 + [1, 0]), OtlpReceiver()
+    async with receiving(receiver) as url, Push(url, app="shop", protocol="otlp", replaces_values=True) as push:
+        await push.send(Window(ts=NOON, values={users: many, freezes: first}))
+        assert others(receiver) == pytest.approx(0.1)
+        for later in range(20, 1_000, 20):
+            fewer = points("userCount", [1.0], NOON + later)
+            await push.send(Window(ts=NOON + later, values={users: fewer}))
+        await push.send(Revision(ts=NOON, series=freezes, before=first, after=second))
+        assert others(receiver) == pytest.approx(0.9)
+
+
+def others(receiver: OtlpReceiver) -> float:
+    """Return the freezes of the values of a dimension that are not shown one by one."""
+    (found,) = (
+        value
+        for (metric, _, attributes), value in receiver.points().items()
+        if "freeze" in metric and ("value", "other") in attributes
+    )
+    return found
+
+
+async def test_the_users_that_are_kept_for_revisions_are_bounded():
+    users = Series("userCount", product="Native", dimension="country")
+    settings = {"app": "shop", "protocol": "otlp", "replaces_values": True}
+    async with receiving(OtlpReceiver()) as url, Push(url, **settings) as push:
+        for number in range(200):
+            ts = NOON + 20 * number
+            point = Point.of(ts, 3, metric="userCount", dimension="country", dimension_value="CN")
+            await push.send(Window(ts=ts, values={users: (point,)}))
+        assert len(push._users) == 64
 
 
 async def test_a_restart_sends_what_was_not_accepted_and_loses_nothing():
