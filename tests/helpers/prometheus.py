@@ -127,7 +127,7 @@ async def prometheus(
 
 @asynccontextmanager
 async def victoria_metrics(folder: Path) -> AsyncIterator[Prometheus]:
-    """Run a VictoriaMetrics that replaces values, as the guide has it."""
+    """Run a VictoriaMetrics that shows one value for a time, as the guide has it."""
     port = free_port()
     assert VICTORIA_METRICS is not None
     command = (

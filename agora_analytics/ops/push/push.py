@@ -60,9 +60,9 @@ class Push:
         url: where to send: `…/api/v1/write` of remote write, or `…/v1/metrics` of OTLP over HTTP.
         app: the `app` label of the windows, such as the name of the project.
         protocol: `remote_write` or `otlp`.
-        replaces_values: whether the receiver replaces a value when it gets another for the same time, as
-            VictoriaMetrics does. Prometheus keeps the first one silently, so watch with `only_final=True`.
-        headers: headers of each request, such as `Authorization`; no error shows them.
+        replaces_values: whether the receiver replaces a value when it gets another for the same time. Most do not, such
+            as Prometheus, so watch with `only_final=True`.
+        headers: headers of each request, such as `Authorization`; nothing shows them.
         max_wait: seconds for which a receiver that cannot be reached, is overloaded or fails is tried again.
         timeout: seconds for one attempt.
 
