@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
@@ -32,17 +33,17 @@ class Failure:
     retry_after: float = 0.0
 
 
-def failure_of(reply: Reply, protocol: ModuleType) -> Failure | None:
-    """Return why a request was not taken, None if it was."""
+def failure_of(reply: Reply, protocol: ModuleType, scrub: Callable[[str], str]) -> Failure | None:
+    """Return why a request was not taken, None if it was; `scrub` removes secrets from what a receiver says."""
     status = reply.status
     if status is None:
         return Failure(text=reply.failure, retried=not reply.final)
     if status in _SUCCESSES:
-        return _doubt(reply, status) or (_partial(reply, status) if protocol is otlp else None)
+        return _doubt(reply, status) or (_partial(reply, status, scrub) if protocol is otlp else None)
     said = otlp.message(reply.body) if reply.content_type == _PROTOBUF else reply.body.decode(errors="replace")
     refused = status in _INVALID or (protocol is remote_write and remote_write.TOO_OLD in said)
     return Failure(
-        text=f"HTTP {status}: {one_line(said, _QUOTED)}",
+        text=f"HTTP {status}: {one_line(scrub(said), _QUOTED)}",
         status=status,
         retried=status in protocol.RETRIED and not refused,
         refused=refused,
@@ -52,17 +53,17 @@ def failure_of(reply: Reply, protocol: ModuleType) -> Failure | None:
 
 def _doubt(reply: Reply, status: int) -> Failure | None:
     """Return a failure for an answer that no receiver gives: a proxy's login page also has the status 200."""
-    if reply.content_type == _PAGE:
+    if reply.content_type == _PAGE and b"<" in reply.body:
         return Failure(text=f"HTTP {status} with a web page, so this is no receiver", status=status)
     if reply.too_large:
         return Failure(text=f"HTTP {status} with a longer answer than any receiver's", status=status)
     return None
 
 
-def _partial(reply: Reply, status: int) -> Failure | None:
+def _partial(reply: Reply, status: int, scrub: Callable[[str], str]) -> Failure | None:
     """Return a failure if a part of the points was rejected; log what a receiver says that took them all."""
     number, said = otlp.rejected(reply.body)
-    said = one_line(said, _QUOTED)
+    said = one_line(scrub(said), _QUOTED)
     if number:
         text = f"{number} points were rejected: {said or 'no reason given'}"
         return Failure(text=text, status=status, refused=True)

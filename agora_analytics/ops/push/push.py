@@ -163,7 +163,7 @@ class Push:
         deadline, delay = now() + self._max_wait, _FIRST_DELAY
         while True:
             reply = await self._receiver.post(body, self._protocol.HEADERS, self._timeout)
-            failure = failure_of(reply, self._protocol)
+            failure = failure_of(reply, self._protocol, self._receiver.scrub)
             if failure is None:
                 return
             wait = max(failure.retry_after, self._random.uniform(0, delay))

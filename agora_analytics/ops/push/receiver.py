@@ -23,7 +23,7 @@ from agora_analytics.protocols import Response
 _AGENT: Final = "agora-analytics-python"
 _MAX_ANSWER: Final = 65_536
 _SHORTEST: Final = 8
-"""Characters of the shortest text of a header that is redacted in answers: a shorter one may be anything."""
+"""Characters of the shortest text that is redacted in answers: a shorter one may be anything."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +31,7 @@ class Reply:
     """What came of a request: an answer, or a failure on the way, which is `final` if another attempt cannot help."""
 
     status: int | None = None
-    body: bytes = b""
+    body: bytes = attrs.field(default=b"", repr=False)  # it may echo the headers
     too_large: bool = False
     content_type: str = ""
     retry_after: float = 0.0
@@ -45,7 +45,8 @@ class Receiver:
     def __init__(self, url: URL, headers: Mapping[str, str]) -> None:
         self._url = url
         self._headers = headers
-        words = (word for text in headers.values() for word in (text, *text.split()) if len(word) >= _SHORTEST)
+        texts = (*headers.values(), url.password or "", *url.query.values())
+        words = (word for text in texts for word in (text, *text.split()) if len(word) >= _SHORTEST)
         self._scrubber = Scrubber(*words)
         self._proxy: addresses.Proxy | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -63,6 +64,10 @@ class Receiver:
         if isinstance(outcome, Reply):
             return outcome
         raise outcome
+
+    def scrub(self, text: str) -> str:
+        """Return a text of an answer without values of headers, a password or a query that it echoes."""
+        return self._scrubber.scrub(text.encode("utf-8", "replace")).decode(errors="replace")
 
     async def close(self) -> None:
         """Close the connections; may be called twice."""
@@ -116,10 +121,9 @@ class Receiver:
             if len(body) > _MAX_ANSWER:
                 answer.close()  # or the rest would be read before the connection is used again
                 break
-        kept = self._scrubber.scrub(bytes(body[:_MAX_ANSWER]))
         return Reply(
             status=answer.status,
-            body=kept,
+            body=bytes(body[:_MAX_ANSWER]),
             too_large=len(body) > _MAX_ANSWER,
             content_type=answer.content_type,
             retry_after=retry_after(Response(answer.status, answer.headers, b"")) or 0.0,
