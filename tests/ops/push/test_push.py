@@ -148,7 +148,7 @@ async def test_the_users_that_are_kept_for_revisions_are_bounded():
     users = Series("userCount", product="Native", dimension="country")
     settings = {"app": "shop", "protocol": "otlp", "replaces_values": True}
     async with receiving(OtlpReceiver()) as url, Push(url, **settings) as push:
-        for number in range(200):
+        for number in range(70):
             ts = NOON + 20 * number
             point = Point.of(ts, 3, metric="userCount", dimension="country", dimension_value="CN")
             await push.send(Window(ts=ts, values={users: (point,)}))
