@@ -179,7 +179,7 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
         code=answer.code,
         message=message,
         request_id=rid,
-        retry_after=_retry_after(response),
+        retry_after=retry_after(response),
     )
     for name, value in details.items():
         setattr(error, name, value)
@@ -255,7 +255,7 @@ def _moment(text: str) -> datetime | None:
     return moment
 
 
-def _retry_after(response: Response) -> float | None:
+def retry_after(response: Response) -> float | None:
     """Return the seconds of a `Retry-After` header, a day at most; a date counts from the response's own `Date`."""
     value = (header(response, "Retry-After") or "").strip()
     # `isdecimal` alone accepts digits of other scripts.

@@ -42,6 +42,7 @@ OPERATIONS = [
             "replaces_values": "flag",
             "headers": "mapping",
             "max_wait": "number",
+            "timeout": "number",
         },
     ),
     Method("Push.send", Push("http://host", app="shop").send, {}, {"event": "object"}),

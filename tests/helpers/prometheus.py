@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes one address, where Debian's package `prometheus` is installed."""
+"""A real Prometheus that scrapes one address, and a VictoriaMetrics, where Debian's packages are installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,16 @@ from agora_analytics.ops import Collector
 PROMETHEUS = shutil.which("prometheus")
 MISSING = "prometheus is not installed (Debian's package prometheus)"
 
+VICTORIA_METRICS = shutil.which("victoria-metrics")
+VICTORIA_MISSING = "victoria-metrics is not installed (Debian's package victoria-metrics)"
+
 GUIDE = (ROOT / "docs/guides/metrics.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
 """The program of the guide, and the route for an application."""
 
 
 class Prometheus:
-    """The query API of a Prometheus."""
+    """The query API of a Prometheus, or of a VictoriaMetrics."""
 
     def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
         self.address = address
@@ -50,6 +53,11 @@ class Prometheus:
             (found["metric"], [(int(ts), float(value)) for ts, value in found["values"]])
             for found in answer["data"]["result"]
         ]
+
+    async def flush(self) -> None:
+        """Let a VictoriaMetrics show what it has got, which takes it a second; for a Prometheus this does nothing."""
+        async with self._session.get(f"{self.address}/internal/force_flush"):
+            pass
 
     async def get(self, path: str) -> Any:
         """Return the data of an answer of the API."""
@@ -91,41 +99,66 @@ async def exporter(collector: Collector) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def prometheus(
-    target: str, folder: Path, *, options: tuple[str, ...] = (), job: dict[str, Any] | None = None
+    target: str,
+    folder: Path,
+    *,
+    options: tuple[str, ...] = (),
+    job: dict[str, Any] | None = None,
+    storage: dict[str, Any] | None = None,
 ) -> AsyncIterator[Prometheus]:
     """Run a Prometheus that scrapes `target`, a host and port, every half second; `job` adds settings of the scrape."""
     config = folder / "prometheus.yml"
     job = {"job_name": "agora", "static_configs": [{"targets": [target]}], **(job or {})}
     intervals = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
-    config.write_text(json.dumps({"global": intervals, "scrape_configs": [job]}))  # JSON is YAML
+    settings = {"global": intervals, "scrape_configs": [job]} | ({"storage": storage} if storage else {})
+    config.write_text(json.dumps(settings))  # JSON is YAML
     port = free_port()
     assert PROMETHEUS is not None
-    process = await asyncio.create_subprocess_exec(
+    command = (
         PROMETHEUS,
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         *options,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
     )
+    async with _running(command, f"http://127.0.0.1:{port}", "/-/ready") as server:
+        yield server
+
+
+@asynccontextmanager
+async def victoria_metrics(folder: Path) -> AsyncIterator[Prometheus]:
+    """Run a VictoriaMetrics that shows one value for a time, as the guide has it."""
+    port = free_port()
+    assert VICTORIA_METRICS is not None
+    command = (
+        VICTORIA_METRICS,
+        f"-storageDataPath={folder / 'data'}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-dedup.minScrapeInterval=1ms",
+    )
+    async with _running(command, f"http://127.0.0.1:{port}", "/health") as server:
+        yield server
+
+
+@asynccontextmanager
+async def _running(command: tuple[str, ...], address: str, probe: str) -> AsyncIterator[Prometheus]:
+    """Run a server, and wait until its probe says that it is ready."""
+    null = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*command, stdout=null, stderr=null)
     try:
         async with aiohttp.ClientSession() as session:
-            server = Prometheus(f"http://127.0.0.1:{port}", session)
-            await _ready(server, session)
-            yield server
+            await _ready(f"{address}{probe}", session)
+            yield Prometheus(address, session)
     finally:
         process.terminate()
         await process.wait()
 
 
-async def _ready(server: Prometheus, session: aiohttp.ClientSession) -> None:
+async def _ready(url: str, session: aiohttp.ClientSession) -> None:
     async with asyncio.timeout(30):
         while True:
-            try:
-                async with session.get(f"{server.address}/-/ready") as response:
+            with suppress(aiohttp.ClientConnectionError):
+                async with session.get(url) as response:
                     if response.status == 200:
                         return
-            except aiohttp.ClientConnectionError:
-                pass
             await asyncio.sleep(0.05)

@@ -30,4 +30,6 @@ async def pushing(event: Event, error: PushError) -> None:
         assert_type(push, Push)
         assert_type(await push.send(event), int)
     Push("http://localhost", app="shop", protocol="statsd")  # type: ignore[arg-type]
+    Push("http://localhost", app="shop", max_wait=60, timeout=5.0, replaces_values=True)
     assert_type(error.status, int | None)
+    assert_type(error.refused, bool)

@@ -1,42 +1,70 @@
-"""OTLP over HTTP in JSON: gauges whose data points have the window's time, which no instrument of an SDK can give."""
+"""OTLP over HTTP in Protocol Buffers: gauges whose points have the window's time, which no instrument can give them.
+
+The numbers of the fields are those of `ExportMetricsServiceRequest` in opentelemetry-proto 1.x.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
-from agora_analytics.ops.metrics.families import Value
+from agora_analytics._core.decoding.scanner import Steps
+from agora_analytics.ops.metrics.families import Family, Value
+from agora_analytics.ops.push.protobuf import double, field, fields, fixed
 
-HEADERS: Final = {"Content-Type": "application/json"}
+HEADERS: Final = {"Content-Type": "application/x-protobuf"}
+
+RETRIED: Final = frozenset({429, 502, 503, 504})
+"""Statuses after which the specification lets a request be sent again."""
+
+_UNITS: Final = {"agora_realtime_users": "{user}", "agora_realtime_channels": "{channel}"}
+_RATIO: Final = "_ratio"
 
 
-def body(values: Iterable[Value], ts: int) -> bytes:
+def body(values: Iterable[Value], ts: int) -> Steps[bytes]:
     """Return a request with one data point of each series at a time in UTC seconds."""
-    metrics: dict[str, dict[str, Any]] = {}
+    points: dict[Family, bytearray] = {}
     for value in values:
-        family = value.family
-        metric = metrics.setdefault(
-            family.name, {"name": family.name, "description": family.help, "gauge": {"dataPoints": []}}
-        )
-        point = {"attributes": _attributes(value.labels), "timeUnixNano": f"{ts}000000000", "asDouble": value.value}
-        metric["gauge"]["dataPoints"].append(point)
-    scope = {"name": "agora_analytics", "version": version("agora-analytics")}
-    resource = {"attributes": _attributes({"service.name": "agora-analytics"})}
-    found = {"resource": resource, "scopeMetrics": [{"scope": scope, "metrics": list(metrics.values())}]}
-    return json.dumps({"resourceMetrics": [found]}).encode()
+        points.setdefault(value.family, bytearray()).extend(field(1, _point(value, ts)))
+        yield None
+    scope = field(1, field(1, "agora_analytics") + field(2, version("agora-analytics")))
+    metrics = (field(2, _gauge(family, bytes(found))) for family, found in points.items())
+    resource = _attribute(1, "service.name", "agora-analytics")
+    return field(1, field(1, resource) + field(2, scope + b"".join(metrics)))
 
 
-def rejected(answer: bytes) -> str:
-    """Return why a receiver rejected some of the points of a request that it accepted; empty if it did not."""
+def rejected(answer: bytes) -> tuple[int, str]:
+    """Return how many points of a request that was accepted were not, and what the receiver says about them."""
     try:
-        partial = json.loads(answer).get("partialSuccess") or {}
-        number = int(partial.get("rejectedDataPoints") or 0)
-    except (ValueError, TypeError, AttributeError):
-        return ""
-    return f"{number} points were rejected: {partial.get('errorMessage') or 'no reason given'}" if number else ""
+        partial = fields(answer).get(1, b"")
+        found = fields(partial) if isinstance(partial, bytes) else {}
+    except ValueError:
+        return 0, ""
+    number, said = found.get(1, 0), found.get(2, b"")
+    return number if isinstance(number, int) else 0, said.decode(errors="replace") if isinstance(said, bytes) else ""
 
 
-def _attributes(labels: Any) -> list[dict[str, Any]]:
-    return [{"key": name, "value": {"stringValue": value}} for name, value in labels.items()]
+def message(answer: bytes) -> str:
+    """Return the message of a `Status`, which is the body of an error; the body as text if it is none."""
+    try:
+        said = fields(answer).get(2, answer)
+    except ValueError:
+        said = answer
+    return (said if isinstance(said, bytes) else answer).decode(errors="replace")
+
+
+def _gauge(family: Family, points: bytes) -> bytes:
+    unit = "1" if family.name.endswith(_RATIO) else _UNITS.get(family.name, "")
+    return field(1, family.name) + field(2, family.help) + field(3, unit) + field(5, points)
+
+
+def _point(value: Value, ts: int) -> bytes:
+    attributes = b"".join(_attribute(7, name, text) for name, text in value.labels.items())
+    return fixed(3, ts * 10**9) + double(4, value.value) + attributes
+
+
+@lru_cache(maxsize=4_096)  # each window has nearly the same
+def _attribute(number: int, name: str, text: str) -> bytes:
+    return field(number, field(1, name) + field(2, field(1, text)))

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from random import Random
 from types import TracebackType
-from typing import Final, Literal, Self
-from urllib.parse import urlsplit
-
-import aiohttp
+from typing import Final, Literal, NoReturn, Self
 
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import in_turns
@@ -18,6 +14,8 @@ from agora_analytics.models import Point
 from agora_analytics.ops.metrics.families import Value, label
 from agora_analytics.ops.metrics.realtime_metrics import WINDOW_START, SeriesValues, reduced, users_behind
 from agora_analytics.ops.push import otlp, remote_write
+from agora_analytics.ops.push.failures import failure_of, log
+from agora_analytics.ops.push.receiver import receiver_at
 from agora_analytics.streams.events import Event, Gap, Revision, Window
 from agora_analytics.streams.watch.series import Series
 
@@ -29,20 +27,21 @@ _FIRST_DELAY: Final = 0.5
 _LAST_DELAY: Final = 60.0
 """Seconds before a request is sent again, at first and at most; a random part of them is waited."""
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0)
-_MAX_ANSWER: Final = 65_536
-_QUOTED: Final = 200
-_SUCCESSES: Final = range(200, 300)
-_TOO_MANY: Final = 429
-_SERVER_ERRORS: Final = range(500, 600)
+_REVISABLE: Final = 64
+"""Windows whose users are kept, as weights for revisions of their quality: those of 20 minutes."""
 
 
 class PushError(Exception):
-    """A receiver refused a window, or was not reached for `max_wait` seconds; `status` is its last HTTP status."""
+    """A receiver refused a window, or was not reached for `max_wait` seconds; `status` is its last HTTP status.
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    `refused` is true if the receiver will never take the values of this window, such as one that is too old, so that
+    only the next one can be sent. Otherwise sending it again helps, perhaps with other settings.
+    """
+
+    def __init__(self, message: str, status: int | None = None, *, refused: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.refused = refused
 
 
 class Push:
@@ -58,13 +57,14 @@ class Push:
     of users are not sent.
 
     Args:
-        url: where to send: `…/api/v1/write` of remote write, or `…/v1/metrics` of OTLP over HTTP (JSON).
+        url: where to send: `…/api/v1/write` of remote write, or `…/v1/metrics` of OTLP over HTTP.
         app: the `app` label of the windows, such as the name of the project.
         protocol: `remote_write` or `otlp`.
-        replaces_values: whether the receiver replaces a value when it gets another for the same time, as
-            VictoriaMetrics does. Prometheus keeps the first one silently, so watch with `only_final=True`.
-        headers: headers of each request, such as `Authorization`; no error shows them.
+        replaces_values: whether the receiver replaces a value when it gets another for the same time. Most do not, such
+            as Prometheus, so watch with `only_final=True`.
+        headers: headers of each request, such as `Authorization`; nothing shows them.
         max_wait: seconds for which a receiver that cannot be reached, is overloaded or fails is tried again.
+        timeout: seconds for one attempt.
 
     """
 
@@ -77,22 +77,27 @@ class Push:
         replaces_values: bool = False,
         headers: Mapping[str, str] | None = None,
         max_wait: float = 900.0,
+        timeout: float = 30.0,
     ) -> None:
         try:
-            error = _problem(url, headers)
-            self._url, self._headers = url, {} if error is not None or headers is None else dict(headers)
+            receiver = receiver_at(url, headers)
         finally:
             del url, headers  # they may hold credentials, and reporters show the arguments of every frame
-        if error is not None:
-            raise error
+        if isinstance(receiver, Exception):
+            raise receiver
+        self._receiver = receiver
         self._app = label(validation.non_empty_str("app", app))
         self._protocol = _PROTOCOLS[validation.one_of("protocol", protocol, tuple(_PROTOCOLS))]
         self._replaces_values = validation.boolean("replaces_values", replaces_values)
-        self._headers = {**self._protocol.HEADERS, **self._headers}
         self._max_wait = validation.number_in_range("max_wait", max_wait)
+        self._timeout = validation.number_in_range("timeout", timeout, above=True)
         self._shown: dict[Series, Mapping[str, float]] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._users: dict[int, Mapping[Series, tuple[Point, ...]]] = {}
         self._random = Random()  # noqa: S311 - jitter, no secret
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a pickle would hold the headers."""
+        raise TypeError("a push is not pickled or copied, as it holds headers and connections: make one where it sends")
 
     async def send(self, event: Event) -> int:
         """Send the values of a window or a revision, and return their number; a gap has none.
@@ -111,14 +116,12 @@ class Push:
             raise validation.type_error("event", event, "an event of a Watch")
         values = await self._values(event)
         if values:
-            await self._post(self._protocol.body(values, event.ts), event.ts)
+            await self._post(await in_turns(self._protocol.body(values, event.ts)), event.ts)
         return len(values)
 
     async def close(self) -> None:
-        """Close the connections; may be called twice."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Close the connections; may be called twice. A `send` that still runs raises `RuntimeError`, as later ones."""
+        await self._receiver.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,12 +132,22 @@ class Push:
         await self.close()
 
     async def _values(self, event: Window | Revision) -> list[Value]:
-        window = event if isinstance(event, Window) else Window(ts=event.ts, values={event.series: event.after})
+        values = event.values if isinstance(event, Window) else {event.series: event.after}
+        window = Window(ts=event.ts, values={**self._users.get(event.ts, {}), **values})
+        if self._replaces_values:
+            self._keep_users(window)
         found: list[Value] = []
-        for series, points in window.values.items():
+        for series, points in values.items():
             if not series.uids:
                 found += await self._series_values(series, points, users_behind(series, window), window.ts)
         return found
+
+    def _keep_users(self, window: Window) -> None:
+        """Keep the users of a window by dimension: a revision has one series, and they weigh its values."""
+        users = {series: points for series, points in window.values.items() if series.metric == "userCount"}
+        self._users[window.ts] = {series: points for series, points in users.items() if series.dimension is not None}
+        if len(self._users) > _REVISABLE:
+            del self._users[next(iter(self._users))]
 
     async def _series_values(
         self, series: Series, points: Iterable[Point], users: Iterable[Point], ts: int
@@ -149,65 +162,15 @@ class Push:
         now = asyncio.get_running_loop().time
         deadline, delay = now() + self._max_wait, _FIRST_DELAY
         while True:
-            status, problem, retry_after = await self._attempt(body)
-            if not problem:
+            reply = await self._receiver.post(body, self._protocol.HEADERS, self._timeout)
+            failure = failure_of(reply, self._protocol, self._receiver.scrub)
+            if failure is None:
                 return
-            wait = max(retry_after, self._random.uniform(0, delay))
-            retried = status is None or status == _TOO_MANY or status in _SERVER_ERRORS
-            if not retried or now() + wait > deadline:
-                raise PushError(f"the window {ts} was not accepted: {problem}", status)
+            wait = max(failure.retry_after, self._random.uniform(0, delay))
+            if not failure.retried or now() + wait > deadline:
+                text = f"the window {ts} was not accepted: {failure.text}"
+                raise PushError(text, failure.status, refused=failure.refused)
+            if delay == _FIRST_DELAY:
+                log.warning("the window %d is sent again until it is accepted: %s", ts, failure.text)
             delay = min(2 * delay, _LAST_DELAY)
             await asyncio.sleep(wait)
-
-    async def _attempt(self, body: bytes) -> tuple[int | None, str, float]:
-        """Return the HTTP status, what went wrong (empty: nothing), and the seconds of `Retry-After`."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
-        try:
-            async with self._session.post(
-                self._url, data=body, headers=self._headers, allow_redirects=False
-            ) as response:
-                answer = await _read(response.content)
-                status, retry_after = response.status, response.headers.get("Retry-After", "")
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return None, f"{type(error).__name__}", 0.0  # the error itself holds the headers
-        said = answer.decode(errors="replace")[:_QUOTED].strip()
-        if status not in _SUCCESSES:
-            return status, f"HTTP {status}: {said}", _seconds(retry_after)
-        problem = otlp.rejected(answer) if self._protocol is otlp else ""
-        return status, problem, 0.0
-
-
-async def _read(content: aiohttp.StreamReader) -> bytes:
-    """Return an answer, which may come in pieces, or its beginning if it is long."""
-    answer = bytearray()
-    async for part in content.iter_any():
-        answer += part
-        if len(answer) > _MAX_ANSWER:
-            break
-    return bytes(answer)
-
-
-def _seconds(retry_after: str) -> float:
-    """Return the seconds of `Retry-After`, 0 for a date or anything else."""
-    return float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else 0.0
-
-
-def _problem(url: object, headers: object) -> Exception | None:
-    """Return what is wrong with settings that may hold credentials: raised from here, the error's frames show them."""
-    if not isinstance(url, str) or not _is_http(url):
-        return ValueError("url: allowed is an http or https URL with a host (value not shown)")
-    if headers is None:
-        return None
-    if not isinstance(headers, Mapping) or not all(isinstance(text, str) for pair in headers.items() for text in pair):
-        return TypeError("headers: allowed is a mapping from str to str (value not shown)")
-    if not all(text.isprintable() for pair in headers.items() for text in pair):
-        return ValueError("headers: a name or a value has control characters in it (value not shown)")
-    return None
-
-
-def _is_http(url: str) -> bool:
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname)
-    return False

@@ -11,7 +11,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -46,11 +46,18 @@ class Guard:
     """Checks requests; without a token everyone who reaches the server may use it."""
 
     def __init__(self, token: str | None, hosts: Iterable[str]) -> None:
-        self._hosts = {_LOOPBACK, *map(_check_name, validation.non_empty_strs("hosts", hosts))}
         self._token: bytes | None = None
         self._cookie = self._cookie_name = ""
-        if token is not None:
-            self._token = check_token(token).encode()
+        try:
+            error = None if token is None else _token_error(token)
+            if token is not None and error is None:
+                self._token = token.encode()
+        finally:
+            del token  # reporters show the arguments of every frame of a traceback
+        if error is not None:
+            raise error
+        self._hosts = {_LOOPBACK, *map(_check_name, validation.non_empty_strs("hosts", hosts))}
+        if self._token is not None:
             # The cookie is not the token, so a stolen one does not work as `Authorization`, and restarts keep it valid.
             self._cookie = hmac.new(self._token, b"agora_analytics cookie", hashlib.sha256).hexdigest()
             # A browser shares cookies between all ports of a host: another server there needs another name.
@@ -97,6 +104,10 @@ class Guard:
         secure = request.scheme == "https" or request.headers.get("Origin", "").startswith("https:")
         response.set_cookie(self._cookie_name, self._cookie, path=path, httponly=True, samesite="Strict", secure=secure)
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a pickle would hold the token."""
+        raise TypeError("a guard is not pickled or copied, as it holds the token")
+
 
 def _check_name(host: str) -> str:
     """Return a name of the server in lower case; raises `ValueError` for one that matches no request."""
@@ -105,13 +116,13 @@ def _check_name(host: str) -> str:
     return host.lower()
 
 
-def check_token(token: str) -> str:
-    """Return a token; raises `ValueError`, which does not show it, if it is too short or has odd characters."""
+def _token_error(token: object) -> ValueError | None:
+    """Return what is wrong with a token, None if nothing is: raised from here, the error's frames would show it."""
     if not isinstance(token, str) or len(token) < MIN_TOKEN or not (token.isascii() and token.isprintable()):
-        raise ValueError(f"token: allowed are {MIN_TOKEN} or more printable ASCII characters (value not shown)")
+        return ValueError(f"token: allowed are {MIN_TOKEN} or more printable ASCII characters (value not shown)")
     if token != token.strip():
-        raise ValueError("token: begins or ends with a space (value not shown)")
-    return token
+        return ValueError("token: begins or ends with a space (value not shown)")
+    return None
 
 
 async def add_headers(_: web.Request, response: web.StreamResponse) -> None:

@@ -60,12 +60,15 @@ def routes(
         title: shown on the page, to tell several servers apart.
 
     """
+    try:
+        guard = Guard(token, hosts)
+    finally:
+        del token  # reporters show the arguments of every frame of a traceback
     state = source if isinstance(source, LiveState) else LiveState(source)
     application = web.Application(middlewares=[_errors_as_json])
     application[LIVE_STATE], application[VIEWERS] = state, Viewers(state.feed)
     if metrics is None:
         metrics = _collector(state)
-    guard = Guard(token, hosts)
     api = ReadApi(state, application[VIEWERS], metrics, title=title, trusts=guard.trusts)
     paid = PaidApi(state)
     site = _Site(guard, api, paid)

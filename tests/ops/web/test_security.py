@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 
 import pytest
+from helpers.echo_server import error_report, make_client
 from helpers.streaming import USERS, simulated
 from helpers.web_server import raw, site
 
 from agora_analytics.ops import LiveState, routes
-from agora_analytics.ops.web.guard import COOKIE, HEADERS
+from agora_analytics.ops.web.guard import COOKIE, HEADERS, Guard
 
 pytestmark = pytest.mark.real_time
 
@@ -184,3 +187,23 @@ async def test_neither_token_nor_credentials_are_logged_or_answered(state, caplo
                 texts.append(await response.text() + str(response.headers))
         await here.http.post("/login", data={"token": TOKEN})
     assert TOKEN not in "".join(texts) + caplog.text + repr(state)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"token": TOKEN[:15]}, {"token": f" {TOKEN}"}, {"token": TOKEN.encode()}, {"hosts": ["a b"]}, {"source": None}],
+    ids=str,
+)
+def test_a_wrong_setting_is_refused_and_no_frame_shows_the_token(wrong):
+    settings = {"source": make_client("http://127.0.0.1:9"), "token": TOKEN} | wrong
+    with pytest.raises((ValueError, TypeError, AttributeError)) as caught:
+        routes(**settings)
+    assert TOKEN[:15] not in error_report(caught.value)
+
+
+@pytest.mark.parametrize("copy_of", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_what_holds_the_token_is_not_pickled_or_copied(copy_of):
+    guard = Guard(TOKEN, ())
+    assert TOKEN not in repr(guard)
+    with pytest.raises(TypeError, match="not pickled or copied"):
+        copy_of(guard)
