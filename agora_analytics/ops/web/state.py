@@ -71,7 +71,7 @@ class LiveState:
 
     Entering the context starts one watch and one follow, and leaving it ends them. Reading the state costs no request.
     Memory is bounded: 180 windows of each series, about a thousand calls, 200 alerts. A stream that ends by an error is
-    started again after a minute, then less and less often.
+    started again: after some minutes at most, or with the new day if its quota is spent.
 
     Raises `ValueError` or `TypeError` for invalid arguments, for series that the plan cannot cover without gaps, and
     for a client without an App ID.
