@@ -103,10 +103,8 @@ class ReadApi:
 
     async def quota(self, _: web.Request) -> web.Response:
         """The quota as it was last read, and who spent it."""
-        state = self._state
-        view = SpendingView(
-            event=state.feed.event_id, quota=state.monitor.quota, since=state.started, hours=state.usage.hours()
-        )
+        state, quota = self._state, await self._state.monitor.current()
+        view = SpendingView(event=state.feed.event_id, quota=quota, since=state.started, hours=state.usage.hours())
         return json_response(view)
 
     async def alerts(self, _: web.Request) -> web.Response:

@@ -118,7 +118,7 @@ class LiveState:
         self.alerts: deque[AlertEntry] = deque(maxlen=_MAX_ALERTS)
         self._opened_at: Now | None = None
         self._time = service_time(client)
-        self.usage = RequestUsage(self.now)
+        self.usage = RequestUsage(self._time)
         self.monitor = StateMonitor(client, self.feed, self.usage, lambda: self.streams, self.now)
         self._sessions = validation.boolean("sessions", sessions)
         self._back = validation.instance("back", back, timedelta)
