@@ -165,6 +165,11 @@ class LiveState:
         return tuple(reader.view() for reader in (self._watch, self._follow) if reader is not None)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the state is open: only then requests are counted."""
+        return bool(self._tasks)
+
+    @property
     def failed(self) -> bool:
         """Whether a part of the state has ended by a fault of this library: nothing restarts it."""
         return any(task.done() for task in self._tasks)
