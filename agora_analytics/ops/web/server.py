@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Final
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
+from aiohttp.typedefs import Handler
 
 _SHUTDOWN_TIMEOUT: Final = 1.0
 """Seconds that shutdown waits for open connections before it drops them."""
@@ -57,9 +58,11 @@ async def listening(application: web.Application, host: str, port: int) -> Async
         access_log=None,
         logger=log,
     )
+    acceptor = _Acceptor(runner)
+    application.middlewares.append(acceptor.note_request)
     await runner.setup()
     try:
-        listener = await asyncio.get_running_loop().create_server(_acceptor(runner), host, port)
+        listener = await asyncio.get_running_loop().create_server(acceptor, host, port)
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - this is what is replaced
         shown = f"[{shown}]" if ":" in shown else shown
         try:
@@ -78,11 +81,36 @@ class _Dropped(asyncio.Protocol):
             transport.abort()
 
 
-def _acceptor(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
-    """Return a function that makes the protocol of a new connection."""
+class _Acceptor:
+    """Makes the protocol of each new connection, and closes a connection on which no request comes."""
 
-    def accept() -> asyncio.Protocol:
-        server = runner.server
-        return server() if server is not None and len(server.connections) < MAX_CONNECTIONS else _Dropped()
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+        self._first_requests: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
 
-    return accept
+    def __call__(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+            return _Dropped()
+        if len(self._first_requests) >= 2 * MAX_CONNECTIONS:
+            self._forget_closed(server.connections)
+        protocol = server()
+        # aiohttp times a connection out after its first request only; before 3.14.4 not even a silent one.
+        timer = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._close, protocol)
+        self._first_requests[protocol] = timer
+        return protocol
+
+    @web.middleware
+    async def note_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Leave the connection of a request to aiohttp's own time-out."""
+        if timer := self._first_requests.pop(request.protocol, None):
+            timer.cancel()
+        return await handler(request)
+
+    def _forget_closed(self, connections: Iterable[asyncio.BaseProtocol]) -> None:
+        for gone in self._first_requests.keys() - set(connections):
+            self._first_requests.pop(gone).cancel()
+
+    def _close(self, protocol: web.RequestHandler) -> None:
+        self._first_requests.pop(protocol, None)
+        protocol.force_close()

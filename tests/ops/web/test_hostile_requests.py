@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import AsyncExitStack, suppress
 
 import pytest
@@ -75,6 +76,30 @@ async def test_a_connection_without_a_request_is_closed(state, monkeypatch):
             writer.write(begun)
             assert await asyncio.wait_for(reader.read(), 5) == b""
             writer.close()
+
+
+async def test_a_connection_with_a_request_stays_until_aiohttp_closes_it(state, monkeypatch):
+    monkeypatch.setattr(server, "IDLE_TIMEOUT", 1.0)
+    async with listening(routes(state), "127.0.0.1", 0) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
+        for _ in range(3):  # over more than the time that a silent connection has
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.5)
+            await reader.read(10_000)
+        writer.close()
+
+
+async def test_connections_that_were_closed_are_forgotten(state, monkeypatch):
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    async with listening(routes(state), "127.0.0.1", 0) as url:
+        for _ in range(40):
+            _, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
+            writer.close()
+            await writer.wait_closed()
+            await asyncio.sleep(0.01)  # the server sees the end
+        protocols = [one for one in gc.get_objects() if isinstance(one, web.RequestHandler)]
+        assert len(protocols) < 20
 
 
 async def test_more_connections_than_the_limit_are_dropped_so_that_files_can_be_opened(state, monkeypatch):
