@@ -29,6 +29,7 @@ Access = Literal["open", "probe", "page", "data"]
 token, `data` needs it."""
 
 LIVE_STATE: Final = web.AppKey("agora_analytics.live_state", LiveState)
+GUARD: Final = web.AppKey("agora_analytics.guard", Guard)
 VIEWERS: Final = web.AppKey("agora_analytics.viewers", Viewers)
 
 
@@ -65,7 +66,7 @@ def routes(
     application[LIVE_STATE], application[VIEWERS] = state, Viewers(state.feed)
     if metrics is None:
         metrics = _collector(state)
-    guard = Guard(token, hosts)
+    guard = application[GUARD] = Guard(token, hosts)
     api = ReadApi(state, application[VIEWERS], metrics, title=title, trusts=guard.trusts)
     paid = PaidApi(state)
     site = _Site(guard, api, paid)
