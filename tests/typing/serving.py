@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import assert_type
 
@@ -16,8 +17,8 @@ async def serving(client: AnalyticsClient) -> None:
     state = LiveState(client, users, calls=True, sessions=False, back=timedelta(hours=1), checkpoint="page", gaps=False)
     async with state as opened:
         assert_type(opened, LiveState)
-        state.on_event(print)
-        state.on_stream(print)
+        assert_type(state.on_event(print), Callable[[], None])
+        assert_type(state.on_stream(print), Callable[[], None])
         state.add_alert({"text": "freeze"})
         assert_type(state.failed, bool)
         assert_type(state.series, tuple[Series, ...])

@@ -8,6 +8,7 @@ repeats the event and its alerts, with the same keys; a crash after it repeats t
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Final
@@ -147,13 +148,14 @@ class _FinalMarks:
         needed = set(watched(rules))
         self._watch = watch
         self._series = tuple(series for series in watch.series if unweighted(series) in needed)
-        self._open = True
         self._marks: deque[tuple[Event, FinalBefore]] = deque(maxlen=_MAX_MARKS)
-        watch.on_event(self._note)
+        # Weakly, so that an evaluation that nobody ever iterated over is not kept by its watch.
+        note = weakref.WeakMethod(self._note)
+        self._detach = weakref.finalize(self, watch.on_event(lambda event: (here := note()) and here(event)))
+        self._detach.atexit = False
 
     def _note(self, event: Event) -> None:
-        if self._open:
-            self._marks.append((event, {series: self._watch.final_before(series) for series in self._series}))
+        self._marks.append((event, {series: self._watch.final_before(series) for series in self._series}))
 
     def at(self, event: Event) -> FinalBefore | None:
         """Return what was final when an event was handed out; None for one from before, of a hub's history."""
@@ -166,7 +168,7 @@ class _FinalMarks:
 
     def close(self) -> None:
         """Note nothing any more."""
-        self._open = False
+        self._detach()
         self._marks.clear()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import aclosing
 
 import pytest
@@ -227,6 +229,17 @@ async def test_what_was_delivered_is_not_sent_again():
                 first.waiting.clear()
         await all_alerts(client, [RULE], checkpoint="prod", sinks=[second])
     assert [alert.kind for alert in second.accepted] == ["recovered"]
+
+
+async def test_an_evaluation_that_is_over_or_never_began_does_not_listen_to_its_watch():
+    async with simulation().client() as client, watched(client, [RULE]) as watch:
+        seen = [weakref.ref(alerts.evaluate(watch, [RULE])) for _ in range(2)]
+        found = alerts.evaluate(watch, [RULE])
+        await anext(found)
+        await found.aclose()
+        gc.collect()
+        assert [one() for one in seen] == [None, None]
+        assert watch._listeners._listeners == []
 
 
 async def test_a_cancelled_evaluation_leaves_no_task_and_releases_its_name():
