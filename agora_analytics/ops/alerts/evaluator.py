@@ -18,9 +18,10 @@ from agora_analytics._core.decoding.json import DecodeFailures, encode, strict_d
 from agora_analytics._core.decoding.scanner import Steps, finish
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics.models import Point
-from agora_analytics.models.points import Number, group_of
+from agora_analytics.models.points import group_of
 from agora_analytics.ops.alerts.alert import Alert
-from agora_analytics.ops.alerts.condition import SLICE, Condition, ConditionState, groups_of
+from agora_analytics.ops.alerts.condition import Condition, ConditionState, groups_of
+from agora_analytics.ops.alerts.packing import SLICE, Rows, packed, unpacked
 from agora_analytics.ops.alerts.rules import Rule, unweighted, watched
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable
@@ -31,9 +32,6 @@ __all__ = ["Evaluator"]
 
 FinalBefore = Mapping[Series, int | None]
 """The start of the first window in which each series may still change: `Watch.final_before`."""
-
-Rows = list[tuple[str | None, Number]]
-"""Pairs of group and value."""
 
 _MAX_WAITING: Final = 1_000
 """Windows that may wait to become final: more than any plan keeps. Beyond that the oldest counts as unknown."""
@@ -47,14 +45,15 @@ _UNDELIVERED: Final = "undelivered"
 class WaitingWindow:
     """A window, or a gap of several, that not all rules have taken.
 
-    `rows` are pairs of group and value by series, `missing` the reasons by series; a gap has a `gap` reason.
+    `rows` are pairs of group and value by series, many of them packed; `missing` are the reasons by series. A gap has a
+    `gap` reason.
     """
 
     start: int
     end: int
     final: bool = False
     gap: str = ""
-    rows: dict[str, Rows] = attrs.field(factory=dict)
+    rows: dict[str, Rows | str] = attrs.field(factory=dict)
     missing: dict[str, str] = attrs.field(factory=dict)
     finals: list[str] = attrs.field(factory=list)
 
@@ -156,7 +155,7 @@ class Evaluator:
             return
         values = {unweighted(series): points for series, points in window.values.items()}
         missing = {unweighted(series): reason for series, reason in window.missing.items()}
-        rows: dict[str, Rows] = {}
+        rows: dict[str, Rows | str] = {}
         for series in self._series:
             if series in values:
                 rows[self._texts[series]] = yield from _rows(values[series])
@@ -224,15 +223,18 @@ class Evaluator:
     def _take(self, condition: Condition, window: WaitingWindow) -> Iterator[Alert | None]:
         span, rule = Span(window.start, window.end), condition.rule
         text = self._texts[unweighted(rule.series)]
-        values = groups_of(window.rows.get(text, ()))
+        values = groups_of(unpacked(window.rows.get(text, [])))
+        yield None
         if window.gap or not values:
-            return condition.skip(span, window.gap or window.missing.get(text, "no data"), window=not window.gap)
-        users = rule.users
-        if users is None:
-            return condition.take(window.start, values, None)
-        counts = groups_of(window.rows.get(self._texts[unweighted(users)], ()))
-        reason = window.missing.get(self._texts[unweighted(users)], "no data")
-        return condition.take(window.start, values, counts or reason)
+            reason = window.gap or window.missing.get(text, "no data")
+            yield from condition.skip(span, reason, window=not window.gap)
+        elif rule.users is None:
+            yield from condition.take(window.start, values, None)
+        else:
+            users = self._texts[unweighted(rule.users)]
+            counts = groups_of(unpacked(window.rows.get(users, [])))
+            yield None
+            yield from condition.take(window.start, values, counts or window.missing.get(users, "no data"))
 
 
 def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -246,14 +248,14 @@ def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     return found
 
 
-def _rows(points: Iterable[Point]) -> Steps[Rows]:
+def _rows(points: Iterable[Point]) -> Steps[Rows | str]:
     rows: Rows = []
     for number, point in enumerate(points, 1):
         if point.value is not None:
             rows.append((group_of(point), point.value))
         if not number % SLICE:
             yield None
-    return rows
+    return (yield from packed(rows))
 
 
 # Checkpoints.
