@@ -102,11 +102,7 @@ class Collector:
         self._account = label(
             validation.none_or(validation.non_empty_str, "account", account) or dispatcher.limiters.account
         )
-        self._build = {
-            "version": version("agora-analytics"),
-            "plan": label(client.plan.name),
-            "account": self._account,
-        }
+        self._plan = label(client.plan.name)
         self._quota = QuotaReader(dispatcher.limiters, self._account)
         self._requests = RequestMetrics()
         self._counters = StreamCounters()
@@ -242,7 +238,8 @@ class Collector:
 
     def _values(self) -> Iterator[Value]:
         """Yield all samples but the real-time values."""
-        yield Value(_BUILD, self._build, 1)
+        build = {"version": version("agora-analytics"), "plan": self._plan, "account": self._account}
+        yield Value(_BUILD, build, 1)
         yield from self._quota.values()
         yield from self._requests.values()
         for stream in list(self._streams.values()):
