@@ -7,7 +7,7 @@ does not change what it says, so neither do alerts depend on how often the watch
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -38,7 +38,8 @@ _MAX_WAITING: Final = 1_000
 
 _STREAM: Final = "alerts"
 _WAITING: Final = "waiting"
-_UNDELIVERED: Final = "undelivered"
+DELIVERY: Final = "delivery"
+"""Keys of the entries of a checkpoint that are no rule's: this one is added by `evaluate`."""
 
 
 @attrs.define(kw_only=True)
@@ -102,21 +103,14 @@ class Evaluator:
         """Rules of the checkpoint that are not given any more, and of which an alert has not recovered."""
 
         self._waiting = deque(_waiting(checkpoint))
-        self.undelivered: tuple[Alert, ...] = _undelivered(checkpoint)
-        """Alerts of the checkpoint that some receiver had not got when it was saved."""
 
     @property
     def checkpoint(self) -> Checkpoint:
         """The state after the last event: save it after its alerts, and before the watch's own checkpoint moves on."""
-        return self.checkpoint_with(())
-
-    def checkpoint_with(self, undelivered: Sequence[Alert]) -> Checkpoint:
-        """Return the state with alerts that some receiver has not got yet."""
         state: dict[str, Mapping[str, Any]] = {
             str(condition.rule): {"state": attrs.asdict(condition.snapshot())} for condition in self._conditions
         }
         state[_WAITING] = {"windows": [window.copy() for window in self._waiting]}
-        state[_UNDELIVERED] = {"alerts": tuple(undelivered)}
         return Checkpoint(stream=self._stream, open=state)
 
     def add(self, event: Event, final_before: FinalBefore | None = None) -> list[Alert]:
@@ -262,12 +256,11 @@ def _rows(points: Iterable[Point]) -> Steps[Rows | str]:
 
 _decode_state = strict_decoder(ConditionState)
 _decode_windows = strict_decoder(list[WaitingWindow])
-_decode_alerts = strict_decoder(list[Alert])
 
 
 def _states(checkpoint: Checkpoint) -> dict[str, ConditionState]:
     try:
-        entries = {name: entry for name, entry in checkpoint.open.items() if name not in {_WAITING, _UNDELIVERED}}
+        entries = {name: entry for name, entry in checkpoint.open.items() if name not in {_WAITING, DELIVERY}}
         return {name: _decode_state(encode(entry["state"])) for name, entry in entries.items()}
     except (*DecodeFailures, KeyError, ValueError, TypeError) as error:
         raise unreadable("the checkpoint of the alerts", error) from None
@@ -277,13 +270,5 @@ def _waiting(checkpoint: Checkpoint | None) -> list[WaitingWindow]:
     entry = {} if checkpoint is None else checkpoint.open.get(_WAITING, {})
     try:
         return _decode_windows(encode(entry.get("windows", [])))
-    except (*DecodeFailures, ValueError, TypeError) as error:
-        raise unreadable("the checkpoint of the alerts", error) from None
-
-
-def _undelivered(checkpoint: Checkpoint | None) -> tuple[Alert, ...]:
-    entry = {} if checkpoint is None else checkpoint.open.get(_UNDELIVERED, {})
-    try:
-        return tuple(_decode_alerts(encode(entry.get("alerts", []))))
     except (*DecodeFailures, ValueError, TypeError) as error:
         raise unreadable("the checkpoint of the alerts", error) from None

@@ -28,6 +28,7 @@ from yarl import URL
 
 from agora_analytics._core import addresses, validation
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
 from agora_analytics.errors import (
     AgoraError,
@@ -132,6 +133,9 @@ class Webhook:
         if error is not None:
             raise error
         self._host = str(self._url.origin())
+        self.key = f"webhook {fingerprint(str(self._url))}"
+        """Identifies the receiver over restarts."""
+
         self._proxy = addresses.proxy(self._host)
         self._timeout = validation.number_in_range("timeout", timeout, above=True)
         self._retry = validation.instance("retry", retry, Retry)

@@ -193,44 +193,6 @@ async def test_the_state_of_another_project_is_refused():
             await all_alerts(client, [RULE], checkpoint="prod", stop=NOON + 120)
 
 
-class Slow:
-    """A sink that delivers nothing until it is told to."""
-
-    def __init__(self) -> None:
-        self.waiting: list[alerts.Alert] = []
-        self.accepted: list[alerts.Alert] = []
-
-    async def send(self, alert):
-        self.accepted.append(alert)
-        self.waiting.append(alert)
-
-    def pending(self):
-        return tuple(self.waiting)
-
-    async def flush(self):
-        """Deliver nothing."""
-
-
-async def test_what_a_sink_could_not_deliver_is_sent_again_after_a_restart():
-    store, first, second = MemoryCheckpoints(), Slow(), Slow()
-    async with simulation().client(checkpoints=store) as client:
-        await all_alerts(client, [RULE], checkpoint="prod", sinks=[first], stop=NOON + 1_200)
-        assert [alert.kind for alert in first.accepted] == ["firing"]
-        await all_alerts(client, [RULE], checkpoint="prod", sinks=[second])
-    assert [alert.kind for alert in second.accepted] == ["firing", "recovered"]
-    assert second.accepted[0] == first.accepted[0]
-
-
-async def test_what_was_delivered_is_not_sent_again():
-    store, first, second = MemoryCheckpoints(), Slow(), Slow()
-    async with simulation().client(checkpoints=store) as client:
-        async with watched(client, [RULE], checkpoint="prod", stop=NOON + 1_200) as watch:
-            async for _ in alerts.evaluate(watch, [RULE], sinks=[first]):
-                first.waiting.clear()
-        await all_alerts(client, [RULE], checkpoint="prod", sinks=[second])
-    assert [alert.kind for alert in second.accepted] == ["recovered"]
-
-
 async def test_an_evaluation_that_is_over_or_never_began_does_not_listen_to_its_watch():
     async with simulation().client() as client, watched(client, [RULE]) as watch:
         seen = [weakref.ref(alerts.evaluate(watch, [RULE])) for _ in range(2)]
