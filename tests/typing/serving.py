@@ -20,7 +20,7 @@ async def serving(client: AnalyticsClient) -> None:
         assert_type(state.on_event(print), Callable[[], None])
         assert_type(state.on_stream(print), Callable[[], None])
         state.add_alert({"text": "freeze"})
-        assert_type(state.failed, bool)
+        assert_type((state.is_open, state.failed), tuple[bool, bool])
         assert_type(state.series, tuple[Series, ...])
         assert_type(routes(state, token="x" * 16, hosts=["a.example"], title="prod"), web.Application)
     assert_type(routes(client), web.Application)
