@@ -17,9 +17,11 @@ from __future__ import annotations
 import os
 import sys
 
+from agora_analytics._core.extras import install_command
+
 __all__ = ["run"]
 
-_HINT = 'error: the command line needs typer and rich: pip install "agora-analytics[cli]"\n'
+_HINT = f"error: the command line needs typer and rich: {install_command('cli')}\n"
 _EXTRA = frozenset({"typer", "rich"})
 _MISUSE = 2
 _INTERRUPTED = 130

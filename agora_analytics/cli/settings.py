@@ -31,6 +31,9 @@ _ENVIRONMENT = {
     "base_url": "AGORA_BASE_URL",
     "ledger": "AGORA_LEDGER",
 }
+CREDENTIALS = ("customer_id", "customer_secret", "app_id")
+"""What a client needs beside the plan to send a request."""
+
 _SECRET_FILE = "customer_secret_file"  # noqa: S105 - the name of a key
 SERVE = "serve"
 """The table of the settings file that `agora-analytics serve` reads."""
@@ -56,6 +59,11 @@ class AccountSettings:
         own = attrs.asdict(self, recurse=False, filter=lambda _, value: value is not None)
         return attrs.evolve(other, **own)
 
+    def with_placeholders(self) -> AccountSettings:
+        """Return these settings with a text for each missing credential, for a client that sends nothing."""
+        text = "missing"
+        return self.over(AccountSettings(customer_id=text, customer_secret=text, app_id=text))
+
     def known_plan(self) -> Plan:
         """Return the plan; raises `ValueError` if it is missing or unknown."""
         if self.plan is None:
@@ -67,7 +75,7 @@ class AccountSettings:
 
     def complete(self) -> AccountSettings:
         """Return these settings; raises `ValueError` naming all that are missing, and where each can be set."""
-        self._need("customer_id", "customer_secret", "plan", "app_id")
+        self._need(*CREDENTIALS, "plan")
         return self
 
     def client(self, ledger: Ledger, *, max_wait: float | None) -> AnalyticsClient:
@@ -101,11 +109,13 @@ class AccountSettings:
         finally:
             await ledger.close()
 
+    def missing(self, *names: str) -> tuple[str, ...]:
+        """Return those of some settings that are not set, each with where it can be set."""
+        return tuple(f"{name} ({_source(name)})" for name in names if getattr(self, name) is None)
+
     def _need(self, *names: str) -> None:
-        missing = [name for name in names if getattr(self, name) is None]
-        if missing:
-            where = ", ".join(f"{name} ({_source(name)})" for name in missing)
-            raise ValueError(f"settings are missing: {where}; each can also be set in {default_path()}")
+        if missing := self.missing(*names):
+            raise ValueError(f"settings are missing: {', '.join(missing)}; each can also be set in {default_path()}")
 
 
 def from_environment(environ: Mapping[str, str]) -> AccountSettings:

@@ -20,6 +20,7 @@ from agora_analytics.cli.formatting import (
 from agora_analytics.cli.parsing import unit_of
 from agora_analytics.cli.sorting import call_duration, session_duration
 from agora_analytics.ops.alerts.ranking import freeze_impact
+from agora_analytics.spans import DAY
 
 if TYPE_CHECKING:
     from agora_analytics import ClockState, QuotaState, Series
@@ -195,8 +196,13 @@ def spent_today(states: Sequence[QuotaState], before: Sequence[QuotaState]) -> s
 
 def service_clock(clock: ClockState) -> str:
     """Return one line about the service's clock."""
-    ahead = f"{abs(clock.offset):.2f} s {'ahead of' if clock.offset >= 0 else 'behind'} this machine's"
-    return f"the service's clock is at least {ahead}, and at most {clock.uncertainty:.2f} s further"
+    least, most = clock.offset, clock.offset + clock.uncertainty
+    if clock.uncertainty > DAY:
+        return "the service's clock is not known yet"
+    if least < 0 < most:
+        return f"the service's clock is between {-least:.2f} s behind and {most:.2f} s ahead of this machine's"
+    near, far = sorted((abs(least), abs(most)))
+    return f"the service's clock is {near:.2f} to {far:.2f} s {'ahead of' if least >= 0 else 'behind'} this machine's"
 
 
 def live_row(name: str, unit: str, values: Sequence[TimedValue]) -> tuple[Cell, ...]:

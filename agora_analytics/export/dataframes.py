@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from agora_analytics._core import validation
+from agora_analytics._core.extras import install_command
 from agora_analytics.export.schema import CALLS, METRICS, SESSIONS, Column, Dataset
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import ColumnBatch
@@ -117,7 +118,7 @@ def _needed(name: str, extra: str) -> Any:
 
 
 def _missing(library: str, extra: str) -> ModuleNotFoundError:
-    return ModuleNotFoundError(f'this needs {library}: pip install "agora-analytics[{extra}]"', name=library)
+    return ModuleNotFoundError(f"this needs {library}: {install_command(extra)}", name=library)
 
 
 async def _chunks(models: AsyncIterable[object] | Iterable[object]) -> AsyncIterator[list[Any]]:

@@ -11,11 +11,11 @@ from typing import Final, Generic, Self, TypeVar
 
 import attrs
 
-from agora_analytics._core import validation
 from agora_analytics._core.futures import retrieve_error
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.checkpoints import Checkpoint
-from agora_analytics.streams.health import Health, log
+from agora_analytics.streams.health import Health
+from agora_analytics.streams.listeners import Listeners
 from agora_analytics.streams.poller import Poller
 from agora_analytics.streams.position import Position, Progress
 
@@ -41,7 +41,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._position = poller.position
         self._pump = _Pump(poller.run())
         self._away_since: float | None = None
-        self._listeners: list[Callable[[T], object]] = []
+        self._listeners: Listeners[T] = Listeners(poller.monitor.name)
         # A consumer that was cancelled and dropped the stream must not leave it polling.
         weakref.finalize(self, self._pump.abandon).atexit = False
 
@@ -68,12 +68,13 @@ class Stream(AsyncIterator[T], Generic[T]):
         """
         return self._poller.checkpoint
 
-    def on_event(self, listener: Callable[[T], object]) -> None:
+    def on_event(self, listener: Callable[[T], object]) -> Callable[[], None]:
         """Call a function with each event that the consumer takes, just before the consumer gets it.
 
-        For whoever only observes: nothing is polled for it, and an exception from it is logged and ends nothing.
+        Return a function that ends this. For whoever only observes: nothing is polled for it, and an exception from it
+        ends nothing; its first one is logged.
         """
-        self._listeners.append(validation.function("listener", listener, "a function that takes an event"))
+        return self._listeners.add(listener)
 
     def stop(self) -> None:
         """End after the current event, which counts as delivered; then iteration stops.
@@ -119,11 +120,7 @@ class Stream(AsyncIterator[T], Generic[T]):
             self._away_since = self._time.monotonic()
         # Set only now: an event that its consumer did not wait for is not being worked on.
         self._poller.current = event
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever it is, the event would be lost
-                log.exception("%s: a listener failed", self._poller.monitor.name)
+        self._listeners.tell(event)
         return event
 
 

@@ -144,6 +144,36 @@ def test_a_webhook_that_is_not_there_ends_nothing_and_is_reported(watch, monkeyp
     assert "secretpath" not in ran.err + caplog.text
 
 
+def test_the_url_of_a_webhook_is_read_from_a_private_file(watch, tmp_path, monkeypatch):
+    hook, file = Hook(), tmp_path / "hook"
+    with in_thread(hook) as url:
+        file.write_text(f"{url}\n")
+        file.chmod(0o644)
+        ran = watch("--alert", RULE, "--alert-webhook", f"@{file}", "--windows", "1")
+        assert (ran.code, "others can read it" in ran.err) == (2, True)
+        file.chmod(0o600)
+        ran = watch("--alert", RULE, "--alert-webhook", f"@{file}", "--alert-requests", "0")
+    assert ran.code == 0
+    assert len(hook.requests) == 2
+    assert "secretpath" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://hooks.slack.com/services/T0/B0/secretpathsecretpatH",
+        "https://hooks.example.com/hook?key=secretpath",
+        "https://user:secretpath@hooks.example.com/hook",
+        "https://hooks.example.com/3f8e0c52-secretpath-1a2b/",
+    ],
+)
+def test_a_url_that_may_hold_a_secret_is_refused_as_an_option_and_not_shown(watch, url):
+    ran = watch("--alert", RULE, "--alert-webhook", url)
+    assert (ran.code, ran.out) == (2, "")
+    assert "AGORA_ALERT_WEBHOOK" in ran.err
+    assert "secretpath" not in ran.err
+
+
 def test_a_restart_with_a_checkpoint_repeats_no_alert(watch):
     kinds = []
     for windows in ("30", "20", "70"):

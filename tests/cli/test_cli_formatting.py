@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from agora_analytics._core import validation
 from agora_analytics.cli import formatting, parsing, tables
 from agora_analytics.models import Session, SessionMetrics, Track
+from agora_analytics.quota import ClockState
 from agora_analytics.spans import moment
 
 
@@ -115,3 +118,16 @@ def test_an_unknown_metric_id_is_shown_by_number_and_an_empty_track_is_left_out(
 def test_an_open_session_is_still_in_call():
     (row,) = tables.sessions([Session(sid="A", uid=0, join_ts=1_795_521_600)]).rows
     assert (row[1], row[3]) == ("0", "still in call")
+
+
+@pytest.mark.parametrize(
+    ("offset", "uncertainty", "text"),
+    [
+        (2.5, 0.3, "the service's clock is 2.50 to 2.80 s ahead of this machine's"),
+        (-5.0, 0.3, "the service's clock is 4.70 to 5.00 s behind this machine's"),
+        (-0.1, 0.3, "the service's clock is between 0.10 s behind and 0.20 s ahead of this machine's"),
+        (0.0, math.inf, "the service's clock is not known yet"),
+    ],
+)
+def test_the_service_s_clock_is_told_as_a_range(offset, uncertainty, text):
+    assert tables.service_clock(ClockState(offset=offset, uncertainty=uncertainty)) == text

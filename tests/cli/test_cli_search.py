@@ -177,12 +177,3 @@ def test_a_search_beyond_the_retention_is_a_warning(run, monkeypatch):
     result = run("calls", "search", "--last", "400d", "--limit", "1", "--max-requests", "2")
     assert result.code == 0
     assert "--last=400d is longer than the plan keeps: it starts 15 d ago" in result.err
-
-
-def test_a_dry_run_refuses_a_format_without_its_library(run, served, monkeypatch):
-    before = served.service.counts.total()
-    monkeypatch.setattr("agora_analytics.export.formats.find_spec", lambda name: None)
-    result = run("export", "--dry-run", "--last", "1h")
-    assert (result.code, result.out) == (2, "")
-    assert 'needs pyarrow: pip install "agora-analytics[parquet]"' in result.err
-    assert served.service.counts.total() == before

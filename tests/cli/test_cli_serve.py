@@ -46,6 +46,7 @@ def test_a_check_says_what_would_be_served_and_what_it_costs(run, served):
     assert (found["token"], found["hosts"], found["list_requests"]) == (False, [], 1_440)
     assert found["realtime_requests"] == 1_440
     assert "2 requests every 120 s, of 1,440 a day" in found["coverage"]
+    assert found["missing"] == []
     assert sum(served.service.counts.values()) == before
 
 
@@ -54,6 +55,32 @@ def test_a_check_needs_no_account_with_the_simulator(bare):
     assert ran.code == 0
     assert "without a token" in ran.out
     assert "userCount Native country" in ran.out
+
+
+def test_a_check_needs_no_credentials_and_names_those_that_are_missing(bare, monkeypatch, tmp_path):
+    monkeypatch.setenv("AGORA_PLAN", "premium")
+    monkeypatch.setenv("AGORA_CUSTOMER_ID", "ab" * 16)
+    monkeypatch.setenv("AGORA_LEDGER", str(tmp_path / "ledger.db"))
+    found = checked(bare("serve", "--check", "--json"))
+    assert found["missing"] == [
+        "customer_secret (--secret-file, --secret-stdin or AGORA_CUSTOMER_SECRET)",
+        "app_id (--app-id or AGORA_APP_ID)",
+    ]
+    assert found["realtime_requests"] > 0
+    assert not (tmp_path / "ledger.db").exists()
+    ran = bare("serve", "--check")
+    assert "missing, and needed to serve: app_id (--app-id or AGORA_APP_ID)" in ran.out
+    assert bare("serve").code == 2
+
+
+def test_a_check_without_credentials_still_finds_what_is_wrong(bare, config, monkeypatch):
+    ran = bare("serve", "--check")
+    assert (ran.code, "settings are missing" in ran.err, "plan" in ran.err) == (2, True, True)
+    monkeypatch.setenv("AGORA_PLAN", "premium")
+    ran = bare("serve", "--check", "--config", config("base_url = 'x'\n"))
+    assert (ran.code, "base_url" in ran.err) == (2, True)
+    ran = bare("serve", "--check", "--allow-host", "https://x")
+    assert (ran.code, "hosts" in ran.err) == (2, True)
 
 
 def test_flags_come_before_the_environment_and_that_before_the_file(run, config, monkeypatch):

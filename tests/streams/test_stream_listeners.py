@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from datetime import timedelta
 
 import pytest
@@ -55,9 +57,31 @@ async def test_an_exception_from_a_listener_is_logged_and_loses_no_event(caplog,
         heard = []
         watch.on_event(heard.append)
         with caplog.at_level(logging.ERROR, "agora_analytics.streams"):
-            event = await anext(watch)
-        assert heard == [event]
-        assert "a listener failed" in caplog.text
+            events = [await anext(watch) for _ in range(3)]
+        assert heard == events
+        assert caplog.text.count("a listener failed") == 1
+
+
+async def test_a_listener_that_is_removed_hears_nothing_more():
+    async with simulated().client() as client, client.realtime.watch(USERS, start=timedelta(minutes=5)) as watch:
+        heard, others = [], []
+        remove = watch.on_event(heard.append)
+        watch.on_event(lambda _: remove())
+        watch.on_event(others.append)
+        events = [await anext(watch) for _ in range(3)]
+        remove()
+        assert (heard, others) == (events[:1], events)
+
+
+async def test_what_removes_a_listener_does_not_keep_the_stream():
+    async with simulated().client() as client:
+        watch = client.realtime.watch(USERS)
+        remove, gone = watch.on_event(print), weakref.ref(watch)
+        await watch.aclose()
+        del watch
+        gc.collect()
+        assert gone() is None
+        remove()
 
 
 async def test_a_listener_must_be_a_function():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, assert_type
 
+from multidict import CIMultiDict
+
 from agora_analytics import AnalyticsClient, Checkpoint, Series, Span, Window
 from agora_analytics.models import Call
 from agora_analytics.ops import alerts
@@ -56,7 +58,8 @@ async def evaluating(client: AnalyticsClient) -> None:
     found = await alerts.calls_in_use(client, Span(0, 20), metric="videoFreezeRate", cname="room")
     assert_type(found, CallsInUse)
     assert_type((found.calls, found.span, found.since_ts), tuple[tuple[Call, ...], Span, int | None])
-    assert_type(alerts.verify_signature("secret", {}, b"", now=0.0), bool)
+    assert_type(alerts.verify_signature("secret", CIMultiDict[str](), b"", now=0.0), bool)
+    assert_type(alerts.verify_signature("secret", {}, b""), bool)
 
 
 def telling(alert: Alert) -> None:

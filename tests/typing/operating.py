@@ -16,6 +16,9 @@ async def collecting(client: AnalyticsClient, watch: Watch, follow: Follow, sele
     collector.follow(follow)
     collector.watch(follow)  # type: ignore[arg-type]
     CollectorRegistry().register(collector)
+    with Collector(client) as opened:
+        assert_type(opened, Collector)
+    collector.close()
     assert_type(await collector.render("text/plain"), tuple[bytes, str])
     await client.export.run(selection, "folder", on_progress=collector.export("nightly"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import assert_type
 
@@ -16,10 +17,10 @@ async def serving(client: AnalyticsClient) -> None:
     state = LiveState(client, users, calls=True, sessions=False, back=timedelta(hours=1), checkpoint="page", gaps=False)
     async with state as opened:
         assert_type(opened, LiveState)
-        state.on_event(print)
-        state.on_stream(print)
+        assert_type(state.on_event(print), Callable[[], None])
+        assert_type(state.on_stream(print), Callable[[], None])
         state.add_alert({"text": "freeze"})
-        assert_type(state.failed, bool)
+        assert_type((state.is_open, state.failed), tuple[bool, bool])
         assert_type(state.series, tuple[Series, ...])
         assert_type(routes(state, token="x" * 16, hosts=["a.example"], title="prod"), web.Application)
     assert_type(routes(client), web.Application)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal, assert_never, assert_type
 
@@ -47,7 +48,7 @@ async def watching(client: AnalyticsClient) -> None:
     assert_type(watch.checkpoint, Checkpoint)
     assert_type(watch.final_before(users), int | None)
     assert_type(watch.app_id, str)
-    watch.on_event(print)
+    assert_type(watch.on_event(print), Callable[[], None])
     async for event in watch:
         match event:
             case Window():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -21,6 +24,10 @@ CLOSE_TIMEOUT: Final = 5.0
 
 _URL_VARIABLE: Final = "AGORA_ALERT_WEBHOOK"
 _SECRET_VARIABLE: Final = "AGORA_ALERT_SECRET"  # noqa: S105 - the name of a variable
+
+
+_TOKEN: Final = re.compile(r"/(?=[^/]*[A-Z0-9])[^/]{16,}")
+"""A part of a path that is as long as a token, and not all lower case as a name."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,9 +54,9 @@ class AlertOptions:
     alert_webhook: Annotated[
         str | None,
         option(
-            f"Post alerts to this URL (env: {_URL_VARIABLE}), signed with the secret in {_SECRET_VARIABLE}.",
+            f"Post alerts to this URL, or that in a file (env: {_URL_VARIABLE}); signed with {_SECRET_VARIABLE}.",
             _PANEL,
-            metavar="URL",
+            metavar="URL|@FILE",
         ),
     ] = None
     alert_log: Annotated[
@@ -76,7 +83,7 @@ class AlertOptions:
             sinks: list[alerts.AlertSink] = []
             if self.alert_log:
                 sinks.append(alerts.AlertFile(self.alert_log))
-            url = self.alert_webhook or os.environ.get(_URL_VARIABLE)
+            url = _webhook_url(self.alert_webhook)
             if url and self.alert:
                 secret = os.environ.get(_SECRET_VARIABLE) or None
                 webhook = alerts.Webhook(url, secret=secret, close_timeout=CLOSE_TIMEOUT)
@@ -88,3 +95,24 @@ class AlertOptions:
         if not self.alert_requests:
             return None
         return alerts.WorstCalls(client, requests_per_day=self.alert_requests, link=self.alert_link or link)
+
+
+def _webhook_url(given: str | None) -> str | None:
+    """Return the URL of the webhook: as given, in the file that is given, or in the environment.
+
+    Raises `ValueError`, without showing it, for one that looks like it holds a secret: every user of the machine can
+    read the options of a command.
+    """
+    if given is None:
+        return os.environ.get(_URL_VARIABLE)
+    if given.startswith("@"):
+        from agora_analytics.cli.settings import read_secret  # noqa: PLC0415 - loads the client
+
+        return read_secret(Path(given.removeprefix("@")))
+    url = urlsplit(given)
+    if url.query or "@" in url.netloc or _TOKEN.search(url.path):
+        raise ValueError(
+            "--alert-webhook (value not shown) may hold a secret, and other users can read the options of a command:"
+            f" put the URL into {_URL_VARIABLE}, or into a file for --alert-webhook @FILE"
+        )
+    return given

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
     from agora_analytics.cli.output import Screen
     from agora_analytics.cli.serving import ServeSettings
+    from agora_analytics.cli.settings import AccountSettings
     from agora_analytics.ops import LiveState
     from agora_analytics.ops.alerts import AlertSink, Rule
     from agora_analytics.streams import Series
@@ -36,7 +37,7 @@ _INCIDENTS_PER_DAY: Final = 40
 
 @attrs.frozen(kw_only=True)
 class ServeCheck:
-    """What would be served, and what it costs a day, as JSON."""
+    """What would be served, what it costs a day, and which credentials are missing, as JSON."""
 
     url: str
     token: bool
@@ -46,6 +47,7 @@ class ServeCheck:
     realtime_requests: int
     list_requests: int
     alerts: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @command
@@ -99,6 +101,7 @@ async def serve(
 
     Example: agora-analytics serve --simulate --check
     """
+    # Each option becomes a setting: longer than 25 lines for that.
     from agora_analytics.cli.serving import ServeSettings, serve_settings  # noqa: PLC0415 - loads the client
     from agora_analytics.cli.settings import read_secret  # noqa: PLC0415
 
@@ -121,9 +124,13 @@ async def serve(
         names.check_series("SERIES", one.metric, one.product)
     alerting = attrs.evolve(alert_options, alert=list(settings.alerts or ()))
     rules = alerting.rules(allow_unknown=names.allow_unknown)
-    opened = _simulated(seed) if simulate else credentials.client(output.screen)
-    async with opened as client, alerting.sinks() as sinks:
-        await _run(client, settings, _Alerts(rules, sinks, alerting), output.screen, check=check)
+    account = None if simulate else credentials.settings()
+    async with _client(credentials, account, output.screen, seed, check=check) as client, alerting.sinks() as sinks:
+        state = _state(client, settings, _Alerts(rules, sinks, alerting))
+        if check:
+            _show_check(output.screen, _check(state, settings, account))
+        else:
+            await _run(state, settings, output.screen)
 
 
 class _Alerts(NamedTuple):
@@ -132,20 +139,37 @@ class _Alerts(NamedTuple):
     options: AlertOptions
 
 
-async def _run(
-    client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts, screen: Screen, *, check: bool
-) -> None:
-    # One object after the other, each made of those before: longer than 25 lines for that.
-    from agora_analytics.cli.serving import PORT  # noqa: PLC0415 - as above
-    from agora_analytics.ops import LiveState, routes  # noqa: PLC0415
-    from agora_analytics.ops.web.server import is_loopback, listening  # noqa: PLC0415
+@asynccontextmanager
+async def _client(
+    credentials: CredentialOptions, account: AccountSettings | None, screen: Screen, seed: int, *, check: bool
+) -> AsyncIterator[AnalyticsClient]:
+    """Open a client: of a simulated service without an `account`, or of one that no credentials are needed to check."""
+    if account is None:
+        async with _simulated(seed) as client:
+            yield client
+    elif check:
+        from agora_analytics import MemoryLedger  # noqa: PLC0415 - as above
 
-    host, port = settings.host or "127.0.0.1", PORT if settings.port is None else settings.port
+        async with account.with_placeholders().client(MemoryLedger(), max_wait=credentials.max_wait) as client:
+            yield client
+    else:
+        async with credentials.client(screen, account) as client:
+            yield client
+
+
+def _state(client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts) -> LiveState:
+    """Return the state to serve; raises `ValueError` for settings that do not fit each other or the plan."""
+    from agora_analytics.ops import LiveState  # noqa: PLC0415 - as above
+    from agora_analytics.ops.web.guard import Guard  # noqa: PLC0415
+    from agora_analytics.ops.web.server import is_loopback  # noqa: PLC0415
+
+    host, port = _address(settings)
     if settings.token is None and not is_loopback(host):
         raise ValueError(
             f"--host={host}: other machines can reach it, so viewers need a token: --token-file or AGORA_SERVE_TOKEN"
         )
-    state = LiveState(
+    Guard(settings.token, settings.hosts or ())
+    return LiveState(
         client,
         *map(_series, settings.series or ()),
         sessions=bool(settings.sessions),
@@ -155,10 +179,20 @@ async def _run(
         sinks=alerting.sinks,
         worst=alerting.options.worst(client, link=f"http://{host}:{port}/#/call/{{call_id}}"),
     )
+
+
+def _address(settings: ServeSettings) -> tuple[str, int]:
+    from agora_analytics.cli.serving import PORT  # noqa: PLC0415 - as above
+
+    return settings.host or "127.0.0.1", PORT if settings.port is None else settings.port
+
+
+async def _run(state: LiveState, settings: ServeSettings, screen: Screen) -> None:
+    from agora_analytics.ops import routes  # noqa: PLC0415 - as above
+    from agora_analytics.ops.web.server import listening  # noqa: PLC0415
+
+    host, port = _address(settings)
     application = routes(state, token=settings.token, hosts=settings.hosts or (), title=settings.title or "")
-    if check:
-        _show_check(screen, _check(state, settings, f"http://{f'[{host}]' if ':' in host else host}:{port}/"))
-        return
     try:
         async with state, listening(application, host, port) as url:
             await _wait_for_signal(screen, state, url)
@@ -191,11 +225,14 @@ async def _simulated(seed: int) -> AsyncIterator[AnalyticsClient]:
         yield client
 
 
-def _check(state: LiveState, settings: ServeSettings, url: str) -> ServeCheck:
+def _check(state: LiveState, settings: ServeSettings, account: AccountSettings | None) -> ServeCheck:
+    from agora_analytics.cli.settings import CREDENTIALS  # noqa: PLC0415 - as above
+
     coverage = state.coverage
     polls = coverage and coverage.requests_per_poll * DAY // coverage.interval
+    host, port = _address(settings)
     return ServeCheck(
-        url=url,
+        url=f"http://{f'[{host}]' if ':' in host else host}:{port}/",
         token=settings.token is not None,
         hosts=settings.hosts or (),
         series=tuple(map(str, state.series)),
@@ -203,6 +240,7 @@ def _check(state: LiveState, settings: ServeSettings, url: str) -> ServeCheck:
         realtime_requests=0 if coverage is None else min(polls or 0, coverage.requests_per_day),
         list_requests=DAY // _FOLLOW_EVERY,
         alerts=settings.alerts or (),
+        missing=() if account is None else account.missing(*CREDENTIALS),
     )
 
 
@@ -215,3 +253,5 @@ def _show_check(screen: Screen, found: ServeCheck) -> None:
         screen.print(f"alert: {rule}")
     screen.print(f"windows: {found.realtime_requests:,} real-time requests a day; {found.coverage or 'no series'}")
     screen.print(f"calls: about {found.list_requests:,} list requests a day")
+    for one in found.missing:
+        screen.print(f"missing, and needed to serve: {one}")

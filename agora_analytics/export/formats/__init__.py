@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from agora_analytics._core import validation
+from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics._core.files import not_linked
 from agora_analytics.export.formats.base import FileWriter, FormatWriter
 from agora_analytics.export.formats.csv import CsvWriter
@@ -89,8 +90,8 @@ def check(name: str) -> str:
     missing = [library for library in _REQUIRED_LIBRARIES.get(name, ()) if find_spec(library) is None]
     if missing:
         free = ", ".join(one for one in NAMES if one not in _REQUIRED_LIBRARIES)
-        raise ValueError(
-            f'format={name!r} needs {", ".join(missing)}: pip install "agora-analytics[{_EXTRAS[name]}]"; '
+        raise MissingExtraError(
+            f"format={name!r} needs {', '.join(missing)}: {install_command(_EXTRAS[name])}; "
             f"without anything more there are {free}"
         )
     return name

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from agora_analytics._core import validation
+from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics.export.sinks.base import FileStat, Sink, error_text
 from agora_analytics.export.sinks.local import LocalSink
 
@@ -36,4 +37,4 @@ def _remote_module() -> ModuleType:
     try:
         return import_module("agora_analytics.export.sinks.remote")  # an extra
     except ModuleNotFoundError as error:
-        raise ValueError(f'to: a URL needs {error.name}: pip install "agora-analytics[remote]"') from None
+        raise MissingExtraError(f"to: a URL needs {error.name}: {install_command('remote')}") from None

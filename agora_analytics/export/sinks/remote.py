@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import fsspec
 
+from agora_analytics._core.extras import MissingExtraError
 from agora_analytics._core.files import not_linked
 from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import urls
@@ -31,11 +32,12 @@ _LOCAL_SCHEMES: Final = frozenset({"file", "local"})
 
 
 def check_installed(url: str) -> None:
-    """Raise `ValueError` if fsspec does not know the store, or needs another library for it."""
+    """Raise `ValueError` if fsspec does not know the store, or needs another library for it (`MissingExtraError`)."""
     try:
         fsspec.get_filesystem_class(urls.scheme(url))
     except (ImportError, ValueError) as error:
-        raise ValueError(f"to={urls.shown(url)!r}: {error}") from None
+        kind = MissingExtraError if isinstance(error, ImportError) else ValueError
+        raise kind(f"to={urls.shown(url)!r}: {error}") from None
 
 
 class RemoteSink:

@@ -15,14 +15,12 @@ import attrs
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics.models.points import Number
 from agora_analytics.ops.alerts.alert import Alert, Kind, Unknown
+from agora_analytics.ops.alerts.packing import SLICE
 from agora_analytics.ops.alerts.rules import Rule
 from agora_analytics.spans import HOUR, WINDOW, Span
 
 Group = str | None
 Values = Mapping[Group, Number]
-
-SLICE: Final = 500
-"""Values between two breaks."""
 
 _MAX_UNKNOWN: Final = 8
 """Spans of unknown windows that are remembered."""

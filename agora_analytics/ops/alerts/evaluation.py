@@ -8,6 +8,7 @@ repeats the event and its alerts, with the same keys; a crash after it repeats t
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Final
@@ -17,6 +18,7 @@ from agora_analytics._core.dispatcher import in_turns
 from agora_analytics._core.futures import retrieve_error
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics.ops.alerts.alert import Alert
+from agora_analytics.ops.alerts.delivery import Delivery
 from agora_analytics.ops.alerts.evaluator import Evaluator, FinalBefore, checked
 from agora_analytics.ops.alerts.rules import Rule, unweighted, watched
 from agora_analytics.ops.alerts.sinks import AlertSink, log
@@ -87,10 +89,8 @@ class _Evaluation:
     ) -> None:
         self._watch = watch
         self._rules = rules
-        self._sinks = sinks
-        self._worst = worst
+        self._delivery = Delivery(sinks, worst, {str(rule): rule.series.cname for rule in rules})
         self._position = position
-        self._channels = {str(rule): rule.series.cname for rule in rules}
         self._marks = _FinalMarks(watch, rules)
 
     async def alerts(self, events: AsyncIterator[Event]) -> AsyncGenerator[Alert]:
@@ -100,14 +100,12 @@ class _Evaluation:
             evaluator = Evaluator(self._rules, source=self._watch.app_id, checkpoint=saved)
             for rule in evaluator.dropped:
                 log.warning("an alert of the rule %s will not recover: the rule is not given any more", rule)
-            for alert in evaluator.undelivered:
-                await self._send(alert)
+            await self._delivery.resume(saved)
             while (found := await source.next()) is not None:
                 for alert in await self._apply(evaluator, *found):
-                    yield await self._publish(alert)
+                    yield await self._delivery.publish(alert)
                 await self._save(evaluator)
-            for sink in self._sinks:
-                await sink.flush()
+            await self._delivery.flush()
             await self._save(evaluator)
         finally:
             self._marks.close()
@@ -120,20 +118,9 @@ class _Evaluation:
             return evaluator.silent(seconds, self._watch.utc())
         return await in_turns(evaluator.steps(event, self._marks.at(event)))
 
-    async def _publish(self, alert: Alert) -> Alert:
-        if self._worst is not None and alert.kind == "firing":
-            alert = await self._worst.added_to(alert, cname=self._channels[alert.rule])
-        await self._send(alert)
-        return alert
-
-    async def _send(self, alert: Alert) -> None:
-        for sink in self._sinks:
-            await sink.send(alert)
-
     async def _save(self, evaluator: Evaluator) -> None:
         if self._position is not None:
-            pending = {alert.key: alert for sink in self._sinks for alert in sink.pending()}
-            await self._position.save(evaluator.checkpoint_with(tuple(pending.values())))
+            await self._position.save(self._delivery.added_to(evaluator.checkpoint))
 
 
 class _FinalMarks:
@@ -147,13 +134,14 @@ class _FinalMarks:
         needed = set(watched(rules))
         self._watch = watch
         self._series = tuple(series for series in watch.series if unweighted(series) in needed)
-        self._open = True
         self._marks: deque[tuple[Event, FinalBefore]] = deque(maxlen=_MAX_MARKS)
-        watch.on_event(self._note)
+        # Weakly, so that an evaluation that nobody ever iterated over is not kept by its watch.
+        note = weakref.WeakMethod(self._note)
+        self._detach = weakref.finalize(self, watch.on_event(lambda event: (here := note()) and here(event)))
+        self._detach.atexit = False
 
     def _note(self, event: Event) -> None:
-        if self._open:
-            self._marks.append((event, {series: self._watch.final_before(series) for series in self._series}))
+        self._marks.append((event, {series: self._watch.final_before(series) for series in self._series}))
 
     def at(self, event: Event) -> FinalBefore | None:
         """Return what was final when an event was handed out; None for one from before, of a hub's history."""
@@ -166,7 +154,7 @@ class _FinalMarks:
 
     def close(self) -> None:
         """Note nothing any more."""
-        self._open = False
+        self._detach()
         self._marks.clear()
 
 

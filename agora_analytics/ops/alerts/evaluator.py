@@ -7,7 +7,7 @@ does not change what it says, so neither do alerts depend on how often the watch
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -18,9 +18,10 @@ from agora_analytics._core.decoding.json import DecodeFailures, encode, strict_d
 from agora_analytics._core.decoding.scanner import Steps, finish
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics.models import Point
-from agora_analytics.models.points import Number, group_of
+from agora_analytics.models.points import group_of
 from agora_analytics.ops.alerts.alert import Alert
-from agora_analytics.ops.alerts.condition import SLICE, Condition, ConditionState, groups_of
+from agora_analytics.ops.alerts.condition import Condition, ConditionState, groups_of
+from agora_analytics.ops.alerts.packing import SLICE, Rows, packed, unpacked
 from agora_analytics.ops.alerts.rules import Rule, unweighted, watched
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable
@@ -32,29 +33,28 @@ __all__ = ["Evaluator"]
 FinalBefore = Mapping[Series, int | None]
 """The start of the first window in which each series may still change: `Watch.final_before`."""
 
-Rows = list[tuple[str | None, Number]]
-"""Pairs of group and value."""
-
 _MAX_WAITING: Final = 1_000
 """Windows that may wait to become final: more than any plan keeps. Beyond that the oldest counts as unknown."""
 
 _STREAM: Final = "alerts"
 _WAITING: Final = "waiting"
-_UNDELIVERED: Final = "undelivered"
+DELIVERY: Final = "delivery"
+"""Keys of the entries of a checkpoint that are no rule's: this one is added by `evaluate`."""
 
 
 @attrs.define(kw_only=True)
 class WaitingWindow:
     """A window, or a gap of several, that not all rules have taken.
 
-    `rows` are pairs of group and value by series, `missing` the reasons by series; a gap has a `gap` reason.
+    `rows` are pairs of group and value by series, many of them packed; `missing` are the reasons by series. A gap has a
+    `gap` reason.
     """
 
     start: int
     end: int
     final: bool = False
     gap: str = ""
-    rows: dict[str, Rows] = attrs.field(factory=dict)
+    rows: dict[str, Rows | str] = attrs.field(factory=dict)
     missing: dict[str, str] = attrs.field(factory=dict)
     finals: list[str] = attrs.field(factory=list)
 
@@ -103,21 +103,14 @@ class Evaluator:
         """Rules of the checkpoint that are not given any more, and of which an alert has not recovered."""
 
         self._waiting = deque(_waiting(checkpoint))
-        self.undelivered: tuple[Alert, ...] = _undelivered(checkpoint)
-        """Alerts of the checkpoint that some receiver had not got when it was saved."""
 
     @property
     def checkpoint(self) -> Checkpoint:
         """The state after the last event: save it after its alerts, and before the watch's own checkpoint moves on."""
-        return self.checkpoint_with(())
-
-    def checkpoint_with(self, undelivered: Sequence[Alert]) -> Checkpoint:
-        """Return the state with alerts that some receiver has not got yet."""
         state: dict[str, Mapping[str, Any]] = {
             str(condition.rule): {"state": attrs.asdict(condition.snapshot())} for condition in self._conditions
         }
         state[_WAITING] = {"windows": [window.copy() for window in self._waiting]}
-        state[_UNDELIVERED] = {"alerts": tuple(undelivered)}
         return Checkpoint(stream=self._stream, open=state)
 
     def add(self, event: Event, final_before: FinalBefore | None = None) -> list[Alert]:
@@ -156,7 +149,7 @@ class Evaluator:
             return
         values = {unweighted(series): points for series, points in window.values.items()}
         missing = {unweighted(series): reason for series, reason in window.missing.items()}
-        rows: dict[str, Rows] = {}
+        rows: dict[str, Rows | str] = {}
         for series in self._series:
             if series in values:
                 rows[self._texts[series]] = yield from _rows(values[series])
@@ -224,15 +217,18 @@ class Evaluator:
     def _take(self, condition: Condition, window: WaitingWindow) -> Iterator[Alert | None]:
         span, rule = Span(window.start, window.end), condition.rule
         text = self._texts[unweighted(rule.series)]
-        values = groups_of(window.rows.get(text, ()))
+        values = groups_of(unpacked(window.rows.get(text, [])))
+        yield None
         if window.gap or not values:
-            return condition.skip(span, window.gap or window.missing.get(text, "no data"), window=not window.gap)
-        users = rule.users
-        if users is None:
-            return condition.take(window.start, values, None)
-        counts = groups_of(window.rows.get(self._texts[unweighted(users)], ()))
-        reason = window.missing.get(self._texts[unweighted(users)], "no data")
-        return condition.take(window.start, values, counts or reason)
+            reason = window.gap or window.missing.get(text, "no data")
+            yield from condition.skip(span, reason, window=not window.gap)
+        elif rule.users is None:
+            yield from condition.take(window.start, values, None)
+        else:
+            users = self._texts[unweighted(rule.users)]
+            counts = groups_of(unpacked(window.rows.get(users, [])))
+            yield None
+            yield from condition.take(window.start, values, counts or window.missing.get(users, "no data"))
 
 
 def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -246,26 +242,25 @@ def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     return found
 
 
-def _rows(points: Iterable[Point]) -> Steps[Rows]:
+def _rows(points: Iterable[Point]) -> Steps[Rows | str]:
     rows: Rows = []
     for number, point in enumerate(points, 1):
         if point.value is not None:
             rows.append((group_of(point), point.value))
         if not number % SLICE:
             yield None
-    return rows
+    return (yield from packed(rows))
 
 
 # Checkpoints.
 
 _decode_state = strict_decoder(ConditionState)
 _decode_windows = strict_decoder(list[WaitingWindow])
-_decode_alerts = strict_decoder(list[Alert])
 
 
 def _states(checkpoint: Checkpoint) -> dict[str, ConditionState]:
     try:
-        entries = {name: entry for name, entry in checkpoint.open.items() if name not in {_WAITING, _UNDELIVERED}}
+        entries = {name: entry for name, entry in checkpoint.open.items() if name not in {_WAITING, DELIVERY}}
         return {name: _decode_state(encode(entry["state"])) for name, entry in entries.items()}
     except (*DecodeFailures, KeyError, ValueError, TypeError) as error:
         raise unreadable("the checkpoint of the alerts", error) from None
@@ -275,13 +270,5 @@ def _waiting(checkpoint: Checkpoint | None) -> list[WaitingWindow]:
     entry = {} if checkpoint is None else checkpoint.open.get(_WAITING, {})
     try:
         return _decode_windows(encode(entry.get("windows", [])))
-    except (*DecodeFailures, ValueError, TypeError) as error:
-        raise unreadable("the checkpoint of the alerts", error) from None
-
-
-def _undelivered(checkpoint: Checkpoint | None) -> tuple[Alert, ...]:
-    entry = {} if checkpoint is None else checkpoint.open.get(_UNDELIVERED, {})
-    try:
-        return tuple(_decode_alerts(encode(entry.get("alerts", []))))
     except (*DecodeFailures, ValueError, TypeError) as error:
         raise unreadable("the checkpoint of the alerts", error) from None

@@ -29,7 +29,9 @@ STDOUT: Final = "-"
 class AlertSink(Protocol):
     """A receiver of alerts.
 
-    `evaluate` saves `pending` alerts with its state, so that they are sent again after a restart, with the same keys.
+    `evaluate` saves `pending` alerts with its state, so that they are sent again after a restart, with the same keys,
+    to the sinks that had not delivered them. A sink is recognised by its attribute `key`, a text that names the
+    receiver; one without a `key` by its class, and several of one class by their order.
     """
 
     async def send(self, alert: Alert) -> None:
@@ -72,6 +74,11 @@ class AlertFile:
 
     def __repr__(self) -> str:
         return f"AlertFile({str(self.path)!r})"
+
+    @property
+    def key(self) -> str:
+        """Identifies the file over restarts."""
+        return f"file {self.path}"
 
     async def send(self, alert: Alert) -> None:
         """Write an alert."""

@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from html import escape
 from random import Random
@@ -28,6 +28,7 @@ from yarl import URL
 
 from agora_analytics._core import addresses, validation
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
 from agora_analytics.errors import (
     AgoraError,
@@ -132,6 +133,9 @@ class Webhook:
         if error is not None:
             raise error
         self._host = str(self._url.origin())
+        self.key = f"webhook {fingerprint(str(self._url))}"
+        """Identifies the receiver over restarts."""
+
         self._proxy = addresses.proxy(self._host)
         self._timeout = validation.number_in_range("timeout", timeout, above=True)
         self._retry = validation.instance("retry", retry, Retry)
@@ -278,17 +282,20 @@ def body_of(alert: Alert) -> bytes:
 
 
 def verify_signature(
-    secret: str, headers: dict[str, str], body: bytes, *, now: float, tolerance: float = 300.0
+    secret: str, headers: Mapping[str, str], body: bytes, *, now: float | None = None, tolerance: float = 300.0
 ) -> bool:
     """Return whether a request to a webhook of yours was signed with a secret, at most `tolerance` seconds ago.
 
-    `headers` have names in lower case. A receiver also drops a `webhook-id` that it has seen.
+    `headers` may have names in any case. `now` is in seconds since 1970, by default the host's time. A receiver also
+    drops a `webhook-id` that it has seen.
     """
-    timestamp = headers.get("webhook-timestamp", "")
+    found = {name.lower(): value for name, value in headers.items()}
+    now = time.time() if now is None else now
+    timestamp = found.get("webhook-timestamp", "")
     if not (timestamp.isascii() and timestamp.isdecimal()) or abs(now - int(timestamp[:15])) > tolerance:
         return False
-    expected = SigningKey(secret).sign(headers.get("webhook-id", ""), int(timestamp), body)
-    given = headers.get("webhook-signature", "").split(" ")
+    expected = SigningKey(secret).sign(found.get("webhook-id", ""), int(timestamp), body)
+    given = found.get("webhook-signature", "").split(" ")
     return any(hmac.compare_digest(expected.encode(), one.encode("utf-8", "replace")) for one in given)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -30,6 +30,7 @@ _MAX_FOUND: Final = 8
 
 _WORST_USERS: Final = 3
 _PLACE: Final = "{call_id}"
+_DAYS: Final = 3
 
 
 @attrs.frozen(kw_only=True)
@@ -85,7 +86,8 @@ class WorstCalls:
     ```
 
     A window costs one request for the list of calls, however many alerts it has, and one for each of the `details`
-    worst calls, whose worst users they then name. Each is sent once, without retries. If the day's budget is spent, a
+    worst calls, whose worst users they then name. Each is sent once, without retries. The budget lasts over restarts
+    if the watch has a named checkpoint. If the day's budget is spent, a
     request fails or takes too long, the alerts say so in their `note` and are sent without.
 
     Args:
@@ -119,17 +121,33 @@ class WorstCalls:
         self._link = link
         self._timeout = validation.number_in_range("timeout", timeout, above=True)
         self._time = service_time(client)
-        self._day = 0
-        self._spent = 0
+        self._spent: dict[int, int] = {}
         self._found: dict[tuple[Span, str, str | None], tuple[tuple[WorstCall, ...], str]] = {}
 
     @property
     def left_today(self) -> int:
         """The number of requests that alerts may still cost today."""
-        day = self._time.utc_second() // DAY
-        if day != self._day:
-            self._day, self._spent = day, 0
-        return self._requests_per_day - self._spent
+        return self._requests_per_day - self._spent.get(self._today, 0)
+
+    @property
+    def spent(self) -> dict[int, int]:
+        """The requests that alerts have cost, by the newest days, in days since 1970: for a checkpoint."""
+        return dict(self._spent)
+
+    def add_spent(self, spent: Mapping[int, int]) -> None:
+        """Count what alerts have cost before a restart, as `spent` said then; what is counted already is not added."""
+        for day in sorted(spent):
+            self._spent[day] = max(spent[day], self._spent.get(day, 0))
+        self._forget()
+
+    @property
+    def _today(self) -> int:
+        return self._time.utc_second() // DAY
+
+    def _forget(self) -> None:
+        """Keep three days: until the service's clock is known it may be either of two."""
+        for day in list(self._spent)[:-_DAYS]:
+            del self._spent[day]
 
     async def added_to(self, alert: Alert, *, cname: str | None = None) -> Alert:
         """Return the alert with the worst calls that were in use in the window that decided, and a note about them."""
@@ -178,7 +196,8 @@ class WorstCalls:
         """Take a request of the day's budget, if there is one."""
         if self.left_today <= 0:
             return False
-        self._spent += 1
+        self._spent[self._today] = self._spent.get(self._today, 0) + 1
+        self._forget()
         return True
 
     def _spent_note(self, what: str) -> str:

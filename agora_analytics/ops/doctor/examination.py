@@ -204,8 +204,8 @@ class _Examination:
 
     async def _check_clock(self) -> Finding:
         clock = await self._clock_state()
-        if clock is None:
-            return Finding(check="clock", status="unknown", answer="no answer with a date arrived")
+        if clock is None or clock.uncertainty > DAY:
+            return Finding(check="clock", status="unknown", answer="no answer with a date that can be trusted arrived")
         least, most = clock.offset, clock.offset + clock.uncertainty
         if least <= _TOLERATED and most >= -_TOLERATED:
             within = max(abs(least), abs(most))

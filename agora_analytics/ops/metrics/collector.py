@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from itertools import chain
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from prometheus_client import Counter, Metric
 
@@ -65,6 +66,8 @@ class Collector:
                 print(generate_latest(registry).decode())
     ```
 
+    It observes the client until `close()`, or until its `with` block ends.
+
     A scrape sends no request. The quota of a ledger in memory is that of the scrape. For any other ledger a scrape
     waits a quarter of a second at most, and then shows the quota that an earlier scrape has read, whose time is
     `agora_quota_snapshot_timestamp_seconds`. `collect()` in the client's own event loop cannot wait at all, so it shows
@@ -99,11 +102,7 @@ class Collector:
         self._account = label(
             validation.none_or(validation.non_empty_str, "account", account) or dispatcher.limiters.account
         )
-        self._build = {
-            "version": version("agora-analytics"),
-            "plan": label(client.plan.name),
-            "account": self._account,
-        }
+        self._plan = label(client.plan.name)
         self._quota = QuotaReader(dispatcher.limiters, self._account)
         self._requests = RequestMetrics()
         self._counters = StreamCounters()
@@ -114,7 +113,27 @@ class Collector:
         self._exports: dict[str, ExportObserver] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bind()
-        dispatcher.observers.add(self._requests)
+        self._closed = False
+        self._observers = dispatcher.observers
+        self._observers.add(self._requests)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Observe the client and its streams no longer; what was counted so far is still shown.
+
+        Unregister it from your registry yourself. Closing it twice does nothing.
+        """
+        self._closed = True
+        self._observers.remove(self._requests)
+        for stream in self._streams.values():
+            stream.detach()
 
     def watch(self, watch: Watch, *, name: str = "watch") -> None:
         """Show a watch from now on; its consumer iterates over it as before.
@@ -174,6 +193,8 @@ class Collector:
 
     def _names(self, app_id: str, name: str) -> tuple[str, str]:
         """Return the labels of a stream; raises `ValueError` if a running stream has them."""
+        if self._closed:
+            raise RuntimeError("this collector is closed: it observes no further stream")
         self._bind()
         app, name = label(self._apps.get(app_id, app_id)), label(validation.non_empty_str("name", name))
         before = self._streams.pop((app, name), None)
@@ -217,7 +238,8 @@ class Collector:
 
     def _values(self) -> Iterator[Value]:
         """Yield all samples but the real-time values."""
-        yield Value(_BUILD, self._build, 1)
+        build = {"version": version("agora-analytics"), "plan": self._plan, "account": self._account}
+        yield Value(_BUILD, build, 1)
         yield from self._quota.values()
         yield from self._requests.values()
         for stream in list(self._streams.values()):

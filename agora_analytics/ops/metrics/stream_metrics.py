@@ -90,7 +90,8 @@ class StreamObserver(ABC, Generic[T]):
         self.app = app
         self.name = name
         self._stream = weakref.ref(stream)
-        stream.on_event(self.on_event)
+        self.detach = stream.on_event(self.on_event)
+        """Ends the observation."""
 
     @property
     def health(self) -> Health:

@@ -11,6 +11,7 @@ import attrs
 from aiohttp import web
 
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.extras import install_command
 from agora_analytics.ops.web.board import CallEntry
 from agora_analytics.ops.web.documents import AlertsView, CallsView, SpendingView, status_view
 from agora_analytics.ops.web.live import Viewers
@@ -62,8 +63,7 @@ class ReadApi:
     async def metrics(self, request: web.Request) -> web.Response:
         """The metrics of the client, for Prometheus."""
         if self._metrics is None:
-            text = 'metrics need prometheus-client: python -m pip install "agora-analytics[ops]"\n'
-            return web.Response(status=501, text=text)
+            return web.Response(status=501, text=f"metrics need prometheus-client: {install_command('ops')}\n")
         body, kind = await self._metrics.render(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": kind})
 
@@ -103,10 +103,8 @@ class ReadApi:
 
     async def quota(self, _: web.Request) -> web.Response:
         """The quota as it was last read, and who spent it."""
-        state = self._state
-        view = SpendingView(
-            event=state.feed.event_id, quota=state.monitor.quota, since=state.started, hours=state.usage.hours()
-        )
+        state, quota = self._state, await self._state.monitor.current()
+        view = SpendingView(event=state.feed.event_id, quota=quota, since=state.started, hours=state.usage.hours())
         return json_response(view)
 
     async def alerts(self, _: web.Request) -> web.Response:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Final, Generic, Literal, TypeVar
 
 import attrs
 
 from agora_analytics.errors import AgoraError
+from agora_analytics.ops.alerts.alert import iso
+from agora_analytics.ops.web.restarts import STEADY, restart_pause
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.health import Health
 from agora_analytics.streams.stream import Stream
@@ -17,10 +20,6 @@ from agora_analytics.streams.stream import Stream
 T = TypeVar("T")
 
 StreamName = Literal["windows", "calls"]
-
-_FIRST_PAUSE: Final = 60.0
-_LONGEST_PAUSE: Final = 3_600.0
-"""Seconds between two starts: wrong credentials are refused each time, and each refusal may count as a request."""
 
 _TROUBLE: Final = frozenset({"outage", "refused", "stopped"})
 
@@ -45,7 +44,8 @@ class StreamView:
     def trouble(self) -> str:
         """What is wrong with the stream; empty if it polls, or waits for its quota."""
         if self.error:
-            return f"{self.name}: ended by an error, starts again later: {self.error}"
+            at = "" if self.restarts_at is None else f" at {iso(self.restarts_at)}"
+            return f"{self.name}: ended by an error, starts again{at}: {self.error}"
         fails = self.health.state in _TROUBLE or (self.health.state == "waiting for quota" and not self.waits)
         return f"{self.name}: {self.health}" if fails else ""
 
@@ -71,7 +71,7 @@ class StreamReader(Generic[T]):
         self._on_event = on_event
         self._now = now
         self._read = read or _read
-        self._pause = _FIRST_PAUSE
+        self._random = Random()  # noqa: S311 - spreads restarts
         self._error = ""
         self._restarts_at: int | None = None
 
@@ -82,24 +82,26 @@ class StreamReader(Generic[T]):
 
     async def run(self) -> None:
         """Read for ever."""
-        reached = None
+        reached, failures, monotonic = None, 0, asyncio.get_running_loop().time
         while True:
-            self._error, self._restarts_at = "", None
-            try:
-                self.stream = self.open(reached)
-                async with self.stream as stream:
-                    await self._read(stream, self._deliver)
-            except (AgoraError, OSError) as error:
-                self._error = str(error)
-                log.warning("%s ended, starts again in %.0f s: %s", self.name, self._pause, error)
+            self._error, self._restarts_at, started = "", None, monotonic()
+            ended = await self._run_stream(reached)
             reached = self._reached()
-            self._restarts_at = int(self._now() + self._pause)
-            await asyncio.sleep(self._pause)
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            failures = 1 if monotonic() - started >= STEADY else failures + 1
+            pause = restart_pause(ended, failures, self._now(), self._random)
+            self._error, self._restarts_at = str(ended or ""), int(self._now() + pause)
+            log.warning("%s ended, starts again in %.0f s: %s", self.name, pause, self._error)
+            await asyncio.sleep(pause)
 
-    def _deliver(self, event: T) -> None:
-        self._on_event(event)
-        self._pause = _FIRST_PAUSE
+    async def _run_stream(self, reached: Checkpoint | None) -> AgoraError | OSError | None:
+        """Read a stream to its end and return the error that ended it."""
+        try:
+            self.stream = self.open(reached)
+            async with self.stream as stream:
+                await self._read(stream, self._on_event)
+        except (AgoraError, OSError) as error:
+            return error
+        return None
 
     def _reached(self) -> Checkpoint | None:
         """Return where the last stream was, None if it has delivered nothing."""

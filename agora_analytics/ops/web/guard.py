@@ -64,6 +64,11 @@ class Guard:
             name = hmac.new(self._token, b"agora_analytics cookie name", hashlib.sha256)
             self._cookie_name = f"{COOKIE}-{name.hexdigest()[:8]}"
 
+    @property
+    def has_token(self) -> bool:
+        """Whether viewers need a token."""
+        return self._token is not None
+
     def knows_host(self, request: web.Request) -> bool:
         """Whether the `Host` of a request is an address, `localhost` or one of the configured names."""
         found = _HOST.fullmatch(request.host)
@@ -82,7 +87,7 @@ class Guard:
 
     def is_authorised(self, request: web.Request) -> bool:
         """Whether a request has the token, or the cookie that `/login` sets for it."""
-        if self._token is None:
+        if not self.has_token:
             return True
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         bearer = given.strip() if scheme.lower() == "bearer" else ""

@@ -12,6 +12,7 @@ from agora_analytics.ops.web.budget import ClockView, QuotaView, quota_view, unr
 from agora_analytics.ops.web.feed import EventFeed
 from agora_analytics.ops.web.feeding import StreamView
 from agora_analytics.ops.web.usage import RequestUsage
+from agora_analytics.spans import DAY
 
 _EVERY: Final = 1.0
 _QUOTA_EVERY: Final = 5
@@ -46,6 +47,8 @@ class StateMonitor:
             for _ in range(_QUOTA_EVERY):
                 self._tell_health()
                 await asyncio.sleep(_EVERY)
+                if self._is_of_yesterday():
+                    break
 
     async def refresh(self) -> None:
         """Read the quota; an unreadable ledger leaves the numbers as they were."""
@@ -60,6 +63,17 @@ class StateMonitor:
         if self.quota.differs(self._shown):
             self._shown = self.quota
             self._feed.publish("quota", self.quota)
+
+    async def current(self) -> QuotaView | None:
+        """Return the newest quota, read once more if a new day has begun since."""
+        if self._is_of_yesterday():
+            await self.refresh()
+        return self.quota
+
+    def _is_of_yesterday(self) -> bool:
+        """Whether a readable quota is of another day: its numbers are wrong at once, not a little old."""
+        quota = self.quota
+        return quota is not None and not quota.ledger and (quota.at or 0) // DAY != self._now() // DAY
 
     def _tell_health(self) -> None:
         for view in self._streams():

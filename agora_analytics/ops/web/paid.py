@@ -82,6 +82,8 @@ class PaidApi:
 
     async def _load(self, request: web.Request, make: Maker) -> web.Response:
         values = await json_body(request)
+        if not self._state.is_open:
+            raise RefusalError(503, "closed", "the live state is not open, so what this costs would not be counted")
         try:
             view, data = await self.desk.load(make(values), values.get("price"))
         except LoadError as error:

@@ -29,6 +29,7 @@ Access = Literal["open", "probe", "page", "data"]
 token, `data` needs it."""
 
 LIVE_STATE: Final = web.AppKey("agora_analytics.live_state", LiveState)
+GUARD: Final = web.AppKey("agora_analytics.guard", Guard)
 VIEWERS: Final = web.AppKey("agora_analytics.viewers", Viewers)
 
 
@@ -68,7 +69,8 @@ def routes(
     application = web.Application(middlewares=[_errors_as_json])
     application[LIVE_STATE], application[VIEWERS] = state, Viewers(state.feed)
     if metrics is None:
-        metrics = _collector(state)
+        metrics = _collector(state, application)
+    application[GUARD] = guard
     api = ReadApi(state, application[VIEWERS], metrics, title=title, trusts=guard.trusts)
     paid = PaidApi(state)
     site = _Site(guard, api, paid)
@@ -104,8 +106,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return answer
 
 
-def _collector(state: LiveState) -> MetricsRenderer | None:
-    """Return the metrics of a client and its streams; None without the extra `ops`."""
+def _collector(state: LiveState, application: web.Application) -> MetricsRenderer | None:
+    """Return the metrics of a client and its streams, until the application ends; None without the extra `ops`."""
     try:
         from agora_analytics.ops.metrics.collector import Collector  # noqa: PLC0415 - it needs an extra
     except ImportError:
@@ -115,7 +117,13 @@ def _collector(state: LiveState) -> MetricsRenderer | None:
     def observe(stream: Watch | Follow) -> None:
         collector.watch(stream) if isinstance(stream, Watch) else collector.follow(stream)
 
-    state.on_stream(observe)
+    ignore = state.on_stream(observe)
+
+    async def close(_: web.Application) -> None:
+        ignore()
+        collector.close()
+
+    application.on_cleanup.append(close)
     return collector
 
 

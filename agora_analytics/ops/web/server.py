@@ -13,6 +13,9 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
+from agora_analytics.ops.web.routes import GUARD
+from agora_analytics.ops.web.strangers import Strangers
+
 _SHUTDOWN_TIMEOUT: Final = 1.0
 """Seconds that shutdown waits for open connections before it drops them."""
 
@@ -46,7 +49,9 @@ def is_loopback(host: str) -> bool:
 
 @asynccontextmanager
 async def listening(application: web.Application, host: str, port: int) -> AsyncIterator[str]:
-    """Serve on a port (0: any free one) and yield the URL. Raises `OSError` if the port cannot be used.
+    """Serve an application of `routes` on a port (0: any free one) and yield the URL.
+
+    Raises `OSError` if the port cannot be used.
 
     No request is logged: an address may hold the name of a channel.
     """
@@ -58,8 +63,9 @@ async def listening(application: web.Application, host: str, port: int) -> Async
         access_log=None,
         logger=log,
     )
-    acceptor = _Acceptor(runner)
-    application.middlewares.append(acceptor.note_request)
+    strangers = Strangers(application[GUARD])
+    acceptor = _Acceptor(runner, strangers)
+    application.middlewares.extend((acceptor.note_request, strangers.note_token))
     await runner.setup()
     try:
         listener = await asyncio.get_running_loop().create_server(acceptor, host, port)
@@ -84,8 +90,9 @@ class _Dropped(asyncio.Protocol):
 class _Acceptor:
     """Makes the protocol of each new connection, and closes a connection on which no request comes."""
 
-    def __init__(self, runner: web.AppRunner) -> None:
+    def __init__(self, runner: web.AppRunner, strangers: Strangers) -> None:
         self._runner = runner
+        self._strangers = strangers
         self._first_requests: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
 
     def __call__(self) -> asyncio.BaseProtocol:
@@ -94,6 +101,7 @@ class _Acceptor:
             return _Dropped()
         if len(self._first_requests) >= 2 * MAX_CONNECTIONS:
             self._forget_closed(server.connections)
+        self._strangers.make_room(server.connections)
         protocol = server()
         # aiohttp times a connection out after its first request only; before 3.14.4 not even a silent one.
         timer = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._close, protocol)

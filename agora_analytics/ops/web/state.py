@@ -32,6 +32,7 @@ from agora_analytics.spans import HOUR, MINUTE
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, Event, Gap
 from agora_analytics.streams.follow.follow import Follow
+from agora_analytics.streams.listeners import Listeners
 from agora_analytics.streams.watch.schedule import Coverage
 from agora_analytics.streams.watch.series import Series
 from agora_analytics.streams.watch.watch import Watch
@@ -39,7 +40,6 @@ from agora_analytics.streams.watch.watch import Watch
 __all__ = ["LiveState"]
 
 StreamT = TypeVar("StreamT", Watch, Follow)
-Told = TypeVar("Told")
 
 _MAX_ALERTS: Final = 200
 
@@ -71,7 +71,7 @@ class LiveState:
 
     Entering the context starts one watch and one follow, and leaving it ends them. Reading the state costs no request.
     Memory is bounded: 180 windows of each series, about a thousand calls, 200 alerts. A stream that ends by an error is
-    started again after a minute, then less and less often.
+    started again: after some minutes at most, or with the new day if its quota is spent.
 
     Raises `ValueError` or `TypeError` for invalid arguments, for series that the plan cannot cover without gaps, and
     for a client without an App ID.
@@ -118,14 +118,14 @@ class LiveState:
         self.alerts: deque[AlertEntry] = deque(maxlen=_MAX_ALERTS)
         self._opened_at: Now | None = None
         self._time = service_time(client)
-        self.usage = RequestUsage(self.now)
+        self.usage = RequestUsage(self._time)
         self.monitor = StateMonitor(client, self.feed, self.usage, lambda: self.streams, self.now)
         self._sessions = validation.boolean("sessions", sessions)
         self._back = validation.instance("back", back, timedelta)
         self._checkpoint = validation.none_or(validation.non_empty_str, "checkpoint", checkpoint)
         self._gaps = validation.boolean("gaps", gaps)
-        self._listeners: list[Callable[[Event | CallEvent], object]] = []
-        self._stream_listeners: list[Callable[[Watch | Follow], object]] = []
+        self._listeners: Listeners[Event | CallEvent] = Listeners("the live state")
+        self._stream_listeners: Listeners[Watch | Follow] = Listeners("the live state")
         self._tasks: list[asyncio.Task[None]] = []
         reader = RuleReader(rules=found, sinks=sinks, worst=worst, on_alert=self.add_alert).read if found else None
         windows = StreamReader("windows", self._open_watch, self._add_event, self.now, reader)
@@ -165,6 +165,11 @@ class LiveState:
         return tuple(reader.view() for reader in (self._watch, self._follow) if reader is not None)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the state is open: only then requests are counted."""
+        return bool(self._tasks)
+
+    @property
     def failed(self) -> bool:
         """Whether a part of the state has ended by a fault of this library: nothing restarts it."""
         return any(task.done() for task in self._tasks)
@@ -175,16 +180,23 @@ class LiveState:
         for history in self.board.histories.values():
             yield history.view(watch.final_before(history.series) if isinstance(watch, Watch) else None)
 
-    def on_event(self, listener: Callable[[Event | CallEvent], object]) -> None:
-        """Call a function with each event of both streams; an exception from it is logged and ends nothing."""
-        self._listeners.append(validation.function("listener", listener, "a function that takes an event"))
+    def on_event(self, listener: Callable[[Event | CallEvent], object]) -> Callable[[], None]:
+        """Call a function with each event of both streams, and return a function that ends this.
 
-    def on_stream(self, listener: Callable[[Watch | Follow], object]) -> None:
-        """Call a function with the streams that are open, and with each that is opened later; for metrics."""
-        self._stream_listeners.append(validation.function("listener", listener, "a function that takes a stream"))
+        An exception from it ends nothing; its first one is logged.
+        """
+        return self._listeners.add(listener)
+
+    def on_stream(self, listener: Callable[[Watch | Follow], object]) -> Callable[[], None]:
+        """Call a function with the streams that are open, and with each that is opened later; for metrics.
+
+        Return a function that ends this. An exception about a later stream ends nothing; the first one is logged.
+        """
+        remove = self._stream_listeners.add(listener, "a stream")
         for reader in (self._watch, self._follow):
             if isinstance(stream := reader and reader.stream, Watch | Follow):
                 listener(stream)
+        return remove
 
     def add_alert(self, alert: object) -> None:
         """Show an alert: any value that can be encoded as JSON; raises `TypeError` for others."""
@@ -234,14 +246,14 @@ class LiveState:
         return self._opened(follow)
 
     def _opened(self, stream: StreamT) -> StreamT:
-        _tell(self._stream_listeners, stream)
+        self._stream_listeners.tell(stream)
         return stream
 
     def _add_event(self, event: Event) -> None:
         change = self.board.add(event)
         if change is not None:
             self.feed.publish("windows", change)
-        _tell(self._listeners, event)
+        self._listeners.tell(event)
 
     def _add_call(self, event: CallEvent) -> None:
         entry = entry_of(event, int(self.now()))
@@ -251,15 +263,7 @@ class LiveState:
         elif isinstance(event, Gap):
             self.call_gaps.append(CallGap(start=event.span.start, end=event.span.end, reason=event.reason))
             self.feed.publish("call_gap", self.call_gaps[-1])
-        _tell(self._listeners, event)
-
-
-def _tell(listeners: Iterable[Callable[[Told], object]], told: Told) -> None:
-    for listener in listeners:
-        try:
-            listener(told)
-        except Exception:
-            log.exception("a listener of the live state failed")
+        self._listeners.tell(event)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

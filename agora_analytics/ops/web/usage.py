@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
@@ -12,6 +11,7 @@ import attrs
 from agora_analytics.errors import RateLimited
 from agora_analytics.plans import Endpoint
 from agora_analytics.protocols import Attempt, AttemptResult, RequestResult
+from agora_analytics.quota.service_time import Now, ServiceTime
 from agora_analytics.spans import DAY, HOUR, MINUTE
 
 _KEPT: Final = DAY + HOUR
@@ -43,13 +43,40 @@ class HourCount:
     refused: int = 0
     failed: int = 0
 
+    def __add__(self, other: HourCount) -> HourCount:
+        """Return the sum of two counts of the same requests."""
+        return attrs.evolve(
+            self,
+            requests=self.requests + other.requests,
+            refused=self.refused + other.refused,
+            failed=self.failed + other.failed,
+        )
+
+
+@attrs.define
+class _Booked:
+    """Counts, and when the first of their requests was sent; their hour is corrected once the clock is confirmed."""
+
+    at: Now
+    counts: HourCount
+
+    def settle(self, now: Now) -> None:
+        if now.confirmed and not self.at.confirmed:
+            self.counts.hour = _hour(self.at.utc + now.shift_since(self.at))
+            self.at = self.at._replace(confirmed=True)
+
 
 class RequestUsage:
-    """An observer of a client that counts its requests, for a day and an hour."""
+    """An observer of a client that counts its requests, for a day and an hour.
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._hours: dict[tuple[int, str, str], HourCount] = {}
+    Until the service's clock is confirmed the hour may be wrong, so requests are counted by minute, and their hours are
+    corrected later.
+    """
+
+    def __init__(self, time: ServiceTime) -> None:
+        self._time = time
+        self._booked: dict[tuple[bool, int, str, str], _Booked] = {}
+        # By the loop's clock, which no answer moves.
         self._minutes: dict[int, Counter[str]] = {}
 
     def request_started(self, endpoint: Endpoint, priority: str) -> UsageTrace:
@@ -58,27 +85,43 @@ class RequestUsage:
 
     def hours(self) -> list[HourCount]:
         """Return the counts, oldest first."""
-        return sorted(self._hours.values(), key=lambda one: (one.hour, one.endpoint, one.priority))
+        if self._booked:
+            self._settle(self._time.now())
+        merged: dict[tuple[int, str, str], HourCount] = {}
+        for counts in (one.counts for one in self._booked.values()):
+            key = counts.hour, counts.endpoint, counts.priority
+            merged[key] = merged[key] + counts if key in merged else counts
+        return [merged[key] for key in sorted(merged)]
 
     def last_hour(self, counter: str) -> int:
         """Return the requests of the last hour to a counter."""
-        since = self._now() - HOUR
+        since = self._time.monotonic() - HOUR
         return sum(counts[counter] for minute, counts in self._minutes.items() if minute > since)
 
     def count(self, endpoint: Endpoint, priority: str, counter: str) -> HourCount:
         """Count one request, and return the counts that it is part of."""
-        now = int(self._now())
-        hour, minute = now // HOUR * HOUR, now // MINUTE * MINUTE
-        key = hour, endpoint.name, priority
-        if key not in self._hours:
-            self._hours = {known: one for known, one in self._hours.items() if known[0] > hour - _KEPT}
-            self._hours[key] = HourCount(hour=hour, endpoint=endpoint.name, counter=counter, priority=priority)
+        now = self._time.now()
+        start, minute = _hour(now.utc), int(now.monotonic) // MINUTE * MINUTE
+        key = now.confirmed, start if now.confirmed else minute, endpoint.name, priority
+        if key not in self._booked:
+            self._settle(now)
+            self._booked = {known: one for known, one in self._booked.items() if one.counts.hour > start - _KEPT}
+            counts = HourCount(hour=start, endpoint=endpoint.name, counter=counter, priority=priority)
+            self._booked[key] = _Booked(now, counts)
         if minute not in self._minutes:
             self._minutes = {known: one for known, one in self._minutes.items() if known > minute - HOUR}
             self._minutes[minute] = Counter()
-        self._hours[key].requests += 1
+        self._booked[key].counts.requests += 1
         self._minutes[minute][counter] += 1
-        return self._hours[key]
+        return self._booked[key].counts
+
+    def _settle(self, now: Now) -> None:
+        for one in self._booked.values():
+            one.settle(now)
+
+
+def _hour(utc: float) -> int:
+    return int(utc) // HOUR * HOUR
 
 
 class UsageTrace:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from contextlib import aclosing
 
 import pytest
@@ -10,7 +12,7 @@ from helpers.alerting import window
 from helpers.heartbeat import Heartbeat
 from helpers.streaming import HOUR, NOON, simulated
 
-from agora_analytics import CheckpointError, MemoryCheckpoints, Series, broadcast
+from agora_analytics import Checkpoint, CheckpointError, MemoryCheckpoints, Series, broadcast
 from agora_analytics.ops import alerts
 from agora_analytics.simulator import Faults, World
 
@@ -191,42 +193,15 @@ async def test_the_state_of_another_project_is_refused():
             await all_alerts(client, [RULE], checkpoint="prod", stop=NOON + 120)
 
 
-class Slow:
-    """A sink that delivers nothing until it is told to."""
-
-    def __init__(self) -> None:
-        self.waiting: list[alerts.Alert] = []
-        self.accepted: list[alerts.Alert] = []
-
-    async def send(self, alert):
-        self.accepted.append(alert)
-        self.waiting.append(alert)
-
-    def pending(self):
-        return tuple(self.waiting)
-
-    async def flush(self):
-        """Deliver nothing."""
-
-
-async def test_what_a_sink_could_not_deliver_is_sent_again_after_a_restart():
-    store, first, second = MemoryCheckpoints(), Slow(), Slow()
-    async with simulation().client(checkpoints=store) as client:
-        await all_alerts(client, [RULE], checkpoint="prod", sinks=[first], stop=NOON + 1_200)
-        assert [alert.kind for alert in first.accepted] == ["firing"]
-        await all_alerts(client, [RULE], checkpoint="prod", sinks=[second])
-    assert [alert.kind for alert in second.accepted] == ["firing", "recovered"]
-    assert second.accepted[0] == first.accepted[0]
-
-
-async def test_what_was_delivered_is_not_sent_again():
-    store, first, second = MemoryCheckpoints(), Slow(), Slow()
-    async with simulation().client(checkpoints=store) as client:
-        async with watched(client, [RULE], checkpoint="prod", stop=NOON + 1_200) as watch:
-            async for _ in alerts.evaluate(watch, [RULE], sinks=[first]):
-                first.waiting.clear()
-        await all_alerts(client, [RULE], checkpoint="prod", sinks=[second])
-    assert [alert.kind for alert in second.accepted] == ["recovered"]
+async def test_an_evaluation_that_is_over_or_never_began_does_not_listen_to_its_watch():
+    async with simulation().client() as client, watched(client, [RULE]) as watch:
+        seen = [weakref.ref(alerts.evaluate(watch, [RULE])) for _ in range(2)]
+        found = alerts.evaluate(watch, [RULE])
+        await anext(found)
+        await found.aclose()
+        gc.collect()
+        assert [one() for one in seen] == [None, None]
+        assert watch._listeners._listeners == []
 
 
 async def test_a_cancelled_evaluation_leaves_no_task_and_releases_its_name():
@@ -256,6 +231,36 @@ async def test_a_window_with_thousands_of_values_does_not_hold_the_loop():
     assert {alert.group for alert in found} == {f"country {n}" for n in range(9_980, 10_000)}
     assert found[0].untracked == 10_000 - 1_601 - 20
     assert min(held) < 0.010
+
+
+def test_a_checkpoint_of_thousands_of_values_is_small_and_restores_them_all():
+    rule = alerts.parse("videoFreezeRate:WebRTC by country > 8% with 3 users")
+    values = {f"country {n}": n / 20_000 for n in range(10_000)}
+    waiting = [window(NOON + 20 * n, {rule.series: values, rule.users: dict.fromkeys(values, 5)}, final=False)
+               for n in range(20)]  # fmt: skip
+    evaluator = alerts.Evaluator([rule])
+    for event in waiting:
+        assert evaluator.add(event) == []
+    text = evaluator.checkpoint.encode()
+    assert len(text) < 3 * 2**20
+    restored = alerts.Evaluator([rule], checkpoint=Checkpoint.decode(text))
+    last = window(NOON + 400, {rule.series: {"a": 0}, rule.users: {"a": 5}})
+    marks = {rule.series: NOON + 400, rule.users: NOON + 400}
+    found = evaluator.add(last, marks)
+    assert len(found) == 20
+    assert restored.add(last, marks) == found
+
+
+def test_a_checkpoint_whose_values_cannot_be_read_is_refused():
+    rule = alerts.parse("videoFreezeRate:WebRTC by country > 8%")
+    evaluator = alerts.Evaluator([rule])
+    evaluator.add(window(NOON, {rule.series: {f"country {n}": 0.1 for n in range(100)}}, final=False))
+    (packed,) = evaluator.checkpoint.open["waiting"]["windows"][0].rows.values()
+    text = evaluator.checkpoint.encode()
+    for wrong in ("", "eJ", "AAAA"):
+        restored = alerts.Evaluator([rule], checkpoint=Checkpoint.decode(text.replace(packed, wrong)))
+        with pytest.raises(CheckpointError, match="holds no checkpoint"):
+            restored.add(window(NOON + 20, {rule.series: {"a": 0}}), {rule.series: NOON + 20})
 
 
 async def _given(*events):

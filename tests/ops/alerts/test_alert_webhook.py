@@ -104,6 +104,8 @@ async def test_a_receiver_gets_the_alert_as_json_with_a_text_and_a_signature_tha
     assert not alerts.verify_signature(SECRET, headers | {"webhook-timestamp": "x"}, body, now=now)
     assert not alerts.verify_signature(SECRET, headers | {"webhook-id": "other"}, body, now=now)
     assert not alerts.verify_signature(SECRET, {}, body, now=now)
+    assert alerts.verify_signature(SECRET, {name.title(): value for name, value in headers.items()}, body)
+    assert not alerts.verify_signature(SECRET, headers | {"webhook-timestamp": "1795522420"}, body)
 
 
 async def test_without_a_secret_nothing_is_signed():

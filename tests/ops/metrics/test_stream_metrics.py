@@ -176,3 +176,20 @@ async def test_only_streams_can_be_watched(arguments):
             Collector(client).watch(**arguments)
         with pytest.raises(TypeError, match="follow="):
             Collector(client).follow(arguments["watch"])
+
+
+async def test_a_collector_that_is_closed_observes_nothing_more_and_shows_what_it_has_counted():
+    async with simulated("enterprise").client() as client, client.realtime.watch(USERS) as watch:
+        with Collector(client, **APP) as collector:
+            collector.watch(watch, name="main")
+            await anext(watch)
+            counted = await scrape(collector)
+        for _ in range(3):
+            await anext(watch)
+        await client.calls.page(*client.calls.recent(60))
+        found = await scrape(collector)
+        for name, label in (("agora_watch_windows_total", "kind"), ("agora_requests_total", "endpoint")):
+            assert found.by(name, label) == counted.by(name, label)
+        with pytest.raises(RuntimeError, match="closed"):
+            collector.watch(watch, name="other")
+        collector.close()

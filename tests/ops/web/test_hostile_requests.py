@@ -12,7 +12,7 @@ from helpers.streaming import USERS, simulated
 from helpers.web_server import next_event, raw, site, until
 
 from agora_analytics.ops import LiveState, routes
-from agora_analytics.ops.web import replies, server
+from agora_analytics.ops.web import replies, server, strangers
 from agora_analytics.ops.web.server import listening
 
 pytestmark = pytest.mark.real_time
@@ -130,6 +130,27 @@ async def test_more_connections_than_the_limit_are_dropped_so_that_files_can_be_
         async with asyncio.timeout(5):
             while not await accepted():  # noqa: ASYNC110 - nothing announces it
                 await asyncio.sleep(0.05)
+
+
+async def test_clients_without_the_token_make_room_for_each_other_and_not_for_viewers(state, monkeypatch):
+    monkeypatch.setattr(strangers, "MAX_STRANGERS", 2)
+    async with listening(routes(state, token=TOKEN), "127.0.0.1", 0) as url, AsyncExitStack() as stack:
+
+        async def connect(path: str, head: str = "") -> asyncio.StreamReader:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
+            stack.callback(writer.close)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n".encode())
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            return reader
+
+        viewers = [await connect("/api/v1/events", f"Authorization: Bearer {TOKEN}\r\n") for _ in range(3)]
+        others = [await connect("/healthz") for _ in range(5)]
+        for reader in others[:3]:
+            await asyncio.wait_for(reader.read(), 5)
+        assert not any(reader.at_eof() for reader in others[3:])
+        state.add_alert("still there")
+        for reader in viewers:
+            await asyncio.wait_for(reader.readuntil(b"still there"), 5)
 
 
 async def test_under_another_host_a_probe_tells_only_the_status(state):

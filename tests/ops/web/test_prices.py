@@ -360,3 +360,17 @@ def test_thinning_keeps_the_peaks_and_the_order():
     assert {(5_000, 99.0), (7_000, -9.0)} <= set(thin)
     assert thin == sorted(thin)
     assert thinned(points[:100], 100) == points[:100]
+
+
+async def test_a_load_of_a_state_that_is_not_open_is_refused_and_spends_nothing(simulation):
+    async with simulation.client() as client:
+        state = LiveState(client, calls=True)
+        async with site(routes(state)) as here:
+            status, answer = await post(here, "/api/v1/search", price=1)
+            assert (status, answer["error"]["code"]) == (503, "closed")
+            assert "not open" in answer["error"]["text"]
+            assert sum(simulation.service.counts.values()) == 0
+            async with state:
+                status, answer = await post(here, "/api/v1/search", price=1)
+                assert (status, answer["spent"]) == (200, 1)
+            assert (await post(here, "/api/v1/search", price=1))[0] == 503

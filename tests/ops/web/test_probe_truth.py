@@ -75,7 +75,7 @@ async def test_a_failing_listener_of_streams_ends_nothing(caplog):
         async with state:
             await asyncio.sleep(60)
             assert probe(state).ready
-    assert "a listener of the live state failed" in caplog.text
+    assert "the live state: a listener failed" in caplog.text
 
 
 def test_calls_that_a_search_found_stay_known_on_a_full_board():
