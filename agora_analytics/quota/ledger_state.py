@@ -54,11 +54,22 @@ class LedgerState:
             counter = self.counters[name] = WindowCounter()
         return counter
 
+    @property
+    def upcoming_id(self) -> int:
+        """What `next_permit_id` will return."""
+        # The slot is in the number, so that a crashed process's permits can be told from all others.
+        return (self.issued + 1) * MAX_PROCESSES + self.process_slot
+
     def next_permit_id(self) -> int:
         """Return a number for a permit or a reservation that is unique among all processes and rises."""
+        number = self.upcoming_id
         self.issued += 1
-        # The slot is in the number, so that a crashed process's permits can be told from all others.
-        return self.issued * MAX_PROCESSES + self.process_slot
+        return number
+
+    def active_processes(self) -> int:
+        """Return how many processes have requests in flight, this one among them: a guess at who shares a window."""
+        numbers = (number for counter in self.counters.values() for number in counter.in_flight)
+        return len({self.process_slot, *(number % MAX_PROCESSES for number in numbers)})
 
     def has_stale_permits(self, now: float) -> bool:
         """Whether another process may have crashed: it has a reservation, or a request in flight for over 0.5 s."""

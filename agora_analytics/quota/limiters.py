@@ -16,8 +16,9 @@ from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota.clock_reading import DAY
 from agora_analytics.quota.date_trust import DateSample
+from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
-from agora_analytics.quota.limiter import Budget, Demand, LedgerAccount, Limiter, Settlement
+from agora_analytics.quota.limiter import Budget, Demand, Limiter, Settlement
 from agora_analytics.quota.permit import Permit
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.quota.wait_queue import Priority
@@ -93,6 +94,13 @@ class Limiters:
     async def learn_time(self, host: int, sample: DateSample) -> None:
         """Learn the time from an answer that no counter counts."""
         await self._account.change(lambda state: self.time.learn(host, sample, state))
+
+    async def close(self) -> None:
+        """Give back permits that were not used, and store how the last requests ended."""
+        self.closed = True
+        for limiter in self._limiters.values():
+            limiter.return_spare()
+        await self._account.flush()
 
     async def snapshot(self) -> QuotaSnapshot:
         """See `Quota.snapshot`."""
