@@ -34,8 +34,9 @@ MAX_PROCESSES: Final = 4096
 class LedgerState:
     """The service's clock and why it is trusted, the counters by name, and how many permits were issued.
 
-    `process_slot` is the slot of the process that has the state open; it is part of every number it issues. `boot_time`
-    is UTC minus monotonic time.
+    `process_slot` is the slot of the process that has the state open; it is part of every number it issues.
+    `processes` is how many share the account now. The ledger sets both before each change; they are not stored.
+    `boot_time` is UTC minus monotonic time, in a ledger without a clock of its own.
     """
 
     clock: ServiceClock = attrs.field(factory=ServiceClock)
@@ -43,6 +44,7 @@ class LedgerState:
     issued: int = 0
     boot_time: float = 0.0
     process_slot: int = 0
+    processes: int = 1
     trust: DateTrust = attrs.field(factory=DateTrust)
     format: int = 0
     """Set by `encode`."""
@@ -66,11 +68,6 @@ class LedgerState:
         self.issued += 1
         return number
 
-    def active_processes(self) -> int:
-        """Return how many processes have requests in flight, this one among them: a guess at who shares a window."""
-        numbers = (number for counter in self.counters.values() for number in counter.in_flight)
-        return len({self.process_slot, *(number % MAX_PROCESSES for number in numbers)})
-
     def has_stale_permits(self, now: float) -> bool:
         """Whether another process may have crashed: it has a reservation, or a request in flight for over 0.5 s."""
         return any(
@@ -88,9 +85,8 @@ class LedgerState:
                 del counter.reservations[number]
 
     def encode(self) -> bytes:
-        """Return the state as JSON; `decode` reads it back."""
-        self.format = _FORMAT
-        return encode(self)
+        """Return the state as JSON; `decode` reads it back. Equal states have equal bytes, in whichever process."""
+        return encode(attrs.evolve(self, process_slot=0, processes=1, format=_FORMAT))
 
     def rebase(self, now: float, wall: float) -> None:
         """Adapt a stored state to this boot of the machine: a restart sets monotonic time back to zero."""

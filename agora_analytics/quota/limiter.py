@@ -94,9 +94,9 @@ class Limiter:
         """Return a permit, or how long to wait; `waiting` requests of this process wait for one."""
         if self._account.state is not None:
             return self._try_acquire(priority, waiting, self._account.state)
-        if spare := self._spare.take(priority, self._time.monotonic()):
+        if spare := self._spare.take(priority, self._time.ledger_now()):
             return spare
-        self.return_spare(self._time.monotonic())
+        self.return_spare(self._time.ledger_now())
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
         try:
@@ -130,7 +130,7 @@ class Limiter:
         if self._account.state is not None:
             self._on_settled(self._settle(permit, settlement, self._account.state))
             return
-        self.return_spare(self._time.monotonic())
+        self.return_spare(self._time.ledger_now())
         settle = partial(self._settle, permit, settlement)
         # Others must hear of an error at once; and whoever asked may look at the time, which this may be the first to
         # tell.
@@ -241,7 +241,7 @@ class Limiter:
         """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
         unit, planned = next(iter(self._rates.items()))
         limit = state.counter(self.name).limit(unit, planned, self._time.reading(state))
-        return math.ceil(limit / state.active_processes())
+        return math.ceil(limit / state.processes)
 
     def _try_acquire(self, priority: Priority, waiting: int, state: LedgerState) -> Permit | Rejection:
         reading, counter = self._time.reading(state), state.counter(self.name)
