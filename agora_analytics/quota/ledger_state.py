@@ -91,12 +91,16 @@ class LedgerState:
     def rebase(self, now: float, wall: float) -> None:
         """Adapt a stored state to this boot of the machine: a restart sets monotonic time back to zero."""
         if abs(wall - now - self.boot_time) > _REBOOT_JUMP:
-            # Monotonic time began anew, so no bound of the last boot means anything; days are UTC and stay.
-            self.clock.restart()
-            self.trust.reset()
-            for counter in self.counters.values():
-                counter.drop_later_than(now)
+            self.restart_clock(now)
         self.boot_time = wall - now
+
+    def restart_clock(self, now: float) -> None:
+        """Adapt the state to a clock that began anew, and shows `now`."""
+        # No bound by the clock before means anything; days are UTC and stay.
+        self.clock.restart()
+        self.trust.reset()
+        for counter in self.counters.values():
+            counter.drop_later_than(now)
 
 
 _decode: Callable[[bytes], LedgerState] = strict_decoder(LedgerState)

@@ -107,6 +107,11 @@ class Limiter:
                 await self._account.change(partial(self._release, issued))
                 self.queue.notify()
             raise
+        except Exception:
+            # A store may have made the change and lost the answer. To release what was not stored changes nothing.
+            if issued:
+                self._account.defer(partial(self._release, issued), self._on_settled)
+            raise
         self._spare.add(priority, issued[1:])
         return result
 
