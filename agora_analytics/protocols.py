@@ -102,13 +102,19 @@ class Ledger(Protocol):
 
     Clients that share a ledger share the quota. A `quota.LedgerState` is turned into bytes by `encode()` and read back
     by `quota.decode`, so a ledger can be anything that changes a value atomically.
+
+    It may also have `time`, a function without arguments: the UTC seconds of a clock that all who share it see, by
+    which the times in its states are kept. Without it they are those of the event loop's clock, which only processes of
+    one machine share. It must not go back while anyone has the ledger open.
     """
 
     async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
         """Apply a change to the state of an account (a fingerprint; a new state at first) and return its result.
 
-        Changes are applied one at a time, each whole or not at all. A change that was submitted is always applied: a
-        caller that is cancelled meanwhile gets its `CancelledError` afterwards, so that it can undo the change.
+        Changes are applied one at a time, each whole or not at all; one that raises changes nothing. `change` may be
+        called in any thread, and several times, each time with the newest state: the last call counts. A change that
+        was submitted is always applied: a caller that is cancelled meanwhile gets its `CancelledError` afterwards, so
+        that it can undo the change.
         """
 
     async def close(self) -> None:

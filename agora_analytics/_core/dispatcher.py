@@ -208,7 +208,10 @@ class Dispatcher:
         """Refuse further requests and close the transport; may be called twice."""
         # First, so that requests that wait for quota or between two attempts are not sent any more.
         self._closed = self.limiters.closed = True
-        await self._transport.close()
+        try:
+            await self._transport.close()
+        finally:
+            await self.limiters.close()
 
     def _ensure_open(self) -> None:
         if self._closed:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agora_analytics.quota.limiter import *
     from agora_analytics.quota.limiters import *
     from agora_analytics.quota.quota import *
+    from agora_analytics.quota.redis_ledger import *
     from agora_analytics.quota.snapshot import *
     from agora_analytics.quota.wait_queue import *
 
@@ -26,11 +27,12 @@ __all__ = [
     "Quota",
     "QuotaSnapshot",
     "QuotaState",
+    "RedisLedger",
     "Reserve",
     "decode",
     "fingerprint",
 ]
 
 __getattr__, __dir__ = door(
-    globals(), "wait_queue", "ledger_state", "snapshot", "limiter", "limiters", "quota", "file_ledger"
+    globals(), "wait_queue", "ledger_state", "snapshot", "limiter", "limiters", "quota", "file_ledger", "redis_ledger"
 )

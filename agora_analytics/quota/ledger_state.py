@@ -34,8 +34,9 @@ MAX_PROCESSES: Final = 4096
 class LedgerState:
     """The service's clock and why it is trusted, the counters by name, and how many permits were issued.
 
-    `process_slot` is the slot of the process that has the state open; it is part of every number it issues. `boot_time`
-    is UTC minus monotonic time.
+    `process_slot` is the slot of the process that has the state open; it is part of every number it issues.
+    `processes` is how many share the account now. The ledger sets both before each change; they are not stored.
+    `boot_time` is UTC minus monotonic time, in a ledger without a clock of its own.
     """
 
     clock: ServiceClock = attrs.field(factory=ServiceClock)
@@ -43,6 +44,7 @@ class LedgerState:
     issued: int = 0
     boot_time: float = 0.0
     process_slot: int = 0
+    processes: int = 1
     trust: DateTrust = attrs.field(factory=DateTrust)
     format: int = 0
     """Set by `encode`."""
@@ -54,11 +56,17 @@ class LedgerState:
             counter = self.counters[name] = WindowCounter()
         return counter
 
+    @property
+    def upcoming_id(self) -> int:
+        """What `next_permit_id` will return."""
+        # The slot is in the number, so that a crashed process's permits can be told from all others.
+        return (self.issued + 1) * MAX_PROCESSES + self.process_slot
+
     def next_permit_id(self) -> int:
         """Return a number for a permit or a reservation that is unique among all processes and rises."""
+        number = self.upcoming_id
         self.issued += 1
-        # The slot is in the number, so that a crashed process's permits can be told from all others.
-        return self.issued * MAX_PROCESSES + self.process_slot
+        return number
 
     def has_stale_permits(self, now: float) -> bool:
         """Whether another process may have crashed: it has a reservation, or a request in flight for over 0.5 s."""
@@ -77,19 +85,22 @@ class LedgerState:
                 del counter.reservations[number]
 
     def encode(self) -> bytes:
-        """Return the state as JSON; `decode` reads it back."""
-        self.format = _FORMAT
-        return encode(self)
+        """Return the state as JSON; `decode` reads it back. Equal states have equal bytes, in whichever process."""
+        return encode(attrs.evolve(self, process_slot=0, processes=1, format=_FORMAT))
 
     def rebase(self, now: float, wall: float) -> None:
         """Adapt a stored state to this boot of the machine: a restart sets monotonic time back to zero."""
         if abs(wall - now - self.boot_time) > _REBOOT_JUMP:
-            # Monotonic time began anew, so no bound of the last boot means anything; days are UTC and stay.
-            self.clock.restart()
-            self.trust.reset()
-            for counter in self.counters.values():
-                counter.drop_later_than(now)
+            self.restart_clock(now)
         self.boot_time = wall - now
+
+    def restart_clock(self, now: float) -> None:
+        """Adapt the state to a clock that began anew, and shows `now`."""
+        # No bound by the clock before means anything; days are UTC and stay.
+        self.clock.restart()
+        self.trust.reset()
+        for counter in self.counters.values():
+            counter.drop_later_than(now)
 
 
 _decode: Callable[[bytes], LedgerState] = strict_decoder(LedgerState)

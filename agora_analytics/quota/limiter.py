@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.protocols import Ledger
 from agora_analytics.quota.bucket import WindowCounter
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
 from agora_analytics.quota.date_trust import DateSample
-from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
+from agora_analytics.quota.ledger_account import LedgerAccount
+from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
 from agora_analytics.quota.service_clock import TICK_TOLERANCE, ServiceClock
-from agora_analytics.quota.service_time import ServiceTime
+from agora_analytics.quota.spare_permits import SparePermits
 from agora_analytics.quota.wait_queue import Priority, WaitQueue
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import Forecast, QuotaState
 
 __all__ = ["Budget"]
-
-T = TypeVar("T")
 
 _INTERACTIVE_SHARE: Final = 0.05
 """Fraction of the day's requests that exports leave to interactive ones."""
@@ -73,24 +71,6 @@ class Budget(NamedTuple):
         return max(self.requests - self.others, min(self.requests, math.ceil(needed)))
 
 
-class LedgerAccount:
-    """One account in a ledger, and the service's time by which its state is read."""
-
-    def __init__(self, ledger: Ledger, account: str, time: ServiceTime) -> None:
-        self.time = time
-        self._ledger = ledger
-        self._account = account
-        # State in memory can be changed without awaiting, and without a coroutine.
-        self.state = ledger.state(account) if isinstance(ledger, MemoryLedger) else None
-
-    async def change(self, change: Callable[[LedgerState], T]) -> T:
-        """Apply a change to the state and return its result; `change` may be called in another thread."""
-        if self.state is not None:
-            return change(self.state)
-        self.time.monotonic()  # binds to this loop, as another thread has none
-        return await self._ledger.change(self._account, change)
-
-
 class Limiter:
     """Rate limiter of one counter: gives a permit to each request once the plan allows it."""
 
@@ -102,6 +82,7 @@ class Limiter:
         self._interactive_reserve = math.ceil(_INTERACTIVE_SHARE * rates["day"])
         self._account = account
         self._time = account.time
+        self._spare = SparePermits()
         self._export_pacer: AsyncLimiter | None = None
         self._pacing = 0
 
@@ -111,17 +92,28 @@ class Limiter:
 
     async def try_acquire(self, priority: Priority, waiting: int) -> Permit | Rejection:
         """Return a permit, or how long to wait; `waiting` requests of this process wait for one."""
-        issued: list[Permit | Rejection] = []
         if self._account.state is not None:
-            return self._try_acquire(issued, priority, waiting, self._account.state)
+            return self._try_acquire(priority, waiting, self._account.state)
+        if spare := self._spare.take(priority, self._time.ledger_now()):
+            return spare
+        self.return_spare(self._time.ledger_now())
+        issued: list[Permit] = []
+        wanted = self.queue.waiting_before_next(priority)
         try:
-            return await self._account.change(partial(self._try_acquire, issued, priority, waiting))
+            result = await self._account.change(partial(self._try_acquire_several, issued, priority, waiting, wanted))
         except asyncio.CancelledError:
-            # A ledger in a file finishes a change that was submitted, and then there is a permit that nobody will use.
-            for permit in issued:
-                if isinstance(permit, Permit):
-                    await self.release(permit)
+            # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
+            if issued:
+                await self._account.change(partial(self._release, issued))
+                self.queue.notify()
             raise
+        except Exception:
+            # A store may have made the change and lost the answer. To release what was not stored changes nothing.
+            if issued:
+                self._account.defer(partial(self._release, issued), self._on_settled)
+            raise
+        self._spare.add(priority, issued[1:])
+        return result
 
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least, and for which unit."""
@@ -129,18 +121,28 @@ class Limiter:
 
     async def release(self, permit: Permit) -> None:
         """Return a permit whose request was not sent."""
-        await self._account.change(lambda state: state.counter(self.name).release(permit))
+        await self._account.change(partial(self._release, [permit]))
         # Waiters sleep until a time that was computed without this permit.
         self.queue.notify()
+
+    def return_spare(self, now: float = math.inf) -> None:
+        """Release, with the next change, spare permits that nobody took in time; without `now`, all of them."""
+        if expired := self._spare.expired(now):
+            self._account.defer(partial(self._release, expired), self._on_settled)
 
     async def settle(self, permit: Permit, settlement: Settlement) -> None:
         """Record how a request ended."""
         if self._account.state is not None:
-            unblocked = self._settle(permit, settlement, self._account.state)
+            self._on_settled(self._settle(permit, settlement, self._account.state))
+            return
+        self.return_spare(self._time.ledger_now())
+        settle = partial(self._settle, permit, settlement)
+        # Others must hear of an error at once; and whoever asked may look at the time, which this may be the first to
+        # tell.
+        if settlement.error is not None or not self._time.confirmed:
+            self._on_settled(await self._account.change(settle))
         else:
-            unblocked = await self._account.change(partial(self._settle, permit, settlement))
-        if unblocked:
-            self.queue.notify()
+            self._account.defer(settle, self._on_settled)
 
     async def update_reservation(self, number: int | None, demand: Demand) -> tuple[int, Budget]:
         """Store what a stream needs, under its number (None: a new one); return the number and the stream's budget."""
@@ -210,14 +212,43 @@ class Limiter:
             self._pacing -= 1
         return await self.queue.acquire(Priority.EXPORT, max_wait)
 
+    def _on_settled(self, unblocked: bool) -> None:  # noqa: FBT001 - the result of `_settle`
+        if unblocked:
+            self.queue.notify()
+
+    def _release(self, permits: list[Permit], state: LedgerState) -> bool:
+        for permit in permits:
+            state.counter(self.name).release(permit)
+        return True
+
     def _waiting(self) -> dict[Priority, int]:
         """Return how many requests wait, by priority; those of exports for their pacer, too."""
         return self.queue.waiting | {Priority.EXPORT: self.queue.waiting[Priority.EXPORT] + self._pacing}
 
-    def _try_acquire(
-        self, issued: list[Permit | Rejection], priority: Priority, waiting: int, state: LedgerState
+    def _try_acquire_several(
+        self, issued: list[Permit], priority: Priority, waiting: int, wanted: int, state: LedgerState
     ) -> Permit | Rejection:
-        """Take a permit, and add it to `issued`: its caller may have been cancelled by the time it is returned."""
+        """Take a permit and spare ones for the `wanted`, and put all into `issued`.
+
+        Its caller may have been cancelled by the time it returns.
+        """
+        issued.clear()  # what an earlier run of this change took was not stored
+        first = result = self._try_acquire(priority, waiting, state)
+        most = min(wanted, self._fair_share(state))
+        while isinstance(result, Permit):
+            issued.append(result)
+            if len(issued) >= most:
+                break
+            result = self._try_acquire(priority, waiting, state)
+        return first
+
+    def _fair_share(self, state: LedgerState) -> int:
+        """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
+        unit, planned = next(iter(self._rates.items()))
+        limit = state.counter(self.name).limit(unit, planned, self._time.reading(state))
+        return math.ceil(limit / state.processes)
+
+    def _try_acquire(self, priority: Priority, waiting: int, state: LedgerState) -> Permit | Rejection:
         reading, counter = self._time.reading(state), state.counter(self.name)
         # A single request is no burst, and must not wait for a tick.
         held = self._hold_for_sync(counter, state.clock, reading, waiting) if waiting > 1 else None
@@ -225,8 +256,10 @@ class Limiter:
         if priority is Priority.EXPORT:
             reserved = counter.reserved_by_streams(reading) + counter.used_by_others(reading)
             reserved += self._interactive_reserve
-        result = held or counter.acquire(state.next_permit_id(), self._rates, reading, reserved)
-        issued.append(result)
+        result = held or counter.acquire(state.upcoming_id, self._rates, reading, reserved)
+        # A rejection draws no number: a state that did not change need not be stored.
+        if isinstance(result, Permit):
+            state.next_permit_id()
         return result
 
     def _hold_for_sync(

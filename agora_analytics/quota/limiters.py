@@ -16,8 +16,9 @@ from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota.clock_reading import DAY
 from agora_analytics.quota.date_trust import DateSample
+from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
-from agora_analytics.quota.limiter import Budget, Demand, LedgerAccount, Limiter, Settlement
+from agora_analytics.quota.limiter import Budget, Demand, Limiter, Settlement
 from agora_analytics.quota.permit import Permit
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.quota.wait_queue import Priority
@@ -46,9 +47,10 @@ class Limiters:
         self.closed = False
         """Whether the client is closed, for loops that wait without a request."""
         self.account = account
-        self.time = ServiceTime(clock)
         # Where nothing is counted only the time could be shared, which is not worth opening a ledger.
-        self._account = LedgerAccount(ledger if enforce else MemoryLedger(), account, self.time)
+        used = ledger if enforce else MemoryLedger()
+        self.time = ServiceTime(clock, getattr(used, "time", None))
+        self._account = LedgerAccount(used, account, self.time)
         names = plan.all_counters() if enforce else ()
         self._limiters = {name: Limiter(name, plan.rates(name), self._account) for name in names}
         self._by_endpoint: dict[str, Limiter | None] = {}
@@ -94,6 +96,13 @@ class Limiters:
         """Learn the time from an answer that no counter counts."""
         await self._account.change(lambda state: self.time.learn(host, sample, state))
 
+    async def close(self) -> None:
+        """Give back permits that were not used, and store how the last requests ended."""
+        self.closed = True
+        for limiter in self._limiters.values():
+            limiter.return_spare()
+        await self._account.flush()
+
     async def snapshot(self) -> QuotaSnapshot:
         """See `Quota.snapshot`."""
         return await self._account.change(self._snapshot)
@@ -137,10 +146,8 @@ class Limiters:
     def _clock_state(self, state: LedgerState) -> ClockState:
         from agora_analytics.quota.snapshot import ClockState  # noqa: PLC0415 - as above
 
-        now, wall_offset = self.time.monotonic(), self.time.wall_offset()
-        offset_min, typical_error, _ = state.clock.bounds(now)
-        confirmed = state.trust.is_confirmed(now, now + wall_offset)
-        return ClockState(offset=offset_min - wall_offset, uncertainty=typical_error, confirmed=confirmed)
+        offset, uncertainty, confirmed = self.time.clock_state(state)
+        return ClockState(offset=offset, uncertainty=uncertainty, confirmed=confirmed)
 
 
 class Reserve:
@@ -194,7 +201,7 @@ class PermitRequest:
 
     def answered(self, date: int | None, host: int = 0) -> None:
         """Record that an answer has just been received from a host, and its `Date` header in UTC seconds."""
-        self._received = self._time.monotonic()
+        self._received = self._time.ledger_now()
         self._date, self._host = date, host
 
     async def __aenter__(self) -> Self:
@@ -202,7 +209,7 @@ class PermitRequest:
         if self._limiter is not None:
             self._permit = await self._limiter.acquire(self._priority, self._max_wait)
         # The permit's moment is not later than the sending, so the bounds that follow from it are safe.
-        self._sent_at = self._permit.at if self._permit is not None else self._time.monotonic()
+        self._sent_at = self._permit.at if self._permit is not None else self._time.ledger_now()
         return self
 
     async def __aexit__(

@@ -51,12 +51,13 @@ class Now(NamedTuple):
 class ServiceTime:
     """UTC by the service's clock as far as it is known, else by the host's.
 
-    `monotonic()` is the time of the event loop, by which all waits and answers are measured; it belongs to the loop
-    that first asked. Everything else is UTC seconds.
+    `monotonic()` is the time of the event loop, by which all waits are measured; it belongs to the loop that first
+    asked. `ledger_now()` is the time by which permits and answers are recorded. Everything else is UTC seconds.
     """
 
-    def __init__(self, wall: WallClock) -> None:
+    def __init__(self, wall: WallClock, ledger_clock: WallClock | None = None) -> None:
         self._wall = wall
+        self._ledger_clock = ledger_clock
         self._loop_time: Callable[[], float] | None = None
         self._clock = ServiceClock()
         self._trust = DateTrust()
@@ -69,6 +70,10 @@ class ServiceTime:
             self._loop_time = asyncio.get_running_loop().time
         return self._loop_time()
 
+    def ledger_now(self) -> float:
+        """Return the time by which the ledger's states are kept: its own where it has a clock, else the loop's."""
+        return self.monotonic() if self._ledger_clock is None else self._ledger_clock()
+
     def utc(self) -> float:
         """Return UTC seconds: a lower bound of the service's clock, or the host's clock until that is known."""
         wall = self._wall()
@@ -77,6 +82,8 @@ class ServiceTime:
         now = self._loop_time()
         # Every step of a stream comes by here, so no sleep of the host passes unseen.
         self._host.observe(now, wall)
+        if self._ledger_clock is not None:
+            now = wall = self._ledger_clock()
         clock = self._clock
         if clock.floor == -UNKNOWN:
             return self._trust.utc(now, wall)
@@ -105,7 +112,7 @@ class ServiceTime:
         False before the first answer, and whenever something contradicts the clock. Nothing may be given up because
         of the time while this is false: only the service knows.
         """
-        return self._loop_time is not None and self._trust.is_confirmed(self._loop_time(), self._wall())
+        return self._loop_time is not None and self._trust.is_confirmed(*self._ledger_clocks())
 
     def host_ahead(self) -> float | None:
         """Return by how many seconds the host's clock is ahead of the service's, None until that is known."""
@@ -135,7 +142,7 @@ class ServiceTime:
 
     def reading(self, state: LedgerState) -> ClockReading:
         """Return a reading of both clocks, as a ledger's state knows the service's, which is used from now on."""
-        now, wall = self.monotonic(), self._wall()
+        now, wall = self._ledger_clocks()
         # A ledger in a file returns another state each time, as other processes may have changed it.
         self._clock, self._trust = clock, trust = state.clock, state.trust
         if trust.accepted is None or trust.is_stable(now, wall):
@@ -148,11 +155,22 @@ class ServiceTime:
     def learn(self, host: int, sample: DateSample, state: LedgerState) -> None:
         """Learn the time from an answer of a host, in a ledger's state."""
         self._clock, self._trust = state.clock, state.trust
-        state.trust.learn(state.clock, host, sample, self.wall_offset())
+        now, wall = self._ledger_clocks()
+        state.trust.learn(state.clock, host, sample, wall - now)
 
-    def wall_offset(self) -> float:
-        """Return how far the host's wall clock is ahead of `monotonic()`."""
-        return self._wall() - self.monotonic()
+    def clock_state(self, state: LedgerState) -> tuple[float, float, bool]:
+        """Return by how many seconds the service is ahead of the host at least, the typical error, if confirmed."""
+        now, wall = self._ledger_clocks()
+        offset_min, typical_error, _ = state.clock.bounds(now)
+        return now + offset_min - self._wall(), typical_error, state.trust.is_confirmed(now, wall)
+
+    def _ledger_clocks(self) -> tuple[float, float]:
+        """Return `ledger_now()`, and the UTC to compare answers with.
+
+        A ledger's own clock is both: hosts whose clocks differ must not contradict each other in what they share.
+        """
+        now = self.ledger_now()
+        return now, self._wall() if self._ledger_clock is None else now
 
 
 class SleepDetector:

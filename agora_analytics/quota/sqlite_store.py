@@ -46,6 +46,7 @@ class LedgerFile:
         self._path = path
         self._slot = 0
         self._checked_at = 0.0
+        self._stored = b""
         self._lock: ProcessLock | None = None
         with self._as_ledger_error():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,6 +130,10 @@ class LedgerFile:
                 self._database.execute("DELETE FROM process_slots WHERE slot = ?", (slot,))
                 self._lock_path(name).unlink(missing_ok=True)
 
+    def _count_processes(self) -> int:
+        (count,) = self._database.execute("SELECT count(*) FROM process_slots").fetchone()
+        return int(count)
+
     def _lock_path(self, name: str) -> Path:
         return self._path.with_name(f"{self._path.name}-{name}")
 
@@ -138,13 +143,17 @@ class LedgerFile:
     def _read(self, account: str) -> LedgerState:
         with self._as_ledger_error():
             row = self._database.execute("SELECT state FROM accounts WHERE account = ?", (account,)).fetchone()
+            self._stored = row[0] if row else b""
             state = decode(row[0]) if row else LedgerState(boot_time=time.time() - time.monotonic())
-            state.process_slot = self._slot
+            state.process_slot, state.processes = self._slot, max(1, self._count_processes())
             return state
 
     def _write(self, account: str, state: LedgerState) -> None:
-        with self._as_ledger_error():
-            self._database.execute(_WRITE, (account, state.encode()))
+        """Store the state that was read last."""
+        # A rejection changes nothing, and while processes wait for a window most changes are rejections.
+        if (encoded := state.encode()) != self._stored:
+            with self._as_ledger_error():
+                self._database.execute(_WRITE, (account, encoded))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -39,7 +39,7 @@ class Priority(StrEnum):
     EXPORT = "export"
 
 
-_SERVED_BEFORE: Final = {priority: tuple(Priority)[: number + 1] for number, priority in enumerate(Priority)}
+SERVED_BEFORE: Final = {priority: tuple(Priority)[: number + 1] for number, priority in enumerate(Priority)}
 """The priorities whose waiters go before a new one of a priority: the higher ones and, first in first out, its own."""
 
 
@@ -96,7 +96,7 @@ class WaitQueue:
     async def _acquire_queued(self, priority: Priority, max_wait: float | None) -> Permit:
         deadline = None if max_wait is None else asyncio.get_running_loop().time() + max_wait
         if self._total > 1 or self._turn_taken:
-            ahead = sum(self.waiting[other] for other in _SERVED_BEFORE[priority]) - 1
+            ahead = self.waiting_before_next(priority) - 1
             # Fail at once rather than after `max_wait`, where those ahead alone take longer than that.
             if ahead and max_wait is not None:
                 self._check_max_wait(await self._permits.min_wait(ahead), max_wait, max_wait)
@@ -113,6 +113,10 @@ class WaitQueue:
             # The whole priority sleeps with its head: the others would only be told the same.
             self._blocked_until[priority] = now + min(max(result.wait, _MIN_BACKOFF), _MAX_BACKOFF)
             await self._wait_turn(priority, deadline, max_wait, at_head=True)
+
+    def waiting_before_next(self, priority: Priority) -> int:
+        """Return how many wait whose permits come before that of the next waiter of a priority."""
+        return sum(self.waiting[other] for other in SERVED_BEFORE[priority])
 
     def _count_waiter(self, priority: Priority, change: int) -> None:
         self.waiting[priority] += change

@@ -1,15 +1,18 @@
-"""Ledgers of both kinds, and a fake clock for the time that a file ledger waits for locks."""
+"""Ledgers of each kind, and a fake clock for the time that a file ledger waits for locks."""
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import FileLedger, MemoryLedger
 from agora_analytics.protocols import Ledger
+from agora_analytics.quota import RedisLedger
 
 
 @pytest.fixture
@@ -24,11 +27,29 @@ async def file(path: Path) -> AsyncIterator[FileLedger]:
     await ledger.close()
 
 
-@pytest.fixture(params=["memory", "file"])
-async def ledger(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Ledger]:
-    ledger = MemoryLedger() if request.param == "memory" else FileLedger(path)
-    yield ledger
-    await ledger.close()
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for all tests of a worker; each uses keys of its own."""
+    if REDIS is None:
+        pytest.skip(MISSING)
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "file", "redis"])
+def new_ledger(request: pytest.FixtureRequest, path: Path) -> Ledger:
+    """Return a ledger that is not open yet."""
+    if request.param == "redis":
+        return RedisLedger(request.getfixturevalue("redis").url, prefix=secrets.token_hex(4))
+    return MemoryLedger() if request.param == "memory" else FileLedger(path)
+
+
+@pytest.fixture
+async def ledger(new_ledger: Ledger) -> AsyncIterator[Ledger]:
+    yield new_ledger
+    await new_ledger.close()
 
 
 class FakeTime:

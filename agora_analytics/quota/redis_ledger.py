@@ -1,0 +1,219 @@
+"""A ledger in Redis or Valkey, shared by the processes of many hosts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
+
+from agora_analytics._core import validation
+from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState
+from agora_analytics.quota.shared_account import LEASE, Answer, Exchange, SharedAccount, StoreUnavailableError
+from agora_analytics.quota.store_clock import StoreClock
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis, RedisCluster
+
+__all__ = ["RedisLedger"]
+
+T = TypeVar("T")
+
+_KEPT: Final = 45 * 86_400
+"""Seconds after the last change of an account in which its state is kept: learned limits and habits outlast a month."""
+
+_SCHEMES: Final = ("redis", "rediss", "unix")
+_CONNECTIONS: Final = 8
+_TIMEOUT: Final = 1.0
+"""Seconds for a connection or an answer; the ledger gives up after a second in any case."""
+
+_TIME: Final = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+"""
+
+_JOIN: Final = (
+    _TIME
+    + """
+local taken = {}
+for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do taken[string.match(member, '^%d+')] = true end
+for slot = 0, ARGV[2] - 1 do
+  if not taken[tostring(slot)] then
+    redis.call('ZADD', KEYS[1], now + ARGV[3], slot .. ':' .. ARGV[1])
+    return slot .. ':' .. ARGV[1]
+  end
+end
+return redis.error_reply('too many processes share the ledger')
+"""
+)
+
+_EXCHANGE: Final = (
+    _TIME
+    + """
+local member = redis.call('ZSCORE', KEYS[2], ARGV[1])
+local tag = redis.call('HGET', KEYS[1], 'tag') or ''
+local replaced, body = 0, false
+if member then
+  redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[1])
+  if tag ~= ARGV[3] then
+    body = redis.call('HGET', KEYS[1], 'body')
+  elseif ARGV[4] ~= '' then
+    replaced, tag = 1, ARGV[4]
+    redis.call('HSET', KEYS[1], 'tag', tag, 'body', ARGV[5])
+    redis.call('EXPIRE', KEYS[1], ARGV[6])
+    redis.call('EXPIRE', KEYS[2], ARGV[6])
+    for place = 7, #ARGV do redis.call('ZREM', KEYS[2], ARGV[place]) end
+  end
+end
+local lost = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. time[1])
+return {member and 1 or 0, replaced, tag, body or '', time[1], time[2], redis.call('ZCARD', KEYS[2]), lost}
+"""
+)
+
+
+class RedisLedger:
+    """A ledger that processes on many hosts share: in Redis 6 or later, Valkey, a cluster, or behind Sentinel.
+
+    ```python
+    async with RedisLedger("redis://quota.internal/0") as ledger, AnalyticsClient.from_env(ledger=ledger) as client:
+        print(await client.quota.snapshot())
+    ```
+
+    `store` is a URL (`redis://`, `rediss://`, `unix://`) or a client of redis-py's asyncio API, which is not closed
+    with the ledger. Keys begin with `prefix`; an account is stored under a fingerprint, without credentials.
+
+    Its time is that of the store, so the clocks of the hosts do not matter. A process that does not come by for three
+    seconds loses its lease, and its requests count as sent. Methods raise `LedgerError` where the store does not answer
+    within a second; then nothing is sent, while streams and exports wait.
+
+    What the store forgets of its last second, for example in a power cut with `appendfsync everysec`, is restored by
+    the processes that live on. If none does, as many requests of the day may be refused as it forgot; `appendfsync
+    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it.
+    """
+
+    def __init__(self, store: str | Redis | RedisCluster, *, prefix: str = "agora") -> None:
+        self._prefix = validation.non_empty_str("prefix", prefix)
+        self._clock = StoreClock()
+        self._accounts: dict[str, SharedAccount] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._store = _RedisStore(store, self._prefix)
+
+    def time(self) -> float:
+        """Return UTC seconds by the store's clock; by the host's until the store has answered."""
+        return self._clock.now()
+
+    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
+        """Apply a change to the state of an account, whole or not at all, and return its result."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop, self._accounts = loop, {}
+        if account not in self._accounts:
+            self._accounts[account] = SharedAccount(self._store, account, self._clock)
+        return await self._accounts[account].change(change)
+
+    async def close(self) -> None:
+        """End the leases and close the connection; may be called twice, and the ledger may be used again after it."""
+        accounts, self._accounts = self._accounts, {}
+        try:
+            for account in accounts.values():
+                await account.close()
+        finally:
+            await self._store.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"RedisLedger({self._store.name!r})"
+
+
+class _RedisStore:
+    """The two scripts, and the connections that run them."""
+
+    def __init__(self, store: str | Redis | RedisCluster, prefix: str) -> None:
+        self._prefix = prefix
+        self._url = store if isinstance(store, str) else None
+        self._client: Any = None if isinstance(store, str) else store
+        self.name = _shown(store) if isinstance(store, str) else type(store).__name__
+
+    async def join(self, account: str, name: str) -> str:
+        return _text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
+
+    async def exchange(self, account: str, member: str, exchange: Exchange) -> Answer:
+        keys = [self._key(account, "state"), self._key(account, "members")]
+        tag, body = (exchange.tag, exchange.body) if exchange.body is not None else ("", b"")
+        arguments = [member, LEASE, exchange.expected, tag, body, _KEPT, *exchange.buried]
+        is_member, replaced, stored, found, seconds, micros, members, lost = await self._run(_EXCHANGE, keys, arguments)
+        return Answer(
+            member=bool(is_member),
+            replaced=bool(replaced),
+            tag=_text(stored),
+            body=_bytes(found) or None,
+            now=int(seconds) + int(micros) / 1e6,
+            members=members,
+            lost=tuple(_text(one) for one in lost),
+        )
+
+    async def leave(self, account: str, member: str) -> None:
+        await self._run("return redis.call('ZREM', KEYS[1], ARGV[1])", [self._key(account, "members")], [member])
+
+    async def close(self) -> None:
+        if self._url is not None and self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+
+    def _key(self, account: str, part: str) -> str:
+        # The braces keep an account's keys in one slot of a cluster.
+        return f"{self._prefix}:{{{account}}}:{part}"
+
+    async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
+        from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
+
+        if self._client is None:
+            self._client = _connect(self._url or "")
+        try:
+            return await self._client.register_script(script)(keys=keys, args=arguments)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(str(error) or type(error).__name__) from error
+
+
+def _connect(url: str) -> Redis:
+    from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415 - an extra
+    from redis.asyncio.retry import Retry  # noqa: PLC0415
+    from redis.backoff import NoBackoff  # noqa: PLC0415
+
+    # Accounts share a few connections and wait for one; a full pool of the default kind raises. Nothing is repeated
+    # blindly: an exchange whose answer was lost may have been made.
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=_TIMEOUT,
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+    )
+    return Redis.from_pool(pool)
+
+
+def _shown(url: str) -> str:
+    """Return what errors may show of a URL: no user, password or query."""
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise ValueError(f"store: allowed is a URL that begins with {', '.join(_SCHEMES)}: (value not shown)")
+    return f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}" if parts.scheme != "unix" else parts.path
+
+
+def _bytes(value: bytes | str) -> bytes:
+    """Return what a client sent, which may be set to decode its answers."""
+    return value.encode() if isinstance(value, str) else value
+
+
+def _text(value: bytes | str) -> str:
+    return _bytes(value).decode()

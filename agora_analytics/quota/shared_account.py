@@ -1,0 +1,292 @@
+"""One account in a store that hosts share: every change is a compare-and-set of the whole state.
+
+One task per account makes the changes: all that queue up while one is under way are made together with the next round
+trip, and a process does not compete with itself. The newest state that is known is kept, so that a change costs one
+round trip unless another process was faster. Then its answer brings the newer state, and the changes run again.
+
+A process is a member for as long as it renews its lease. When a lease has ended, the next process to make a change
+reclaims what the lost one had under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+from agora_analytics._core.decoding.json import DecodeFailures
+from agora_analytics._core.futures import retrieve_error, wait_until_done
+from agora_analytics.errors import LedgerError
+from agora_analytics.quota.ledger_state import LedgerState, decode
+from agora_analytics.quota.store_clock import StoreClock
+
+T = TypeVar("T")
+
+LEASE: Final = 3.0
+"""Seconds after its last sign of life in which a process is still a member."""
+
+_RENEW_EVERY: Final = 1.0
+_PATIENCE: Final = 1.0
+"""Seconds after which a change that the store does not take fails."""
+
+_RETRY_PAUSE: Final = 0.05
+"""Seconds between two attempts to reach the store."""
+
+log = logging.getLogger("agora_analytics.quota")
+
+
+class StoreUnavailableError(Exception):
+    """The store did not answer, or refused; its text holds no credential."""
+
+
+class Answer(NamedTuple):
+    """What a store says to an exchange.
+
+    Attributes:
+        member: whether the process is still a member; if not, nothing was replaced.
+        replaced: whether the new state is stored.
+        tag: the tag of the state that is stored now, empty for none.
+        body: that state, if it is not the one that was expected.
+        now: the store's UTC seconds.
+        members: how many processes are members.
+        lost: the members whose lease has ended.
+
+    """
+
+    member: bool
+    replaced: bool
+    tag: str
+    body: bytes | None
+    now: float
+    members: int
+    lost: tuple[str, ...]
+
+
+class Exchange(NamedTuple):
+    """A state to store in place of the one with the tag `expected`; a `body` of None only looks.
+
+    `buried` are members whose lease had ended, and whose requests the new state has reclaimed.
+    """
+
+    expected: str
+    tag: str
+    body: bytes | None
+    buried: tuple[str, ...] = ()
+
+
+class Store(Protocol):
+    """What a shared store does; each call is one round trip, and raises `StoreUnavailableError`."""
+
+    name: str
+    """For errors, without credentials."""
+
+    async def join(self, account: str, name: str) -> str:
+        """Become a member under a slot that no other has; return `slot:name`."""
+
+    async def exchange(self, account: str, member: str, exchange: Exchange) -> Answer:
+        """Renew the member's lease, and replace the state if it is the expected one; all or nothing."""
+
+    async def leave(self, account: str, member: str) -> None:
+        """End a membership."""
+
+
+class _Known(NamedTuple):
+    """The newest known state, how many changes made it, and the tag that is stored with it."""
+
+    changes: int = 0
+    tag: str = ""
+    body: bytes = b""
+
+    @classmethod
+    def of(cls, answer: Answer) -> _Known:
+        return cls(int(answer.tag.partition("-")[0] or 0), answer.tag, answer.body or b"")
+
+    def next_tag(self) -> str:
+        # The random part tells two changes apart of which the store lost one.
+        return f"{self.changes + 1}-{secrets.token_hex(4)}"
+
+
+class _Submitted(NamedTuple):
+    change: Callable[[LedgerState], Any]
+    done: asyncio.Future[Any]
+
+
+class SharedAccount:
+    """Makes the changes of one account in one process; belongs to the event loop in which it was made."""
+
+    def __init__(self, store: Store, account: str, clock: StoreClock) -> None:
+        self._store = store
+        self._account = account
+        self._clock = clock
+        self._known = _Known()
+        self._member = ""
+        self._members = 1
+        self._lost: tuple[str, ...] = ()
+        self._reason = ""
+        self._clock_was_set = False
+        self._reachable_since = self._renewed_at = time.monotonic()
+        self._submitted: list[_Submitted] = []
+        self._runner: asyncio.Task[None] | None = None
+        self._heartbeat = asyncio.get_running_loop().create_task(self._renew_lease())
+
+    async def change(self, change: Callable[[LedgerState], T]) -> T:
+        """See `protocols.Ledger.change`."""
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._submitted.append(_Submitted(change, done))
+        if self._runner is None:
+            self._runner = asyncio.get_running_loop().create_task(self._make_changes())
+        return await wait_until_done(done)
+
+    async def close(self) -> None:
+        """Make the changes that were submitted, and end the membership."""
+        self._heartbeat.cancel()
+        await asyncio.wait([self._heartbeat])
+        if self._runner is not None:
+            await asyncio.wait([self._runner])
+        if self._member:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await self._store.leave(self._account, self._member)
+            except (StoreUnavailableError, TimeoutError) as error:
+                log.info("the ledger could not be left in order, its lease ends by itself: %s", error)
+            self._member = ""
+
+    async def _renew_lease(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_EVERY)
+            if time.monotonic() >= self._renewed_at + _RENEW_EVERY:
+                try:
+                    await self.change(lambda _: None)
+                except LedgerError as error:
+                    log.debug("the lease could not be renewed: %s", error)  # the next request will say so
+
+    async def _make_changes(self) -> None:
+        try:
+            while self._submitted:
+                submitted, self._submitted = self._submitted, []
+                await self._make(submitted)
+        finally:
+            self._runner = None
+
+    async def _make(self, submitted: list[_Submitted]) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._make_or_raise(submitted)
+        except BaseException as error:
+            self._reachable_since = time.monotonic()
+            failure = self._failure(error)
+            for one in submitted:
+                if not one.done.done():
+                    one.done.set_exception(failure)
+                    retrieve_error(one.done)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _make_or_raise(self, submitted: list[_Submitted]) -> None:
+        """Run the changes, and again on a newer state, until what they made of it is stored."""
+        attempted: set[str] = set()
+        is_newest = False
+        while True:
+            if not self._member:
+                await self._join()
+            buried = self._lost
+            state, results = self._run(submitted, buried)
+            body = state.encode()
+            if body == self._known.body and is_newest:
+                break  # nothing to store, by a state that the store has just sent
+            exchange = Exchange(self._known.tag, self._known.next_tag(), body, buried)
+            attempted.add(exchange.tag)
+            answer = await self._exchange(exchange)
+            if not answer.member:
+                self._member = ""
+            # An attempt whose answer was lost may have succeeded.
+            elif answer.replaced or answer.tag in attempted:
+                self._known = _Known(self._known.changes + 1, answer.tag, body)
+                self._clock_was_set = False
+                break
+            else:
+                is_newest = self._adopt(answer)
+        for one, result in zip(submitted, results, strict=True):
+            one.done.set_result(result) if not isinstance(result, _Raised) else one.done.set_exception(result.error)
+
+    def _run(self, submitted: list[_Submitted], lost: tuple[str, ...]) -> tuple[LedgerState, list[Any]]:
+        """Run all changes on the newest state; one that raises is undone by running the others again."""
+        raised: dict[int, _Raised] = {}
+        while True:
+            state, results = self._state(lost), []
+            for place, one in enumerate(submitted):
+                if place in raised:
+                    results.append(raised[place])
+                    continue
+                try:
+                    results.append(one.change(state))
+                except Exception as error:  # noqa: BLE001 - it is its caller's
+                    raised[place] = _Raised(error)
+                    break
+            else:
+                return state, results
+
+    def _state(self, lost: tuple[str, ...]) -> LedgerState:
+        state = decode(self._known.body) if self._known.body else LedgerState()
+        state.process_slot, state.processes = int(self._member.partition(":")[0]), max(1, self._members)
+        now = self._clock.now()
+        if self._clock_was_set:
+            state.restart_clock(now)
+        for member in lost:
+            state.reclaim(int(member.partition(":")[0]), now)
+        return state
+
+    async def _join(self) -> None:
+        self._member = await self._reach(self._store.join, self._account, secrets.token_hex(4))
+        # A look before the first change, which needs the store's time.
+        answer = await self._exchange(Exchange(self._known.tag, "", None))
+        if answer.body is not None:
+            self._adopt(answer)
+
+    async def _exchange(self, exchange: Exchange) -> Answer:
+        sent = time.monotonic()
+        answer: Answer = await self._reach(self._store.exchange, self._account, self._member, exchange)
+        received = self._renewed_at = time.monotonic()
+        if self._clock.observe(sent, received, answer.now):
+            log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned anew")
+            self._clock_was_set = True
+        self._members = answer.members
+        # After an outage of the store all leases have ended: the others get the time to renew theirs.
+        patient = received > self._reachable_since + LEASE
+        self._lost = tuple(member for member in answer.lost if member != self._member) if patient else ()
+        return answer
+
+    def _adopt(self, answer: Answer) -> bool:
+        """Take over the stored state; return whether it is newer than the known one."""
+        stored = _Known.of(answer)
+        if lost := max(0, self._known.changes - stored.changes):
+            # It gets them back from whoever knows them: what they counted was sent.
+            log.warning("the quota ledger lost its last %d changes: they are restored", lost)
+            self._known = self._known._replace(tag=answer.tag)
+        else:
+            self._known = stored
+        return not lost
+
+    def _failure(self, error: BaseException) -> LedgerError:
+        reason = str(error) if isinstance(error, (*DecodeFailures, ValueError)) else self._reason
+        self._reason = ""
+        return LedgerError(
+            f"the quota ledger in {self._store.name} cannot be used: {reason or f'no answer in {_PATIENCE:g} s'}",
+            hint="Nothing was sent. Check that the store is up and can be reached.",
+        )
+
+    async def _reach(self, call: Callable[..., Any], *arguments: object) -> Any:
+        """Call the store, and again while it cannot be reached: the caller has a time limit."""
+        while True:
+            try:
+                return await call(*arguments)
+            except StoreUnavailableError as error:
+                self._reason = str(error)
+                await asyncio.sleep(_RETRY_PAUSE)
+
+
+class _Raised(NamedTuple):
+    error: Exception

@@ -1,0 +1,43 @@
+"""Permits that were issued together with the first waiter's, for those who wait behind it.
+
+In a ledger that processes share, each change costs a round trip and may be lost to another process. So where several
+requests wait, one change takes the permits of all; the others get theirs here a moment later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from agora_analytics.quota.permit import Permit
+from agora_analytics.quota.wait_queue import SERVED_BEFORE, Priority
+
+_VALID: Final = 0.02
+"""Seconds in which a spare permit may be used. Two early permits of different seconds are 0.82 s apart, of which clock
+error and jitter may take 0.8."""
+
+
+class SparePermits:
+    """Permits of one counter that are issued and not used, oldest first."""
+
+    def __init__(self) -> None:
+        self._permits: deque[tuple[Permit, Priority]] = deque()
+
+    def add(self, priority: Priority, permits: list[Permit]) -> None:
+        """Keep permits that were issued by the rules of a priority."""
+        self._permits.extend((permit, priority) for permit in permits)
+
+    def take(self, priority: Priority, now: float) -> Permit | None:
+        """Return a permit that a request of this priority may use."""
+        for place, (permit, issued_for) in enumerate(self._permits):
+            # The rules for exports are stricter, so their permits do for all, and others' do not for them.
+            if priority in SERVED_BEFORE[issued_for] and now < permit.at + _VALID:
+                del self._permits[place]
+                return permit
+        return None
+
+    def expired(self, now: float) -> list[Permit]:
+        """Remove the permits that must not be used any more, and return them."""
+        expired = [permit for permit, _ in self._permits if now >= permit.at + _VALID]
+        self._permits = deque(kept for kept in self._permits if now < kept[0].at + _VALID)
+        return expired
