@@ -1,4 +1,8 @@
-"""Looks at the quota and at the streams every few seconds, and publishes what has changed; it sends no request."""
+"""Looks at the quota and at the streams, and publishes what has changed; it sends no request.
+
+It looks every few seconds while there are viewers. Otherwise nobody waits for a change: it reads the quota once a minute,
+for the probes and for those who read the JSON, and again as soon as a viewer comes.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,9 @@ from agora_analytics.ops.web.usage import RequestUsage
 _EVERY: Final = 1.0
 _QUOTA_EVERY: Final = 5
 """Rounds between two looks at the quota: with a file it is a transaction."""
+
+_UNSEEN_EVERY: Final = 60.0
+"""Seconds between two looks at the quota without viewers."""
 
 
 class StateMonitor:
@@ -43,9 +50,12 @@ class StateMonitor:
         """Look for ever."""
         while True:
             await self.refresh()
-            for _ in range(_QUOTA_EVERY):
-                self._tell_health()
-                await asyncio.sleep(_EVERY)
+            if self._feed.viewers:
+                await self._watch_health()
+            else:
+                # The next viewer is told the health of each stream: the JSON that it has read may be older or newer.
+                self._known.clear()
+                await self._feed.wait_for_viewer(_UNSEEN_EVERY)
 
     async def refresh(self) -> None:
         """Read the quota; an unreadable ledger leaves the numbers as they were."""
@@ -55,11 +65,18 @@ class StateMonitor:
         except LedgerError as error:
             self.quota = unread(self.quota, error, enforced=quota.enforced)
         else:
-            self.quota = quota_view(snapshot, self._now(), enforced=quota.enforced, pace=self._usage.last_hour)
+            last_hour = self._usage.last_hour()
+            self.quota = quota_view(snapshot, self._now(), enforced=quota.enforced, last_hour=last_hour)
             self.clock = ClockView.of(snapshot.clock)
         if self.quota.differs(self._shown):
             self._shown = self.quota
             self._feed.publish("quota", self.quota)
+
+    async def _watch_health(self) -> None:
+        """Publish what changes until the next look at the quota."""
+        for _ in range(_QUOTA_EVERY):
+            self._tell_health()
+            await asyncio.sleep(_EVERY)
 
     def _tell_health(self) -> None:
         for view in self._streams():
