@@ -1,7 +1,7 @@
 """Looks at the quota and at the streams, and publishes what has changed; it sends no request.
 
-It looks every few seconds while there are viewers. Otherwise nobody waits for a change: it reads the quota once a minute,
-for the probes and for those who read the JSON, and again as soon as a viewer comes.
+It looks every few seconds while there are viewers. Otherwise nobody waits for a change: it reads the quota once a
+minute, for the probes and for those who read the JSON, and again as soon as a viewer comes.
 """
 
 from __future__ import annotations
