@@ -177,7 +177,8 @@ class Limiter:
         """Return the public state of each unit, shortest unit first."""
         from agora_analytics.quota.snapshot import QuotaState  # noqa: PLC0415 - loaded by those who look
 
-        counter = state.counter(self.name)
+        counter, waiting = state.counter(self.name), self._waiting()
+        total = sum(waiting.values())
         return [
             QuotaState(
                 counter=self.name,
@@ -185,9 +186,9 @@ class Limiter:
                 limit=(limit := counter.limit(unit, planned, reading)),
                 used=limit - (left := max(0, counter.remaining(unit, limit, reading))),
                 left=left,
-                waiting=sum(self._waiting().values()),
+                waiting=total,
                 resets_in=0.0 if left else counter.time_until(unit, limit, reading),
-                priorities=self._waiting(),
+                priorities=waiting,
                 refusals=counter.refusals,
                 expected=counter.reserved_by_streams(reading) if unit == "day" else 0,
                 others=counter.used_by_others(reading) if unit == "day" else 0,

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from agora_analytics._core import validation
 from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState
-from agora_analytics.quota.shared_account import LEASE, Answer, Exchange, SharedAccount, StoreUnavailableError
+from agora_analytics.quota.shared_account import LEASE, Exchange, SharedAccount, StoreAnswer, StoreUnavailableError
 from agora_analytics.quota.store_clock import StoreClock
 
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ class _RedisStore:
     async def join(self, account: str, name: str) -> str:
         return _text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
 
-    async def exchange(self, account: str, member: str, exchange: Exchange) -> Answer:
+    async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         keys = [self._key(account, "state"), self._key(account, "members")]
         tag, body = (exchange.tag, exchange.body) if exchange.body is not None else ("", b"")
         arguments = [member, LEASE, exchange.expected, tag, body, _KEPT, *exchange.buried]
         is_member, replaced, stored, found, seconds, micros, members, lost = await self._run(_EXCHANGE, keys, arguments)
-        return Answer(
+        return StoreAnswer(
             member=bool(is_member),
             replaced=bool(replaced),
             tag=_text(stored),

@@ -42,7 +42,7 @@ class StoreUnavailableError(Exception):
     """The store did not answer, or refused; its text holds no credential."""
 
 
-class Answer(NamedTuple):
+class StoreAnswer(NamedTuple):
     """What a store says to an exchange.
 
     Attributes:
@@ -86,7 +86,7 @@ class Store(Protocol):
     async def join(self, account: str, name: str) -> str:
         """Become a member under a slot that no other has; return `slot:name`."""
 
-    async def exchange(self, account: str, member: str, exchange: Exchange) -> Answer:
+    async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         """Renew the member's lease, and replace the state if it is the expected one; all or nothing."""
 
     async def leave(self, account: str, member: str) -> None:
@@ -101,7 +101,7 @@ class _Known(NamedTuple):
     body: bytes = b""
 
     @classmethod
-    def of(cls, answer: Answer) -> _Known:
+    def of(cls, answer: StoreAnswer) -> _Known:
         return cls(int(answer.tag.partition("-")[0] or 0), answer.tag, answer.body or b"")
 
     def next_tag(self) -> str:
@@ -246,9 +246,9 @@ class SharedAccount:
         if answer.body is not None:
             self._adopt(answer)
 
-    async def _exchange(self, exchange: Exchange) -> Answer:
+    async def _exchange(self, exchange: Exchange) -> StoreAnswer:
         sent = time.monotonic()
-        answer: Answer = await self._reach(self._store.exchange, self._account, self._member, exchange)
+        answer: StoreAnswer = await self._reach(self._store.exchange, self._account, self._member, exchange)
         received = self._renewed_at = time.monotonic()
         if self._clock.observe(sent, received, answer.now):
             log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned anew")
@@ -259,7 +259,7 @@ class SharedAccount:
         self._lost = tuple(member for member in answer.lost if member != self._member) if patient else ()
         return answer
 
-    def _adopt(self, answer: Answer) -> bool:
+    def _adopt(self, answer: StoreAnswer) -> bool:
         """Take over the stored state; return whether it is newer than the known one."""
         stored = _Known.of(answer)
         if lost := max(0, self._known.changes - stored.changes):

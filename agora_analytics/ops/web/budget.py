@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 
 import attrs
 
@@ -18,7 +19,7 @@ class CounterView:
 
     `free_at` is when the next request can be sent, null where some are left. Of a day, `resets_at` is when it ends,
     `last_hour` the requests of this process in the last hour, and `lasts_until` when the day is used up at that pace,
-    null if it is not.
+    null if it is not; counters are equal whatever that is, as it moves with the time.
     """
 
     counter: str
@@ -34,7 +35,7 @@ class CounterView:
     planned: int
     resets_at: int | None = None
     last_hour: int | None = None
-    lasts_until: int | None = None
+    lasts_until: int | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -52,12 +53,12 @@ class QuotaView:
 
 
 def _lasting(view: QuotaView) -> list[CounterView]:
-    return [attrs.evolve(one, lasts_until=None) for one in view.counters if one.unit != "second"]
+    return [one for one in view.counters if one.unit != "second"]
 
 
-def quota_view(snapshot: QuotaSnapshot, now: float, *, enforced: bool, pace: Callable[[str], int]) -> QuotaView:
-    """Return a snapshot as JSON; `pace` returns the requests of the last hour to a counter."""
-    counters = tuple(_counter(state, now, pace) for state in snapshot)
+def quota_view(snapshot: QuotaSnapshot, now: float, *, enforced: bool, last_hour: Mapping[str, int]) -> QuotaView:
+    """Return a snapshot as JSON; `last_hour` has the requests of the last hour by counter."""
+    counters = tuple(_counter(state, now, last_hour.get(state.counter, 0)) for state in snapshot)
     return QuotaView(at=int(now), enforced=enforced, counters=counters)
 
 
@@ -66,8 +67,9 @@ def unread(last: QuotaView | None, error: LedgerError, *, enforced: bool) -> Quo
     return attrs.evolve(last or QuotaView(at=None, enforced=enforced), ledger=str(error))
 
 
-def _counter(state: QuotaState, now: float, pace: Callable[[str], int]) -> CounterView:
-    view = CounterView(
+def _counter(state: QuotaState, now: float, last_hour: int) -> CounterView:
+    is_day = state.unit == "day"
+    return CounterView(
         counter=state.counter,
         unit=state.unit,
         limit=state.limit,
@@ -79,17 +81,20 @@ def _counter(state: QuotaState, now: float, pace: Callable[[str], int]) -> Count
         expected=state.expected,
         others=state.others,
         planned=state.planned,
+        resets_at=_midnight(now) if is_day else None,
+        last_hour=last_hour if is_day else None,
+        lasts_until=_lasts_until(state.left, now, last_hour) if is_day else None,
     )
-    if state.unit != "day":
-        return view
-    resets_at, last_hour = int(now // DAY + 1) * DAY, pace(state.counter)
-    lasts_until = now + state.left * HOUR / last_hour if last_hour else resets_at
-    return attrs.evolve(
-        view,
-        resets_at=resets_at,
-        last_hour=last_hour,
-        lasts_until=int(lasts_until) if lasts_until < resets_at else None,
-    )
+
+
+def _midnight(now: float) -> int:
+    return int(now // DAY + 1) * DAY
+
+
+def _lasts_until(left: int, now: float, last_hour: int) -> int | None:
+    """Return when so many requests are used up at the pace of the last hour, None if the day ends before."""
+    until = now + left * HOUR / last_hour if last_hour else math.inf
+    return int(until) if until < _midnight(now) else None
 
 
 @attrs.frozen(kw_only=True)

@@ -10,7 +10,8 @@ import asyncio
 import re
 import secrets
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Final
 
@@ -21,15 +22,17 @@ _MAX_BYTES: Final = 4 * 2**20
 
 
 class EventFeed:
-    """The newest events, as server-sent events; `last` is the number of the newest."""
+    """The newest events, as server-sent events; `last` is the number of the newest, `viewers` how many read them."""
 
     def __init__(self) -> None:
         self.last = 0
+        self.viewers = 0
         self.closed = False
         self._run = secrets.token_hex(4)
         self._events: deque[bytes] = deque()
         self.size = 0
         self._changed = asyncio.Event()
+        self._viewer_came = asyncio.Event()
 
     @property
     def event_id(self) -> str:
@@ -70,6 +73,23 @@ class EventFeed:
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
         return self.last > number
+
+    @contextmanager
+    def viewer(self) -> Iterator[None]:
+        """Count a viewer while it reads the events."""
+        self.viewers += 1
+        self._viewer_came.set()
+        try:
+            yield
+        finally:
+            self.viewers -= 1
+
+    async def wait_for_viewer(self, seconds: float) -> None:
+        """Wait until a viewer comes, or for so many seconds."""
+        self._viewer_came.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._viewer_came.wait()
 
     def open(self) -> None:
         """Have viewers, also once more after `close`."""

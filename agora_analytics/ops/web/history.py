@@ -115,16 +115,12 @@ class SeriesHistory:
         )
 
     def _add_window(self, event: Window) -> bool:
-        missing = event.missing.get(self.series)
-        if missing is None and self.series not in event.values:
-            return False
-        cell = (
-            SeriesCell(state="missing", reason=missing)
-            if missing
-            else self._cell("complete", event.points(self.series))
-        )
-        self._put(event.ts, cell)
-        return True
+        reason, points = event.missing.get(self.series), event.values.get(self.series)
+        if reason:
+            self._put(event.ts, SeriesCell(state="missing", reason=reason))
+        elif points is not None:
+            self._put(event.ts, self._cell("complete", points))
+        return bool(reason) or points is not None
 
     def _revise(self, event: Revision) -> bool:
         before = self.cells.get(event.ts)

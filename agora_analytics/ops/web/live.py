@@ -7,6 +7,7 @@ too slow, it gets the event `reset`, and loads everything again.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
@@ -30,9 +31,13 @@ class Viewers:
     """The viewers that are connected."""
 
     def __init__(self, feed: EventFeed) -> None:
-        self.count = 0
         self._feed = feed
         self._closed = False
+
+    @property
+    def count(self) -> int:
+        """How many are connected, also to other pages of the same state."""
+        return self._feed.viewers
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Send events until the viewer leaves, is too slow, or the server stops."""
@@ -42,17 +47,13 @@ class Viewers:
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
         )
-        self.count += 1
-        try:
-            await response.prepare(request)
-            await self._send(response, seen)
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-        except ConnectionError:
-            pass  # the viewer has left
-        finally:
-            self.count -= 1
+        with self._feed.viewer(), suppress(ConnectionError):  # which means that the viewer has left
+            try:
+                await response.prepare(request)
+                await self._send(response, seen)
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()
         return response
 
     def close(self) -> None:

@@ -1,4 +1,8 @@
-"""Looks at the quota and at the streams every few seconds, and publishes what has changed; it sends no request."""
+"""Looks at the quota and at the streams, and publishes what has changed; it sends no request.
+
+It looks every few seconds while there are viewers. Otherwise nobody waits for a change: it reads the quota once a
+minute, for the probes and for those who read the JSON, and again as soon as a viewer comes.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,9 @@ from agora_analytics.spans import DAY
 _EVERY: Final = 1.0
 _QUOTA_EVERY: Final = 5
 """Rounds between two looks at the quota: with a file it is a transaction."""
+
+_UNSEEN_EVERY: Final = 60.0
+"""Seconds between two looks at the quota without viewers."""
 
 
 class StateMonitor:
@@ -44,11 +51,12 @@ class StateMonitor:
         """Look for ever."""
         while True:
             await self.refresh()
-            for _ in range(_QUOTA_EVERY):
-                self._tell_health()
-                await asyncio.sleep(_EVERY)
-                if self._is_of_yesterday():
-                    break
+            if self._feed.viewers:
+                await self._watch_health()
+            else:
+                # The next viewer is told the health of each stream: the JSON that it has read may be older or newer.
+                self._known.clear()
+                await self._feed.wait_for_viewer(_UNSEEN_EVERY)
 
     async def refresh(self) -> None:
         """Read the quota; an unreadable ledger leaves the numbers as they were."""
@@ -58,7 +66,8 @@ class StateMonitor:
         except LedgerError as error:
             self.quota = unread(self.quota, error, enforced=quota.enforced)
         else:
-            self.quota = quota_view(snapshot, self._now(), enforced=quota.enforced, pace=self._usage.last_hour)
+            last_hour = self._usage.last_hour()
+            self.quota = quota_view(snapshot, self._now(), enforced=quota.enforced, last_hour=last_hour)
             self.clock = ClockView.of(snapshot.clock)
         if self.quota.differs(self._shown):
             self._shown = self.quota
@@ -74,6 +83,14 @@ class StateMonitor:
         """Whether a readable quota is of another day: its numbers are wrong at once, not a little old."""
         quota = self.quota
         return quota is not None and not quota.ledger and (quota.at or 0) // DAY != self._now() // DAY
+
+    async def _watch_health(self) -> None:
+        """Publish what changes until the next look at the quota."""
+        for _ in range(_QUOTA_EVERY):
+            self._tell_health()
+            await asyncio.sleep(_EVERY)
+            if self._is_of_yesterday():
+                return
 
     def _tell_health(self) -> None:
         for view in self._streams():

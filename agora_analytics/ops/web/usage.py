@@ -93,10 +93,14 @@ class RequestUsage:
             merged[key] = merged[key] + counts if key in merged else counts
         return [merged[key] for key in sorted(merged)]
 
-    def last_hour(self, counter: str) -> int:
-        """Return the requests of the last hour to a counter."""
+    def last_hour(self) -> Counter[str]:
+        """Return the requests of the last hour by counter."""
         since = self._time.monotonic() - HOUR
-        return sum(counts[counter] for minute, counts in self._minutes.items() if minute > since)
+        total = Counter[str]()
+        for minute, counts in self._minutes.items():
+            if minute > since:
+                total.update(counts)
+        return total
 
     def count(self, endpoint: Endpoint, priority: str, counter: str) -> HourCount:
         """Count one request, and return the counts that it is part of."""

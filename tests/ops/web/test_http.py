@@ -139,7 +139,8 @@ async def test_the_server_is_unhealthy_only_where_a_restart_would_help(client, m
         await until(state.board.newest)
         assert await here.status("/readyz") == await here.status("/healthz") == 200
         monkeypatch.setattr(state.monitor, "refresh", lambda: 1 / 0)
-        await until(lambda: state.failed)
+        with state.feed.viewer():
+            await until(lambda: state.failed)
         assert await here.status("/healthz") == 503
         assert (await (await here.http.get("/readyz")).json())["status"] == "failed"
     assert "no longer up to date" in caplog.text

@@ -80,11 +80,49 @@ async def test_the_quota_says_when_the_day_is_used_up_at_the_pace_of_the_last_ho
         assert (day.used, day.last_hour, day.lasts_until) == (0, 0, None)
         for _ in range(300):
             await client.calls.page(*client.calls.recent(60))
-        await asyncio.sleep(6)
+        with state.feed.viewer():
+            await asyncio.sleep(6)
         day = day_of(state, "call_lists")
         assert (day.used, day.left, day.last_hour) == (300, 1_700, 300)
         assert abs(day.lasts_until - state.now() - 1_700 * 12) < 10
         assert day.resets_at % DAY == 0
+
+
+def kinds(state, after: int) -> list[bytes]:
+    """The kinds of the events after a number."""
+    return [event.split(b"\n")[1].removeprefix(b"event: ") for event in state.feed.after(after, 1_000)]
+
+
+async def test_without_viewers_the_quota_is_read_once_a_minute_and_with_them_every_five_seconds():
+    simulation = simulated("enterprise")
+    async with simulation.client() as client, LiveState(client, USERS, calls=False) as state:
+        await asyncio.sleep(90)
+        first = state.monitor.quota.at
+        await asyncio.sleep(25)
+        assert state.monitor.quota.at == first
+        await asyncio.sleep(10)
+        assert 59 <= state.monitor.quota.at - first <= 61
+        with state.feed.viewer():
+            await asyncio.sleep(0.1)
+            assert state.now() - state.monitor.quota.at < 2
+            await asyncio.sleep(57)
+            assert state.now() - state.monitor.quota.at < 7
+
+
+async def test_the_first_viewer_is_told_the_health_of_each_stream_and_then_what_changes():
+    simulation = simulated("enterprise")
+    async with simulation.client() as client, LiveState(client, USERS) as state:
+        await asyncio.sleep(600)
+        assert b"stream" not in kinds(state, 0)
+        before = state.feed.last
+        with state.feed.viewer():
+            await asyncio.sleep(0.1)
+            assert kinds(state, before).count(b"stream") == 2
+            await asyncio.sleep(60)
+            assert kinds(state, before).count(b"stream") == 2
+            before, simulation.faults = state.feed.last, Faults.always(Fault("status", status=503))
+            await asyncio.sleep(600)
+            assert b"stream" in kinds(state, before)
 
 
 async def test_calls_are_listed_newest_and_worst_first():
@@ -182,11 +220,11 @@ async def test_an_unreadable_ledger_is_shown_and_the_last_numbers_stay(monkeypat
 
         with monkeypatch.context() as patch:
             patch.setattr(client.quota._limiters, "snapshot", fail)
-            await asyncio.sleep(10)
+            await asyncio.sleep(61)
             assert codes(state) == ["ledger"]
             assert "disk is full" in state.monitor.quota.ledger
             assert day_of(state, "realtime").used == used
-        await asyncio.sleep(10)
+        await asyncio.sleep(61)
         assert codes(state) == []
 
 
