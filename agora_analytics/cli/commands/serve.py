@@ -123,7 +123,13 @@ async def serve(
     rules = alerting.rules(allow_unknown=names.allow_unknown)
     opened = _simulated(seed) if simulate else credentials.client(output.screen)
     async with opened as client, alerting.sinks() as sinks:
-        await _run(client, settings, _Alerts(rules, sinks, alerting), output.screen, check=check)
+        page = _Page(settings, simulated=simulate)
+        await _run(client, page, _Alerts(rules, sinks, alerting), output.screen, check=check)
+
+
+class _Page(NamedTuple):
+    settings: ServeSettings
+    simulated: bool
 
 
 class _Alerts(NamedTuple):
@@ -133,13 +139,14 @@ class _Alerts(NamedTuple):
 
 
 async def _run(
-    client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts, screen: Screen, *, check: bool
+    client: AnalyticsClient, page: _Page, alerting: _Alerts, screen: Screen, *, check: bool
 ) -> None:
     # One object after the other, each made of those before: longer than 25 lines for that.
     from agora_analytics.cli.serving import PORT  # noqa: PLC0415 - as above
     from agora_analytics.ops import LiveState, routes  # noqa: PLC0415
     from agora_analytics.ops.web.server import is_loopback, listening  # noqa: PLC0415
 
+    settings = page.settings
     host, port = settings.host or "127.0.0.1", PORT if settings.port is None else settings.port
     if settings.token is None and not is_loopback(host):
         raise ValueError(
@@ -155,7 +162,13 @@ async def _run(
         sinks=alerting.sinks,
         worst=alerting.options.worst(client, link=f"http://{host}:{port}/#/call/{{call_id}}"),
     )
-    application = routes(state, token=settings.token, hosts=settings.hosts or (), title=settings.title or "")
+    application = routes(
+        state,
+        token=settings.token,
+        hosts=settings.hosts or (),
+        title=settings.title or "",
+        simulated=page.simulated,
+    )
     if check:
         _show_check(screen, _check(state, settings, f"http://{f'[{host}]' if ':' in host else host}:{port}/"))
         return

@@ -8,10 +8,12 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from agora_analytics._core import validation
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.errors import AgoraError
 from agora_analytics.ops.web.api import MetricsRenderer, ReadApi
 from agora_analytics.ops.web.assets import load_assets
+from agora_analytics.ops.web.documents import PageIdentity
 from agora_analytics.ops.web.guard import Guard, add_headers
 from agora_analytics.ops.web.live import Viewers
 from agora_analytics.ops.web.paid import PaidApi
@@ -39,6 +41,7 @@ def routes(
     hosts: Iterable[str] = (),
     metrics: MetricsRenderer | None = None,
     title: str = "",
+    simulated: bool = False,
 ) -> web.Application:
     """Return an application to add to yours: `application.add_subapp("/agora/", ops.routes(client))`.
 
@@ -58,6 +61,7 @@ def routes(
         metrics: what `/metrics` renders; by default an `ops.Collector` of the client and its two streams, if the extra
             `ops` is installed.
         title: shown on the page, to tell several servers apart.
+        simulated: whether the page says that its data are simulated.
 
     """
     state = source if isinstance(source, LiveState) else LiveState(source)
@@ -66,7 +70,8 @@ def routes(
     if metrics is None:
         metrics = _collector(state)
     guard = Guard(token, hosts)
-    api = ReadApi(state, application[VIEWERS], metrics, title=title, trusts=guard.trusts)
+    about = PageIdentity(title=title, simulated=validation.boolean("simulated", simulated))
+    api = ReadApi(state, application[VIEWERS], metrics, about, trusts=guard.trusts)
     paid = PaidApi(state)
     site = _Site(guard, api, paid)
     application.add_routes(site.table())
