@@ -12,6 +12,7 @@ import { callsView } from "./view-calls.js";
 import { insightsView } from "./view-insights.js";
 import { nowView } from "./view-now.js";
 import { quotaView } from "./view-quota.js";
+import { troubles } from "./troubles.js";
 import { failure } from "./widgets.js";
 
 const VIEWS = {
@@ -24,7 +25,7 @@ const VIEWS = {
 };
 
 const STATES = {
-  connecting: "connecting…", live: "live", reconnecting: "reconnecting…", paused: "paused while hidden",
+  connecting: "connecting…", live: "live", reconnecting: "reconnecting…", paused: "paused while hidden", refused: "no live updates",
 };
 
 const byId = (id) => document.getElementById(id);
@@ -52,7 +53,7 @@ function navigation() {
 function route(first = false) {
   if (location.hash === "#main") return;
   const found = parse(location.hash);
-  const view = VIEWS[found.view] ? found.view : "now";
+  const view = Object.hasOwn(VIEWS, found.view) ? found.view : "now";
   if (shown && shown.view === view && shown.id === found.id && shown.made.route) {
     shown.made.route(found.params);
     return;
@@ -77,6 +78,7 @@ function titles() {
   const server = store.status?.title ? `${name(store.status.title)} · ` : "";
   document.title = `${VIEWS[shown.view].text} · ${server}Agora Analytics`;
   say(byId("title"), name(store.status?.title, ""));
+  byId("simulated").hidden = !store.status?.simulated;
 }
 
 function connection() {
@@ -92,18 +94,9 @@ function connection() {
 // What is wrong with the server, above every view.
 function notice() {
   const box = byId("notice");
-  const probe = store.status?.probe;
-  let parts = [];
-  if (store.connection === "reconnecting") {
-    const since = store.loaded ? ` What you see is from ${clock(store.now())} ${zoneName()} or before.` : "";
-    box.stamp ??= since;
-    parts = [el("p", {}, el("b", {}, "The server cannot be reached."), ` This page reconnects by itself.${box.stamp}`)];
-  } else {
-    box.stamp = null;
-    if (probe && (probe.status === "degraded" || probe.status === "failed")) {
-      parts = probe.reasons.map((one) => el("p", {}, el("b", {}, one.code === "failed" ? "Fault. " : "Degraded. "), name(one.text)));
-    }
-  }
+  if (store.connection !== "reconnecting") box.stamp = null;
+  else box.stamp ??= store.loaded ? ` What you see is from ${clock(store.now())} ${zoneName()} or before.` : "";
+  const parts = troubles(store, box.stamp).map(([title, words_]) => el("p", {}, el("b", {}, `${title} `), words_));
   box.hidden = !parts.length;
   const text = parts.map((part) => part.textContent).join("\n");
   if (box.textContent !== text) put(box, parts);
@@ -146,6 +139,8 @@ function start() {
   switches();
   store.on("connection", connection);
   store.on("status", () => { titles(); notice(); });
+  store.on("quota", notice);
+  store.on("missed", () => { notice(); announce(byId("notice").textContent); });
   store.on("alerted", () => announce(`Alert: ${alertTitle(store.alerts[0].alert)}`));
   store.on("problem", () => {
     if (store.problem && !store.loaded && store.problem.status) put(byId("main"), failure(store.problem));
@@ -158,7 +153,7 @@ function start() {
   });
   route(true);
   store.load();
-  setInterval(() => shown?.made.tick?.(), 5_000);
+  setInterval(() => { store.tick(); shown?.made.tick?.(); }, 5_000);
 }
 
 start();

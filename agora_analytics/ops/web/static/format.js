@@ -6,9 +6,12 @@ const zone = { utc: true };
 
 export const setZone = (name) => { zone.utc = name !== "local"; };
 
-export function zoneName() {
+export const isUtc = () => zone.utc;
+
+// The zone of times; its name may be another one at another time of the year.
+export function zoneName(ts) {
   if (zone.utc) return "UTC";
-  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(new Date());
+  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(isNumber(ts) && Math.abs(ts) <= MAX_TS ? new Date(ts * 1000) : new Date());
   return parts.find((part) => part.type === "timeZoneName")?.value ?? "local time";
 }
 
@@ -113,4 +116,4 @@ const WORDS = {
 };
 
 // The words for a name of the API; a name that is not known, as it is.
-export const words = (id) => WORDS[id] ?? name(id).replace(/_/g, " ");
+export const words = (id) => (Object.hasOwn(WORDS, id) ? WORDS[id] : name(id).replace(/_/g, " "));

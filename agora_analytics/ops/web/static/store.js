@@ -6,6 +6,8 @@ import { throttled } from "./dom.js";
 export const WINDOW = 20;
 export const HOUR = 3600;
 const MAX_CALLS = 1500;
+const STATUS_EVERY = 30_000;
+const MISSED_FOR = 60; // seconds that a page says that it missed events
 
 export class Store {
   constructor() {
@@ -20,7 +22,8 @@ export class Store {
     this.connection = "connecting";
     this.problem = null;
     this.loaded = false;
-    this.skew = 0;
+    this.missed = null;
+    this.clock = { utc: Date.now() / 1000, read: performance.now(), ahead: Date.now() - performance.now() };
     this.ready = new Promise((tell) => { this.isReady = tell; });
     this.listeners = new Map();
     this.stream = new EventStream({
@@ -42,9 +45,16 @@ export class Store {
     for (const listener of [...(this.listeners.get(topic) ?? [])]) listener();
   }
 
-  // The service's time, as far as the server knows it.
+  // The service's time, as far as the server knows it: the browser's clock may be wrong, and may be set meanwhile.
   now() {
-    return Date.now() / 1000 + this.skew;
+    return this.clock.utc + (performance.now() - this.clock.read) / 1000;
+  }
+
+  // Called every few seconds: reads the status now and then, and at once if the machine slept.
+  tick() {
+    const jumped = Math.abs(Date.now() - performance.now() - this.clock.ahead) > 2_000;
+    if (jumped || performance.now() - this.clock.read > STATUS_EVERY) this.readStatus();
+    if (this.missed && this.now() - this.missed.at > MISSED_FOR) { this.missed = null; this.tell("status"); }
   }
 
   // Reads everything, then listens to what changes; tries again until it works.
@@ -86,13 +96,22 @@ export class Store {
     else if (kind === "quota") { this.quota = value; this.tell("quota"); this.readQuota(); }
     else if (kind === "stream") this.readStatus();
     else if (kind === "alert") this.addAlert(value);
-    else if (kind === "reset") this.load();
+    else if (kind === "reset") this.reload(value);
+  }
+
+  // The server no longer has what this page missed.
+  async reload({ missed }) {
+    await this.load();
+    if (!missed) return;
+    this.missed = { events: missed, at: this.now() };
+    this.tell("missed");
   }
 
   addWindows(change) {
-    for (const { series: id, cell } of change.changes) {
+    for (const { series: id, cell, final_before: finalBefore } of change.changes) {
       const one = this.series.get(id);
       if (!one) continue;
+      one.finalBefore = finalBefore ?? one.finalBefore;
       for (let ts = Math.max(change.start, change.end - HOUR); ts < change.end; ts += WINDOW) one.cells.set(ts, cell);
       trim(one);
     }
@@ -130,7 +149,7 @@ export class Store {
 
   takeStatus(status) {
     this.status = status;
-    this.skew = status.now - Date.now() / 1000;
+    this.clock = { utc: status.now, read: performance.now(), ahead: Date.now() - performance.now() };
   }
 
   takeQuota(spending) {
@@ -157,8 +176,8 @@ function unpacked(one) {
       reason: one.reasons[ts] ?? "", revisions: one.revisions[ts] ?? 0,
     });
   });
-  const { id, metric, product, cname, dimension, unit, meaning, final_before: finalBefore } = one;
-  return { id, metric, product, cname, dimension, unit, meaning, finalBefore, cells };
+  const { id, metric, product, cname, dimension, unit, meaning, limits, final_before: finalBefore } = one;
+  return { id, metric, product, cname, dimension, unit, meaning, limits, finalBefore, cells };
 }
 
 function trim(one) {

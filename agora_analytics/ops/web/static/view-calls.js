@@ -2,7 +2,7 @@
 
 import { CallTable, tally } from "./call-table.js";
 import { el, put, say, throttled } from "./dom.js";
-import { count, dayTime, fromInput, inputTime, plural, zoneName } from "./format.js";
+import { count, dayTime, fromInput, inputTime, iso, plural, zoneName } from "./format.js";
 import { Offer } from "./offers.js";
 import { replace } from "./router.js";
 import { sorted } from "./store.js";
@@ -84,7 +84,7 @@ function matches({ call, state }, filters) {
 
 function drawGaps(box, gaps) {
   const shown = gaps.slice(-3).reverse();
-  put(box, shown.map((gap) => el("p.trouble", {}, `Calls may be missing from ${dayTime(gap.start)} to ${dayTime(gap.end)} ${zoneName()}: ${gap.reason}`)));
+  put(box, shown.map((gap) => el("p.trouble", {}, `Calls may be missing from ${dayTime(gap.start)} to ${dayTime(gap.end)} ${zoneName(gap.end)}: ${gap.reason}`)));
 }
 
 // The search: the form is in the address, so that a colleague sees the same; its price is on the button.
@@ -98,25 +98,28 @@ function searchCard(store, announce, filters, change) {
 
   function draw() {
     const now = Math.floor(store.now() / 60) * 60;
-    const { sc = "", from = now - 2 * 3600, to = now - 60 } = filters();
+    const { sc = "" } = filters();
+    const [from, to] = [timeOf(filters().from) ?? now - 2 * 3600, timeOf(filters().to) ?? now - 60];
     const channel = el("input", { type: "text", value: sc, maxlength: 200, placeholder: "exact name, or empty for all" });
-    const start = el("input", { type: "datetime-local", value: inputTime(Number(from)), required: true });
-    const end = el("input", { type: "datetime-local", value: inputTime(Number(to)), required: true });
+    const start = el("input", { type: "datetime-local", value: inputTime(from), required: true });
+    const end = el("input", { type: "datetime-local", value: inputTime(to), required: true });
+    // A time that nobody changed stays as it is: its seconds are not in the input, nor which of two equal hours it is.
+    const written = (input, shown, ts) => (input.value === shown ? ts : fromInput(input.value));
     const typed = throttled(() => {
-      const [from_, to_] = [fromInput(start.value), fromInput(end.value)];
+      const [from_, to_] = [written(start, inputTime(from), from), written(end, inputTime(to), to)];
       if (Number.isNaN(from_) || Number.isNaN(to_)) return;
       change({ find: 1, sc: channel.value, from: from_, to: to_, page: "" });
       again();
     }, 400);
     for (const input of [channel, start, end]) input.addEventListener("input", typed);
-    put(form, field("Channel", channel), field(`From (${zoneName()})`, start), field(`To (${zoneName()})`, end));
+    put(form, field("Channel", channel), field(`From (${zoneName(from)})`, start), field(`To (${zoneName(to)})`, end));
   }
 
   function again() {
     started = true;
     put(found);
     const { sc, from, to, page } = filters();
-    const ask = { cname: sc, start: from && Number(from), end: to && Number(to), page: page ? Number(page) : 1 };
+    const ask = { cname: sc, start: timeOf(from), end: timeOf(to), page: Number(page) || 1 };
     offer.ask([{ key: "search", path: "search", ask }]);
   }
 
@@ -128,6 +131,9 @@ function searchCard(store, announce, filters, change) {
     close: () => offer.close(),
   };
 }
+
+// A time of an address, null if it is none.
+const timeOf = (text) => (text && iso(Number(text)) ? Number(text) : null);
 
 function results(box, data, store, filters, change, again) {
   if (!data.calls.length) { put(box, empty("No call was found", "No call of that channel began in that time.")); return; }
