@@ -19,6 +19,12 @@ needs_browser = pytest.mark.skipif(
 
 VIEWS = ("now", "calls", "insights", "quota", "alerts")
 
+HIDE = """(hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""Hides the page, or shows it again, as its browser would tell it."""
+
 ARGUMENTS = (
     "--no-sandbox",  # containers run as root
     "--disable-gpu",

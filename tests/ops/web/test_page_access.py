@@ -120,8 +120,8 @@ async def test_the_values_of_a_chart_are_in_a_table_too(state):
         await viewer.until("() => document.querySelectorAll('.values[open] tbody tr').length === 180")
         first = "[...document.querySelectorAll('.values[open] tbody tr:first-child > *')].map((one) => one.textContent)"
         assert await viewer.page.evaluate(first) == ["11:59:40", str(40 + (NOON - 20) // 20 % 17), "7"]
-        label = await viewer.page.get_attribute(".canvas", "aria-label")
-        assert label.startswith("Users. Native: newest ")
+        about = await viewer.page.text_content(f"#{await viewer.page.get_attribute('.canvas', 'aria-describedby')}")
+        assert about.startswith("Users. Native: newest ")
 
 
 async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state):

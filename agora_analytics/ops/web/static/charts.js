@@ -235,7 +235,7 @@ function settings(chart, width) {
     grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { show: false },
   };
   return {
-    width, height, series: [{}, ...series], legend: { show: false }, padding: [10 * scale(), (bars ? 20 : 12) * scale(), 0, 0],
+    width, height, series: [{}, ...series], legend: { show: false }, padding: [10 * scale(), 20 * scale(), 0, 0],
     cursor: {
       sync: sync ? { key: sync, scales: ["x", null] } : undefined, drag: { x: false, y: false }, y: false,
       points: { show: !bars, size: 7, width: 1.5, fill: () => colour("--card") },

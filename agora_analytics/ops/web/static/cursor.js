@@ -23,7 +23,7 @@ export function cursorKeys(chart) {
   function put(at) {
     ts = at === null ? null : chart.data.xs[at];
     const left = at === null ? -10 : chart.plot?.valToPos(ts, "x");
-    chart.plot?.setCursor({ left, top: at === null ? -10 : 1 });
+    chart.plot?.setCursor({ left, top: at === null ? -10 : 1 }, true, true);
     chart.legendNow(at);
     say(at);
   }

@@ -162,6 +162,7 @@ export class Store {
     if (name === this.connection) return;
     this.connection = name;
     this.tell("connection");
+    if (name === "live") this.readStatus(); // this viewer counts, too
   }
 }
 
