@@ -6,12 +6,12 @@ import re
 
 import pytest
 from helpers.browser import HIDE, VIEWS, needs_browser, tab
-from helpers.page_state import HOSTILE, add_users, filled, following, over
+from helpers.page_state import HOSTILE, SERIES, add_users, filled, following, over
 from helpers.streaming import BUSY, USERS
 from helpers.times import NOON
 from helpers.web_server import site, until
 
-from agora_analytics.ops import LiveState, routes
+from agora_analytics.ops import LiveState, alerts, routes
 from agora_analytics.ops.web.assets import load_assets
 from agora_analytics.plans import Plan
 from agora_analytics.simulator import Fault, Faults, Simulation
@@ -79,6 +79,48 @@ async def test_thresholds_gaps_and_late_windows_are_in_the_pixels(state):
         assert await viewer.page.evaluate(count, [users, "--gap-fill"]) > 500
         assert await viewer.page.evaluate(count, [users, "--warn"]) >= 6  # a window without a value
         assert (await viewer.page.text_content(".chart .sr")).endswith("; 1 gap.")
+
+
+async def test_the_lines_are_the_thresholds_of_the_rules_in_force(client):
+    rules = [alerts.parse("videoFreezeRate:Native > 7% for 2"), alerts.parse("userCount:WebRTC < 4")]
+    state = LiveState(client, *SERIES, calls=False, rules=rules)
+    add_users(state, NOON - 400, native=50)
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.says("alert above 7 %")
+        await viewer.says("alert below 4 (WebRTC)")
+        level = "[...document.querySelectorAll('.legend .key')].at(-1).dataset.level"
+        assert await viewer.page.evaluate(level) == "good"  # 2 %
+        add_users(state, NOON - 20, native=50, web=3)
+        await viewer.until(f"() => {level} === 'warn'")  # 8 %
+        assert await viewer.page.locator(".key[data-level=warn]").count() == 2
+        assert "limit 5 %" not in await viewer.text("main")
+
+
+async def test_windows_that_may_still_change_are_shaded_and_become_final(state, monkeypatch):
+    monkeypatch.setattr(state, "_final_before", lambda _: NOON - 100)
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.until("() => document.querySelectorAll('canvas').length === 2")
+        await viewer.page.focus(".canvas")
+
+        async def newest() -> str:
+            await viewer.page.keyboard.press("End")
+            return await viewer.page.get_attribute(".canvas", "aria-valuetext")
+
+        assert (await newest()).endswith("may still change")
+        monkeypatch.setattr(state, "_final_before", lambda _: NOON + 20)
+        add_users(state, NOON, native=333)
+        await viewer.says("333", ".legend")
+        assert "may still change" not in await newest()
+
+
+async def test_simulated_data_are_said_to_be_simulated(state):
+    for simulated in (True, False):
+        async with site(routes(state, simulated=simulated)) as here, tab(viewport={"width": 320, "height": 600}) as viewer:
+            await viewer.show(f"http://127.0.0.1:{here.port}/")
+            await viewer.says("live", "#connection")
+            assert await viewer.page.get_by_text("Simulated data", exact=True).is_visible() is simulated
 
 
 async def test_a_value_changes_with_an_event(state):

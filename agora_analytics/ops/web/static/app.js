@@ -1,7 +1,7 @@
 // The page: its frame, which view is shown, and what every view shares.
 
 import { restyle } from "./charts.js";
-import { el, put, say } from "./dom.js";
+import { el, put, say, throttled } from "./dom.js";
 import { clock, name, setZone, zoneName } from "./format.js";
 import { parse } from "./router.js";
 import { Store } from "./store.js";
@@ -68,7 +68,7 @@ function route(first = false) {
   }
   titles();
   if (first) return;
-  scrollTo(0, 0);
+  scrollTo(0, history.state?.y ?? 0);
   const heading = byId("main").querySelector("h2");
   heading?.setAttribute("tabindex", "-1");
   (heading ?? byId("main")).focus({ preventScroll: true });
@@ -147,6 +147,9 @@ function start() {
     else if (!store.problem && byId("main").querySelector(":scope > .failure")) { shown = null; route(true); }
   });
   addEventListener("hashchange", () => route());
+  // Each step of the history keeps where it was scrolled to: going back shows the same place.
+  history.scrollRestoration = "manual";
+  addEventListener("scroll", throttled(() => history.replaceState({ y: scrollY }, ""), 200), { passive: true });
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();
     byId("main").focus();

@@ -15,11 +15,11 @@ const STATES = [{ key: "", text: "Any state" }, { key: "open", text: "Open" }, {
 export function callsView({ store, params, announce }) {
   // The filters live in the address; the list is drawn from what the store knows.
   let filters = { ...params };
-  let limit = STEP;
+  const limit = () => (filters.show > STEP ? Math.floor(filters.show) : STEP);
   const summary = el("p.sub", { "aria-live": "polite" });
   const table = new CallTable("Known calls", (order) => change({ order }));
   const body = el("div");
-  const more = el("button", { type: "button", onclick: () => { limit += 2 * STEP; draw(); } }, "Show 100 more");
+  const more = el("button", { type: "button", onclick: () => change({ show: limit() + 2 * STEP }) }, "Show 100 more");
   const toolbar = el("div.toolbar");
   const gaps = el("div.gaps");
   const search = searchCard(store, announce, () => filters, change);
@@ -27,9 +27,8 @@ export function callsView({ store, params, announce }) {
     toolbar, el("section.card.flush", { "aria-label": "Known calls" }, gaps, body), search.node);
 
   function change(values) {
-    filters = Object.fromEntries(Object.entries({ ...filters, ...values }).filter(([, value]) => value !== ""));
+    filters = Object.fromEntries(Object.entries({ ...filters, show: "", ...values }).filter(([, value]) => value !== ""));
     replace("calls", "", filters);
-    limit = STEP;
     draw();
   }
 
@@ -50,15 +49,15 @@ export function callsView({ store, params, announce }) {
     const order = filters.order ?? "newest";
     const matching = sorted([...store.calls.values()].filter((entry) => matches(entry, filters)), order);
     for (const button of toolbar.querySelectorAll("[role=radio]")) button.setAttribute("aria-checked", String(button.dataset.key === order));
-    say(summary, tally(Math.min(limit, matching.length), matching.length, store.calls.size));
+    say(summary, tally(Math.min(limit(), matching.length), matching.length, store.calls.size));
     drawGaps(gaps, store.gaps);
     if (!matching.length) {
       put(body, store.calls.size ? empty("No call matches", "Change the filters, or search the service below.") : empty("No call is known yet", "Calls show here as the server learns of them."));
       return;
     }
-    table.draw(matching.slice(0, limit), order, store.now());
+    table.draw(matching.slice(0, limit()), order, store.now());
     if (table.node.parentNode !== body) put(body, table.node);
-    if (matching.length > limit) body.append(more);
+    if (matching.length > limit()) body.append(more);
     else more.remove();
   }
 
