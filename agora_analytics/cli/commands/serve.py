@@ -138,9 +138,7 @@ class _Alerts(NamedTuple):
     options: AlertOptions
 
 
-async def _run(
-    client: AnalyticsClient, page: _Page, alerting: _Alerts, screen: Screen, *, check: bool
-) -> None:
+async def _run(client: AnalyticsClient, page: _Page, alerting: _Alerts, screen: Screen, *, check: bool) -> None:
     # One object after the other, each made of those before: longer than 25 lines for that.
     from agora_analytics.cli.serving import PORT  # noqa: PLC0415 - as above
     from agora_analytics.ops import LiveState, routes  # noqa: PLC0415

@@ -193,9 +193,7 @@ class WindowBoard:
     def __init__(self, series: Iterable[Series]) -> None:
         self.histories = {one.id: one for one in map(SeriesHistory, series)}
 
-    def add(
-        self, event: Event, final_before: Callable[[Series], int | None] = lambda _: None
-    ) -> WindowChange | None:
+    def add(self, event: Event, final_before: Callable[[Series], int | None] = lambda _: None) -> WindowChange | None:
         """Apply an event; return what it changed, None for nothing."""
         changed = [history for history in self.histories.values() if history.add(event)]
         start, end = (event.ts, event.ts + WINDOW) if isinstance(event, Revision) else event.span

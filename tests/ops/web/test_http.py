@@ -13,9 +13,10 @@ from helpers.streaming import BUSY, NETWORKS, USERS
 from helpers.times import NOON
 from helpers.web_server import grouped, site, until, window
 
+from agora_analytics import Series
 from agora_analytics.errors import LedgerError
 from agora_analytics.models import Call
-from agora_analytics.ops import LiveState, routes
+from agora_analytics.ops import LiveState, alerts, routes
 from agora_analytics.ops.web.board import listed
 from agora_analytics.ops.web.replies import MAX_BODY
 from agora_analytics.simulator import Fault, Faults, Simulation

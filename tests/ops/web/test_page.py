@@ -84,14 +84,14 @@ async def test_thresholds_gaps_and_late_windows_are_in_the_pixels(state):
 async def test_the_lines_are_the_thresholds_of_the_rules_in_force(client):
     rules = [alerts.parse("videoFreezeRate:Native > 7% for 2"), alerts.parse("userCount:WebRTC < 4")]
     state = LiveState(client, *SERIES, calls=False, rules=rules)
-    add_users(state, NOON - 400, native=50)
+    add_users(state, NOON - 20, native=50)
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
         await viewer.says("alert above 7 %")
         await viewer.says("alert below 4 (WebRTC)")
         level = "[...document.querySelectorAll('.legend .key')].at(-1).dataset.level"
         assert await viewer.page.evaluate(level) == "good"  # 2 %
-        add_users(state, NOON - 20, native=50, web=3)
+        add_users(state, NOON, native=50, web=3)
         await viewer.until(f"() => {level} === 'warn'")  # 8 %
         assert await viewer.page.locator(".key[data-level=warn]").count() == 2
         assert "limit 5 %" not in await viewer.text("main")
@@ -109,6 +109,7 @@ async def test_windows_that_may_still_change_are_shaded_and_become_final(state, 
             return await viewer.page.get_attribute(".canvas", "aria-valuetext")
 
         assert (await newest()).endswith("may still change")
+        await viewer.page.keyboard.press("Escape")
         monkeypatch.setattr(state, "_final_before", lambda _: NOON + 20)
         add_users(state, NOON, native=333)
         await viewer.says("333", ".legend")
@@ -117,7 +118,10 @@ async def test_windows_that_may_still_change_are_shaded_and_become_final(state, 
 
 async def test_simulated_data_are_said_to_be_simulated(state):
     for simulated in (True, False):
-        async with site(routes(state, simulated=simulated)) as here, tab(viewport={"width": 320, "height": 600}) as viewer:
+        async with (
+            site(routes(state, simulated=simulated)) as here,
+            tab(viewport={"width": 320, "height": 600}) as viewer,
+        ):
             await viewer.show(f"http://127.0.0.1:{here.port}/")
             await viewer.says("live", "#connection")
             assert await viewer.page.get_by_text("Simulated data", exact=True).is_visible() is simulated

@@ -145,7 +145,9 @@ async def test_the_cursor_of_a_chart_is_moved_by_keys_and_says_its_values(state)
         freezes = viewer.page.locator(".chart").nth(1)
         assert (await freezes.locator(".chart-foot").inner_text()).startswith("11:13:40")  # cursors move together
         add_users(state, NOON, native=5)
-        await viewer.until("() => document.querySelector('.canvas').getAttribute('aria-valuetext').includes('11:13:40')")
+        await viewer.until(
+            "() => document.querySelector('.canvas').getAttribute('aria-valuetext').includes('11:13:40')"
+        )
         await viewer.until("() => document.querySelector('.canvas').getAttribute('aria-valuenow') === '40'")
         assert await viewer.text(".chart-foot") == "11:13:40 \u00b7 lost: outage"
         assert await said("Escape") == "12:00:00; Native 5; WebRTC 7"

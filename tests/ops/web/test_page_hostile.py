@@ -24,7 +24,10 @@ LATE_HOUR = 1_792_890_000
 TEXTS = """() => {
     window.drawn = [];
     const draw = CanvasRenderingContext2D.prototype.fillText;
-    CanvasRenderingContext2D.prototype.fillText = function (text, ...more) { drawn.push(text); draw.call(this, text, ...more); };
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...more) {
+        drawn.push(text);
+        draw.call(this, text, ...more);
+    };
 }"""
 """Notes the texts that are drawn on canvases."""
 

@@ -1,4 +1,4 @@
-"""What goes wrong is said on the live page, in the probes and in the metrics, and nothing is lost: in Chromium, live."""
+"""What goes wrong is said on the live page, in the probes and in the metrics, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -95,10 +95,12 @@ export const plural = (number, one, many = `${one}s`) => `${count(number)} ${num
 
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
-// A name as it can be shown: what is invisible, or turns the text around, becomes a visible mark.
+const PILES = /(\p{M}{3})\p{M}+/gu;
+
+// A name as it can be shown: what is invisible, or turns the text around, becomes a visible mark; piles of accents end.
 export function name(text, none = "(no name)") {
   if (text === null || text === undefined || text === "") return none;
-  return String(text).replace(HIDDEN, "\ufffd").slice(0, 300);
+  return String(text).slice(0, 2_000).replace(HIDDEN, "\ufffd").replace(PILES, "$1").slice(0, 300);
 }
 
 const WORDS = {
