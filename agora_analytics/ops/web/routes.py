@@ -58,8 +58,8 @@ def routes(
         source: the state to serve, or a client.
         token: 16 or more characters that a viewer must know: in a form, or as `Authorization: Bearer …`.
         hosts: names under which the server is reached, without a port.
-        metrics: what `/metrics` renders; by default an `ops.Collector` of the client and its two streams, if the extra
-            `ops` is installed.
+        metrics: what `/metrics` renders; by default an `ops.Collector` of the client, its two streams and the page, if
+            the extra `ops` is installed.
         title: shown on the page, to tell several servers apart.
         simulated: whether the page says that its data are simulated.
 
@@ -68,7 +68,7 @@ def routes(
     application = web.Application(middlewares=[_errors_as_json])
     application[LIVE_STATE], application[VIEWERS] = state, Viewers(state.feed)
     if metrics is None:
-        metrics = _collector(state)
+        metrics = _collector(state, application[VIEWERS])
     guard = Guard(token, hosts)
     about = PageIdentity(title=title, simulated=validation.boolean("simulated", simulated))
     api = ReadApi(state, application[VIEWERS], metrics, about, trusts=guard.trusts)
@@ -106,8 +106,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return answer
 
 
-def _collector(state: LiveState) -> MetricsRenderer | None:
-    """Return the metrics of a client and its streams; None without the extra `ops`."""
+def _collector(state: LiveState, viewers: Viewers) -> MetricsRenderer | None:
+    """Return the metrics of a client, its streams and the page; None without the extra `ops`."""
     try:
         from agora_analytics.ops.metrics.collector import Collector  # noqa: PLC0415 - it needs an extra
     except ImportError:
@@ -118,6 +118,7 @@ def _collector(state: LiveState) -> MetricsRenderer | None:
         collector.watch(stream) if isinstance(stream, Watch) else collector.follow(stream)
 
     state.on_stream(observe)
+    collector.page(lambda: (viewers.count, state.feed.missed))
     return collector
 
 

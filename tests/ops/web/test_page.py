@@ -6,13 +6,14 @@ import re
 
 import pytest
 from helpers.browser import HIDE, VIEWS, needs_browser, tab
-from helpers.page_state import HOSTILE, SERIES, add_users, filled, following, over
+from helpers.page_state import HOSTILE, SERIES, add_users, call, filled, following, over
 from helpers.streaming import BUSY, USERS
 from helpers.times import NOON
 from helpers.web_server import site, until
 
 from agora_analytics.ops import LiveState, alerts, routes
 from agora_analytics.ops.web.assets import load_assets
+from agora_analytics.ops.web.board import listed
 from agora_analytics.plans import Plan
 from agora_analytics.simulator import Fault, Faults, Simulation
 
@@ -245,6 +246,34 @@ async def test_times_are_in_utc_or_in_the_zone_of_the_viewer(state):
 
 def test_the_files_of_the_page_are_below_300_kilobytes():
     assert sum(len(asset.body) for asset in load_assets().values()) < 300_000
+
+
+async def test_the_first_view_loads_less_than_300_kilobytes_with_its_data(state):
+    for at in range(100, 1_000):
+        state.calls.add(listed(call(at, f"room {at}"), NOON))
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.until("() => document.querySelectorAll('canvas').length === 2")
+        loaded = "performance.getEntriesByType('resource').map((one) => [one.name, one.decodedBodySize])"
+        first = await viewer.page.evaluate(loaded)
+        assert sum(size for _, size in first) < 300_000
+        assert not any("view-call" in name for name, _ in first)
+        await viewer.page.evaluate("location.hash = '#/calls'")
+        await viewer.says("50 of 965 known calls", ".sub")
+
+
+async def test_all_views_are_there_when_the_server_is_away(state):
+    async with tab() as viewer:
+        async with site(routes(state)) as here:
+            await viewer.show(f"http://127.0.0.1:{here.port}/")
+            loaded = "performance.getEntriesByType('resource').map((one) => one.name).join()"
+            await viewer.until(
+                f"() => ['call', 'calls', 'insights', 'alerts'].every((one) => {loaded}.includes(`view-${{one}}.js`))"
+            )
+            await viewer.says("live", "#connection")
+        await viewer.says("reconnecting", "#connection")
+        await viewer.page.evaluate("location.hash = '#/alerts'")
+        await viewer.says("3 alerts, newest first")
 
 
 async def test_a_wrong_secret_is_said_above_every_view():

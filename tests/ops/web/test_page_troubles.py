@@ -145,6 +145,7 @@ async def test_a_viewer_that_missed_events_says_how_many_and_loads_its_state_aga
         await viewer.says("This page missed 40 events, because it was hidden or too slow", "#notice")
         await viewer.says("800,049", ".legend")
         assert (await here.get("/api/v1/status"))["missed"] == 40
+        assert await metric(here, "agora_page_missed_events_total") == 40
         await viewer.page.clock.fast_forward(66_000)
         await viewer.until("() => document.querySelector('#notice').hidden")
         assert viewer.complaints == []
@@ -158,7 +159,9 @@ async def test_a_viewer_who_leaves_is_counted_no_more(state):
             await until(lambda: here.viewers() == 1)
             await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
             await viewer.until("() => /Viewers\\s*2/.test(document.body.innerText)")
+            assert await metric(here, "agora_page_viewers") == 2
         await until(lambda: here.viewers() == 1)
+        assert await metric(here, "agora_page_viewers") == 1
         await viewer.page.clock.fast_forward(36_000)
         await viewer.until("() => /Viewers\\s*1/.test(document.body.innerText)")
 

@@ -6,23 +6,20 @@ import { clock, name, setZone, zoneName } from "./format.js";
 import { parse } from "./router.js";
 import { Store } from "./store.js";
 import { alertTitle } from "./alerts.js";
-import { alertsView } from "./view-alerts.js";
-import { callView } from "./view-call.js";
-import { callsView } from "./view-calls.js";
-import { insightsView } from "./view-insights.js";
 import { nowView } from "./view-now.js";
-import { quotaView } from "./view-quota.js";
 import { troubles } from "./troubles.js";
 import { failure } from "./widgets.js";
 
+// Only the first view is loaded at once; `load` brings the others.
 const VIEWS = {
   now: { text: "Now", make: nowView },
-  calls: { text: "Calls", make: callsView },
-  call: { text: "Call", make: callView, under: "calls" },
-  insights: { text: "Insights", make: insightsView },
-  quota: { text: "Quota", make: quotaView },
-  alerts: { text: "Alerts", make: alertsView },
+  calls: { text: "Calls", load: async () => (await import("./view-calls.js")).callsView },
+  call: { text: "Call", load: async () => (await import("./view-call.js")).callView, under: "calls" },
+  insights: { text: "Insights", load: async () => (await import("./view-insights.js")).insightsView },
+  quota: { text: "Quota", load: async () => (await import("./view-quota.js")).quotaView },
+  alerts: { text: "Alerts", load: async () => (await import("./view-alerts.js")).alertsView },
 };
+const SOON = 2_000; // milliseconds after which the other views are loaded: they must be there if the server goes away
 
 const STATES = {
   connecting: "connecting…", live: "live", reconnecting: "reconnecting…", paused: "paused while hidden", refused: "no live updates",
@@ -31,6 +28,7 @@ const STATES = {
 const byId = (id) => document.getElementById(id);
 const store = new Store();
 let shown = null;
+let turn = 0;
 
 const saved = {
   get(key) { try { return localStorage.getItem(key); } catch { return null; } },
@@ -58,6 +56,11 @@ function route(first = false) {
     shown.made.route(found.params);
     return;
   }
+  turn += 1;
+  if (!VIEWS[view].make) {
+    prepare(view, turn, first);
+    return;
+  }
   shown?.made.close?.();
   const made = VIEWS[view].make({ store, id: found.id, params: found.params, announce, saved });
   shown = { view, id: found.id, made };
@@ -74,7 +77,19 @@ function route(first = false) {
   (heading ?? byId("main")).focus({ preventScroll: true });
 }
 
+// Loads a view, and shows it if it is still the one of the address.
+async function prepare(view, mine, first) {
+  try {
+    VIEWS[view].make = await VIEWS[view].load();
+  } catch {
+    if (mine === turn) put(byId("main"), failure({ message: "This view cannot be loaded now", hint: "The server cannot be reached." }, () => location.reload()));
+    return;
+  }
+  if (mine === turn) route(first);
+}
+
 function titles() {
+  if (!shown) return;
   const server = store.status?.title ? `${name(store.status.title)} · ` : "";
   document.title = `${VIEWS[shown.view].text} · ${server}Agora Analytics`;
   say(byId("title"), name(store.status?.title, ""));
@@ -120,7 +135,7 @@ function switches() {
     saved.set("zone", next);
     setZone(next);
     paint();
-    shown.made.close?.();
+    shown?.made.close?.();
     shown = null;
     route(true);
     announce(`Times are in ${zoneName()}.`);
@@ -156,6 +171,10 @@ function start() {
   });
   route(true);
   store.load();
+  store.ready.then(() => setTimeout(() => {
+    for (const view of Object.values(VIEWS)) view.load?.().then((make) => { view.make ??= make; }, () => {});
+    store.readAllCalls();
+  }, SOON));
   setInterval(() => { store.tick(); shown?.made.tick?.(); }, 5_000);
 }
 

@@ -6,6 +6,8 @@ import { throttled } from "./dom.js";
 export const WINDOW = 20;
 export const HOUR = 3600;
 const MAX_CALLS = 1500;
+const MAX_LISTED = 1000;
+const FIRST_CALLS = 50;
 const STATUS_EVERY = 30_000;
 const MISSED_FOR = 60; // seconds that a page says that it missed events
 
@@ -22,6 +24,7 @@ export class Store {
     this.connection = "connecting";
     this.problem = null;
     this.loaded = false;
+    this.allCalls = false;
     this.missed = null;
     this.clock = { utc: Date.now() / 1000, read: performance.now(), ahead: Date.now() - performance.now() };
     this.ready = new Promise((tell) => { this.isReady = tell; });
@@ -62,12 +65,12 @@ export class Store {
     if (this.loading) return;
     this.loading = true;
     try {
-      const [status, series, calls, quota, alerts] = await Promise.all([
-        read("status"), read("series"), read("calls", { limit: 1000 }), read("quota"), read("alerts"),
+      const [status, series, calls, worst, quota, alerts] = await Promise.all([
+        read("status"), read("series"), read("calls", { limit: FIRST_CALLS }), read("calls", { order: "worst", limit: FIRST_CALLS }), read("quota"), read("alerts"),
       ]);
       this.takeStatus(status);
       this.series = new Map(series.series.map((one) => [one.id, unpacked(one)]));
-      this.calls = new Map(calls.calls.map((entry) => [entry.call.call_id, entry]));
+      this.calls = new Map([...worst.calls, ...calls.calls].map((entry) => [entry.call.call_id, entry]));
       this.gaps = calls.gaps;
       this.takeQuota(quota);
       this.alerts = alerts.alerts;
@@ -75,7 +78,8 @@ export class Store {
       this.problem = null;
       this.isReady();
       this.pause = 1_000;
-      this.stream.open(oldest([status, series, calls, quota, alerts].map((one) => one.event)));
+      this.stream.open(oldest([status, series, calls, worst, quota, alerts].map((one) => one.event)));
+      if (this.allCalls) this.readAllCalls();
       for (const topic of ["status", "series", "calls", "quota", "alerts", "problem"]) this.tell(topic);
     } catch (error) {
       this.problem = error;
@@ -86,6 +90,16 @@ export class Store {
     } finally {
       this.loading = false;
     }
+  }
+
+  // The calls that the first view does without; those that an event brought meanwhile are newer.
+  async readAllCalls() {
+    this.allCalls = true;
+    try {
+      const { calls } = await read("calls", { limit: MAX_LISTED });
+      this.calls = new Map([...calls.map((entry) => [entry.call.call_id, entry]), ...this.calls]);
+      this.tell("calls");
+    } catch { /* the stream of events says that the server is away */ }
   }
 
   apply(kind, value) {

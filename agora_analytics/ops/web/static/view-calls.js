@@ -63,6 +63,7 @@ export function callsView({ store, params, announce }) {
 
   const soon = throttled(draw, 500);
   const off = [store.on("calls", soon)];
+  if (!store.allCalls) store.ready.then(() => store.readAllCalls());
   tools();
   draw();
   return {

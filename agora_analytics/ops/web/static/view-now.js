@@ -98,7 +98,7 @@ function families(all) {
   for (const one of all) {
     if (grouped(one)) continue;
     const key = `${one.metric}\n${one.cname ?? ""}`;
-    found.set(key, [...(found.get(key) ?? []), one]);
+    found.set(key, [...(found.get(key) ?? []), one].sort((a, b) => a.product.localeCompare(b.product)));
   }
   const rank = (series) => { const at = ORDER.indexOf(series[0].metric); return at < 0 ? ORDER.length : at; };
   return [...found.values()].sort((a, b) => (a[0].cname ? 1 : 0) - (b[0].cname ? 1 : 0) || rank(a) - rank(b));
