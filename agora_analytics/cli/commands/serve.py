@@ -123,8 +123,7 @@ async def serve(
     rules = alerting.rules(allow_unknown=names.allow_unknown)
     opened = _simulated(seed) if simulate else credentials.client(output.screen)
     async with opened as client, alerting.sinks() as sinks:
-        page = _Page(settings, simulated=simulate)
-        await _run(client, page, _Alerts(rules, sinks, alerting), output.screen, check=check)
+        await _run(client, _Page(settings, simulate), _Alerts(rules, sinks, alerting), output.screen, check=check)
 
 
 class _Page(NamedTuple):
