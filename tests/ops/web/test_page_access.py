@@ -154,7 +154,7 @@ async def test_the_cursor_of_a_chart_is_moved_by_keys_and_says_its_values(state)
         await viewer.page.locator(".canvas").nth(1).focus()
         await viewer.page.keyboard.press("End")
         text = await viewer.page.locator(".canvas").nth(1).get_attribute("aria-valuetext")
-        assert text == "12:00:00; Native 8.0 %, above the limit"
+        assert text == "12:00:00; Native 8.0 %, beyond the limit"
 
 
 async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state):
