@@ -50,16 +50,16 @@ class Tab(NamedTuple):
     async def text(self, selector: str) -> str:
         return await self.page.inner_text(selector)
 
-    async def until(self, script: str) -> None:
+    async def until(self, script: str, seconds: float = 20) -> None:
         """Wait until a script returns something true."""
-        await self.page.wait_for_function(script, timeout=20_000)
+        await self.page.wait_for_function(script, timeout=1_000 * seconds)
 
-    async def says(self, text: str, selector: str = "body") -> None:
+    async def says(self, text: str, selector: str = "body", seconds: float = 20) -> None:
         """Wait until a text is shown."""
         await self.page.wait_for_function(
             "([where, text]) => document.querySelector(where)?.innerText.includes(text)",
             arg=[selector, text],
-            timeout=20_000,
+            timeout=1_000 * seconds,
         )
 
 
