@@ -19,6 +19,12 @@ needs_browser = pytest.mark.skipif(
 
 VIEWS = ("now", "calls", "insights", "quota", "alerts")
 
+HIDE = """(hidden) => {
+    Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""Hides the page, or shows it again, as its browser would tell it."""
+
 ARGUMENTS = (
     "--no-sandbox",  # containers run as root
     "--disable-gpu",
@@ -44,16 +50,16 @@ class Tab(NamedTuple):
     async def text(self, selector: str) -> str:
         return await self.page.inner_text(selector)
 
-    async def until(self, script: str) -> None:
+    async def until(self, script: str, seconds: float = 20) -> None:
         """Wait until a script returns something true."""
-        await self.page.wait_for_function(script, timeout=20_000)
+        await self.page.wait_for_function(script, timeout=1_000 * seconds)
 
-    async def says(self, text: str, selector: str = "body") -> None:
+    async def says(self, text: str, selector: str = "body", seconds: float = 20) -> None:
         """Wait until a text is shown."""
         await self.page.wait_for_function(
             "([where, text]) => document.querySelector(where)?.innerText.includes(text)",
             arg=[selector, text],
-            timeout=20_000,
+            timeout=1_000 * seconds,
         )
 
 

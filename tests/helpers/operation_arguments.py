@@ -30,6 +30,7 @@ OPERATIONS = [
         "Collector.follow", COLLECTOR.follow, {"follow": CLIENT.calls.follow()}, {"follow": "object", "name": "text"}
     ),
     Method("Collector.export", COLLECTOR.export, {}, {"name": "text"}),
+    Method("Collector.page", COLLECTOR.page, {}, {"counts": "function"}),
     Method("Collector.render", COLLECTOR.render, {}, {"accept": "text or None"}),
     Method(
         "Push",

@@ -65,7 +65,7 @@ async def test_a_lost_process_is_reclaimed_after_its_lease(redis, monkeypatch):
         lost._accounts["a"]._member = ""  # as if it had crashed: its lease is not ended
         await lost.close()
         async with asyncio.timeout(10):
-            while await ledger.change("a", lambda state: len(state.counter("lists").in_flight)):
+            while await ledger.change("a", lambda state: len(state.counter("lists").in_flight)):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert await ledger.change("a", lambda state: len(state.counter("lists").completed)) == 1
 

@@ -14,6 +14,7 @@ async def collecting(client: AnalyticsClient, watch: Watch, follow: Follow, sele
     collector = Collector(client, account="prod", apps={"app": "shop"}, channels=True, max_series=1_000)
     collector.watch(watch, name="main")
     collector.follow(follow)
+    collector.page(lambda: (2, 0))
     collector.watch(follow)  # type: ignore[arg-type]
     CollectorRegistry().register(collector)
     with Collector(client) as opened:

@@ -22,5 +22,5 @@ async def serving(client: AnalyticsClient) -> None:
         state.add_alert({"text": "freeze"})
         assert_type((state.is_open, state.failed), tuple[bool, bool])
         assert_type(state.series, tuple[Series, ...])
-        assert_type(routes(state, token="x" * 16, hosts=["a.example"], title="prod"), web.Application)
+        assert_type(routes(state, token="x" * 16, hosts=["a.example"], title="prod", simulated=True), web.Application)
     assert_type(routes(client), web.Application)

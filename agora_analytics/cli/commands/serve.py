@@ -130,7 +130,7 @@ async def serve(
         if check:
             _show_check(output.screen, _check(state, settings, account))
         else:
-            await _run(state, settings, output.screen)
+            await _run(state, settings, output.screen, simulated=simulate)
 
 
 class _Alerts(NamedTuple):
@@ -187,12 +187,13 @@ def _address(settings: ServeSettings) -> tuple[str, int]:
     return settings.host or "127.0.0.1", PORT if settings.port is None else settings.port
 
 
-async def _run(state: LiveState, settings: ServeSettings, screen: Screen) -> None:
+async def _run(state: LiveState, settings: ServeSettings, screen: Screen, *, simulated: bool) -> None:
     from agora_analytics.ops import routes  # noqa: PLC0415 - as above
     from agora_analytics.ops.web.server import listening  # noqa: PLC0415
 
     host, port = _address(settings)
-    application = routes(state, token=settings.token, hosts=settings.hosts or (), title=settings.title or "")
+    title = settings.title or ""
+    application = routes(state, token=settings.token, hosts=settings.hosts or (), title=title, simulated=simulated)
     try:
         async with state, listening(application, host, port) as url:
             await _wait_for_signal(screen, state, url)

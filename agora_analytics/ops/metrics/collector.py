@@ -17,10 +17,11 @@ from agora_analytics._core.decoding.scanner import Steps, finish
 from agora_analytics._core.dispatcher import in_turns
 from agora_analytics.client import AnalyticsClient, dispatcher_of
 from agora_analytics.export.report import ProgressCallback
-from agora_analytics.ops.metrics import export_metrics, quota_metrics, realtime_metrics, stream_metrics
+from agora_analytics.ops.metrics import export_metrics, page_metrics, quota_metrics, realtime_metrics, stream_metrics
 from agora_analytics.ops.metrics.export_metrics import ExportObserver
 from agora_analytics.ops.metrics.exposition import encode
 from agora_analytics.ops.metrics.families import Family, Value, family_of, label, values_of
+from agora_analytics.ops.metrics.page_metrics import PageCounts
 from agora_analytics.ops.metrics.quota_metrics import QuotaReader
 from agora_analytics.ops.metrics.realtime_metrics import SeriesValues, newest_values
 from agora_analytics.ops.metrics.request_metrics import RequestMetrics
@@ -111,6 +112,7 @@ class Collector:
         )
         self._streams: dict[tuple[str, str], WatchObserver | FollowObserver] = {}
         self._exports: dict[str, ExportObserver] = {}
+        self._page: PageCounts | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bind()
         self._closed = False
@@ -161,6 +163,10 @@ class Collector:
         while len(self._exports) > _MAX_ENDED:
             del self._exports[next(iter(self._exports))]
         return observer
+
+    def page(self, counts: PageCounts) -> None:
+        """Show a live page from now on; `counts` returns its connected viewers, and the events that viewers missed."""
+        self._page = validation.function("counts", counts, "a function that returns two numbers")
 
     async def render(self, accept: str | None = None) -> tuple[bytes, str]:
         """Return all metrics as text, and its content type.
@@ -247,10 +253,12 @@ class Collector:
         yield from self._counters.values()
         for export in list(self._exports.values()):
             yield from export.values()
+        if self._page is not None:
+            yield from page_metrics.values(self._page)
 
     def _families(self) -> Iterator[Family]:
         yield _BUILD
-        for part in (quota_metrics, stream_metrics, export_metrics, realtime_metrics):
+        for part in (quota_metrics, stream_metrics, export_metrics, page_metrics, realtime_metrics):
             yield from part.FAMILIES
         yield from map(family_of, (*self._requests.all(), *self._counters.all(), self._dropped))
 

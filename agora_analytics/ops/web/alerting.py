@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 
 import attrs
 
 from agora_analytics.ops.alerts.alert import Alert
 from agora_analytics.ops.alerts.evaluation import evaluate
-from agora_analytics.ops.alerts.rules import Rule
+from agora_analytics.ops.alerts.rules import Rule, unweighted
 from agora_analytics.ops.alerts.sinks import AlertSink
 from agora_analytics.ops.alerts.worst_calls import WorstCalls
+from agora_analytics.ops.web.history import SeriesLimit
 from agora_analytics.streams.events import Event
 from agora_analytics.streams.stream import Stream
+from agora_analytics.streams.watch.series import Series
 from agora_analytics.streams.watch.watch import Watch
+
+
+def limits_of(series: Series, rules: Iterable[Rule]) -> tuple[SeriesLimit, ...]:
+    """Return the thresholds of the rules about a series."""
+    about = [rule for rule in rules if unweighted(rule.series) == unweighted(series)]
+    return tuple(
+        SeriesLimit(limit=rule.threshold, bad="above" if rule.comparison in {">", ">="} else "below", rule=str(rule))
+        for rule in about
+    )
 
 
 @attrs.frozen(kw_only=True)

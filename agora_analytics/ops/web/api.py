@@ -13,7 +13,7 @@ from aiohttp import web
 from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.extras import install_command
 from agora_analytics.ops.web.board import CallEntry
-from agora_analytics.ops.web.documents import AlertsView, CallsView, SpendingView, status_view
+from agora_analytics.ops.web.documents import AlertsView, CallsView, PageIdentity, SpendingView, status_view
 from agora_analytics.ops.web.live import Viewers
 from agora_analytics.ops.web.readiness import ProbeView, probe
 from agora_analytics.ops.web.replies import choice_of, int_of, json_response, raw_response, text_of
@@ -39,15 +39,15 @@ class ReadApi:
         state: LiveState,
         viewers: Viewers,
         metrics: MetricsRenderer | None,
+        identity: PageIdentity,
         *,
-        title: str,
         trusts: Callable[[web.Request], bool],
     ) -> None:
         self._state = state
         self._trusts = trusts
         self._viewers = viewers
         self._metrics = metrics
-        self._title = title
+        self._identity = identity
         self._version = version("agora-analytics")
 
     async def healthz(self, request: web.Request) -> web.Response:
@@ -69,7 +69,7 @@ class ReadApi:
 
     async def status(self, _: web.Request) -> web.Response:
         """The server, its streams and its clock."""
-        return json_response(status_view(self._state, self._version, self._title, self._viewers.count))
+        return json_response(status_view(self._state, self._version, self._identity, self._viewers))
 
     async def series(self, _: web.Request) -> web.Response:
         """The last hour of each series; encoded one by one, as together they would hold the event loop."""

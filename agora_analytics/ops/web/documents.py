@@ -9,6 +9,7 @@ import attrs
 from agora_analytics.ops.web.board import CallEntry, CallGap
 from agora_analytics.ops.web.budget import ClockView, QuotaView
 from agora_analytics.ops.web.feeding import StreamView
+from agora_analytics.ops.web.live import Viewers
 from agora_analytics.ops.web.readiness import ProbeView, probe
 from agora_analytics.ops.web.state import AlertEntry, LiveState
 from agora_analytics.ops.web.usage import HourCount
@@ -42,6 +43,14 @@ class CoverageView:
 
 
 @attrs.frozen(kw_only=True)
+class PageIdentity:
+    """What tells one server from another: a title, and whether its data are simulated."""
+
+    title: str
+    simulated: bool
+
+
+@attrs.frozen(kw_only=True)
 class StatusView:
     """`GET /api/v1/status`."""
 
@@ -50,6 +59,7 @@ class StatusView:
     started: int | None
     version: str
     title: str
+    simulated: bool
     plan: str
     app: str
     newest_window: int | None
@@ -58,6 +68,7 @@ class StatusView:
     clock: ClockView | None
     coverage: CoverageView | None
     viewers: int
+    missed: int
 
 
 @attrs.frozen(kw_only=True)
@@ -89,14 +100,15 @@ class AlertsView:
     alerts: list[AlertEntry]
 
 
-def status_view(state: LiveState, version: str, title: str, viewers: int) -> StatusView:
+def status_view(state: LiveState, version: str, identity: PageIdentity, viewers: Viewers) -> StatusView:
     """Return the state of the server; the App ID is shortened."""
     return StatusView(
         event=state.feed.event_id,
         now=state.now(),
         started=state.started,
         version=version,
-        title=title,
+        title=identity.title,
+        simulated=identity.simulated,
         plan=state.client.plan.name,
         app=state.app,
         newest_window=state.board.newest(),
@@ -104,5 +116,6 @@ def status_view(state: LiveState, version: str, title: str, viewers: int) -> Sta
         streams=state.streams,
         clock=state.monitor.clock,
         coverage=CoverageView.of(state.coverage),
-        viewers=viewers,
+        viewers=viewers.count,
+        missed=state.feed.missed,
     )

@@ -22,7 +22,11 @@ _MAX_BYTES: Final = 4 * 2**20
 
 
 class EventFeed:
-    """The newest events, as server-sent events; `last` is the number of the newest, `viewers` how many read them."""
+    """The newest events, as server-sent events.
+
+    `last` is the number of the newest, `viewers` how many read them; `missed` counts the events that were gone when a
+    viewer came back for them.
+    """
 
     def __init__(self) -> None:
         self.last = 0
@@ -31,6 +35,7 @@ class EventFeed:
         self._run = secrets.token_hex(4)
         self._events: deque[bytes] = deque()
         self.size = 0
+        self.missed = 0
         self._changed = asyncio.Event()
         self._viewer_came = asyncio.Event()
 
@@ -49,17 +54,19 @@ class EventFeed:
             self.size -= len(self._events.popleft())
         self.wake()
 
-    def reset(self) -> bytes:
-        """Return the event that tells a viewer to load everything again."""
-        return self._encoded("reset", encode({"event": self.event_id}))
+    def reset(self, number: int | None) -> bytes:
+        """Return the event that tells a viewer to load everything again: so many events after `number` are gone."""
+        missed = None if number is None else self.last - len(self._events) - number
+        self.missed += missed or 0
+        return self._encoded("reset", encode({"event": self.event_id, "missed": missed}))
 
     def position(self, event_id: str) -> int | None:
-        """Return the number in an id, None if the events after it are not known: then the viewer must be reset."""
+        """Return the number in an id, None if it is none of this run: then what the viewer missed is not known."""
         found = re.fullmatch(r"([0-9a-f]{8})-([0-9]{1,15})", event_id)
         if found is None or found[1] != self._run:
             return None
         number = int(found[2])
-        return number if self.last - len(self._events) <= number <= self.last else None
+        return number if number <= self.last else None
 
     def after(self, number: int, most: int) -> list[bytes] | None:
         """Return the first `most` events after a number, None if some of them are gone."""

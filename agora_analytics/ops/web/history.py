@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
 import attrs
@@ -43,11 +43,21 @@ class SeriesCell:
 
 
 @attrs.frozen(kw_only=True)
+class SeriesLimit:
+    """The threshold of an alert rule as JSON: values above it are bad, or those below it."""
+
+    limit: Number
+    bad: Literal["above", "below"]
+    rule: str
+
+
+@attrs.frozen(kw_only=True)
 class SeriesView:
     """One series as JSON: what it is, and its windows from `start` on, one item each 20 seconds.
 
     `states` is null where nothing is known of a window. `values` is set unless the series is grouped; then `groups` has
-    a list for each value of the dimension. `reasons` and `revisions` are by the start of the window.
+    a list for each value of the dimension. `reasons` and `revisions` are by the start of the window. `limits` are those
+    of the alert rules in force.
     """
 
     id: str
@@ -64,6 +74,7 @@ class SeriesView:
     groups: dict[str, list[Number | None]] | None
     reasons: dict[str, str]
     revisions: dict[str, int]
+    limits: tuple[SeriesLimit, ...]
 
 
 class SeriesHistory:
@@ -89,7 +100,7 @@ class SeriesHistory:
         """Return the start of the newest window with a value; None before there is one."""
         return next((ts for ts in reversed(self.cells) if self.cells[ts].state in {"complete", "late"}), None)
 
-    def view(self, final_before: int | None) -> SeriesView:
+    def view(self, final_before: int | None, limits: tuple[SeriesLimit, ...] = ()) -> SeriesView:
         """Return the series as JSON."""
         stamps = range(min(self.cells), max(self.cells) + 1, WINDOW) if self.cells else range(0)
         cells = [self.cells.get(ts) for ts in stamps]
@@ -112,6 +123,7 @@ class SeriesHistory:
             groups=_columns(cells) if grouped else None,
             reasons={str(ts): cell.reason for ts, cell in self.cells.items() if cell.reason},
             revisions={str(ts): cell.revisions for ts, cell in self.cells.items() if cell.revisions},
+            limits=limits,
         )
 
     def _add_window(self, event: Window) -> bool:
@@ -155,10 +167,11 @@ def _columns(cells: list[SeriesCell | None]) -> dict[str, list[Number | None]]:
 
 @attrs.frozen(kw_only=True)
 class SeriesChange:
-    """A window of one series that came or changed."""
+    """A window of one series that came or changed, and the first of its windows that may still change."""
 
     series: str
     cell: SeriesCell
+    final_before: int | None
 
 
 @attrs.frozen(kw_only=True)
@@ -176,12 +189,14 @@ class WindowBoard:
     def __init__(self, series: Iterable[Series]) -> None:
         self.histories = {one.id: one for one in map(SeriesHistory, series)}
 
-    def add(self, event: Event) -> WindowChange | None:
+    def add(self, event: Event, final_before: Callable[[Series], int | None] = lambda _: None) -> WindowChange | None:
         """Apply an event; return what it changed, None for nothing."""
         changed = [history for history in self.histories.values() if history.add(event)]
         start, end = (event.ts, event.ts + WINDOW) if isinstance(event, Revision) else event.span
         changes = tuple(
-            SeriesChange(series=one.id, cell=cell) for one in changed if (cell := one.cells.get(end - WINDOW))
+            SeriesChange(series=one.id, cell=cell, final_before=final_before(one.series))
+            for one in changed
+            if (cell := one.cells.get(end - WINDOW))
         )
         return WindowChange(start=start, end=end, changes=changes) if changes else None
 

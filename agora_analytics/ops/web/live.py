@@ -71,7 +71,7 @@ class Viewers:
         while not self._ended:
             events = None if number is None else feed.after(number, _BATCH)
             if events is None:
-                number, events = feed.last, [feed.reset()]
+                number, events = feed.last, [feed.reset(number)]
             elif number is not None:
                 number += len(events)
             if events:

@@ -8,10 +8,12 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from agora_analytics._core import validation
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.errors import AgoraError
 from agora_analytics.ops.web.api import MetricsRenderer, ReadApi
 from agora_analytics.ops.web.assets import load_assets
+from agora_analytics.ops.web.documents import PageIdentity
 from agora_analytics.ops.web.guard import Guard, add_headers
 from agora_analytics.ops.web.live import Viewers
 from agora_analytics.ops.web.paid import PaidApi
@@ -40,6 +42,7 @@ def routes(
     hosts: Iterable[str] = (),
     metrics: MetricsRenderer | None = None,
     title: str = "",
+    simulated: bool = False,
 ) -> web.Application:
     """Return an application to add to yours: `application.add_subapp("/agora/", ops.routes(client))`.
 
@@ -56,9 +59,10 @@ def routes(
         source: the state to serve, or a client.
         token: 16 or more characters that a viewer must know: in a form, or as `Authorization: Bearer …`.
         hosts: names under which the server is reached, without a port.
-        metrics: what `/metrics` renders; by default an `ops.Collector` of the client and its two streams, if the extra
-            `ops` is installed.
+        metrics: what `/metrics` renders; by default an `ops.Collector` of the client, its two streams and the page, if
+            the extra `ops` is installed.
         title: shown on the page, to tell several servers apart.
+        simulated: whether the page says that its data are simulated.
 
     """
     try:
@@ -71,7 +75,8 @@ def routes(
     if metrics is None:
         metrics = _collector(state, application)
     application[GUARD] = guard
-    api = ReadApi(state, application[VIEWERS], metrics, title=title, trusts=guard.trusts)
+    about = PageIdentity(title=title, simulated=validation.boolean("simulated", simulated))
+    api = ReadApi(state, application[VIEWERS], metrics, about, trusts=guard.trusts)
     paid = PaidApi(state)
     site = _Site(guard, api, paid)
     application.add_routes(site.table())
@@ -107,7 +112,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
 
 
 def _collector(state: LiveState, application: web.Application) -> MetricsRenderer | None:
-    """Return the metrics of a client and its streams, until the application ends; None without the extra `ops`."""
+    """Return the metrics of a client, its streams and the page, until the application ends; None without `ops`."""
     try:
         from agora_analytics.ops.metrics.collector import Collector  # noqa: PLC0415 - it needs an extra
     except ImportError:
@@ -118,6 +123,7 @@ def _collector(state: LiveState, application: web.Application) -> MetricsRendere
         collector.watch(stream) if isinstance(stream, Watch) else collector.follow(stream)
 
     ignore = state.on_stream(observe)
+    collector.page(lambda: (application[VIEWERS].count, state.feed.missed))
 
     async def close(_: web.Application) -> None:
         ignore()

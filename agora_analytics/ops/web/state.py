@@ -18,7 +18,7 @@ from agora_analytics.client import AnalyticsClient, app_of, dispatcher_of, servi
 from agora_analytics.ops.alerts.rules import Rule, watched
 from agora_analytics.ops.alerts.sinks import AlertSink
 from agora_analytics.ops.alerts.worst_calls import WorstCalls
-from agora_analytics.ops.web.alerting import RuleReader
+from agora_analytics.ops.web.alerting import RuleReader, limits_of
 from agora_analytics.ops.web.board import CallBoard, CallGap, entry_of
 from agora_analytics.ops.web.feed import EventFeed
 from agora_analytics.ops.web.feeding import StreamReader, StreamView
@@ -107,9 +107,9 @@ class LiveState:
     ) -> None:
         # What is kept, and what feeds it, on one page: longer than 25 lines for that.
         self.client = validation.instance("client", client, AnalyticsClient)
-        found = validation.instances("rules", rules, Rule)
+        self._rules = validation.instances("rules", rules, Rule)
         given = validation.instances("series", series, Series)
-        needed = watched(found)
+        needed = watched(self._rules)
         self.series = with_watched(given, needed) if given else sensible_series(client, needed)
         self.feed = EventFeed()
         self.board = WindowBoard(self.series)
@@ -127,7 +127,8 @@ class LiveState:
         self._listeners: Listeners[Event | CallEvent] = Listeners("the live state")
         self._stream_listeners: Listeners[Watch | Follow] = Listeners("the live state")
         self._tasks: list[asyncio.Task[None]] = []
-        reader = RuleReader(rules=found, sinks=sinks, worst=worst, on_alert=self.add_alert).read if found else None
+        reading = RuleReader(rules=self._rules, sinks=sinks, worst=worst, on_alert=self.add_alert)
+        reader = reading.read if self._rules else None
         windows = StreamReader("windows", self._open_watch, self._add_event, self.now, reader)
         self._watch = windows if self.series else None
         followed = validation.boolean("calls", calls)
@@ -176,9 +177,8 @@ class LiveState:
 
     def series_views(self) -> Iterator[SeriesView]:
         """Yield the last hour of each series."""
-        watch = self._watch and self._watch.stream
         for history in self.board.histories.values():
-            yield history.view(watch.final_before(history.series) if isinstance(watch, Watch) else None)
+            yield history.view(self._final_before(history.series), limits_of(history.series, self._rules))
 
     def on_event(self, listener: Callable[[Event | CallEvent], object]) -> Callable[[], None]:
         """Call a function with each event of both streams, and return a function that ends this.
@@ -249,8 +249,12 @@ class LiveState:
         self._stream_listeners.tell(stream)
         return stream
 
+    def _final_before(self, series: Series) -> int | None:
+        watch = self._watch and self._watch.stream
+        return watch.final_before(series) if isinstance(watch, Watch) else None
+
     def _add_event(self, event: Event) -> None:
-        change = self.board.add(event)
+        change = self.board.add(event, self._final_before)
         if change is not None:
             self.feed.publish("windows", change)
         self._listeners.tell(event)

@@ -39,6 +39,7 @@ async def everything(tmp_path) -> tuple[Collector, CollectorRegistry, list[tuple
         follow = client.calls.follow(start=timedelta(hours=1))
         collector.watch(watch)
         collector.follow(follow)
+        collector.page(lambda: (2, 5))
         selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("calls", "sessions"))
         async with consuming(watch), consuming(follow):
             export = asyncio.create_task(

@@ -67,6 +67,7 @@ async def test_an_event_has_the_whole_window(state):
                 {
                     "series": "userCount Native",
                     "cell": {"state": "complete", "value": 5, "groups": None, "reason": "", "revisions": 0},
+                    "final_before": None,
                 }
             ],
         }
@@ -95,7 +96,7 @@ async def test_a_viewer_with_an_unknown_position_loads_again(state, seen):
     async with site(routes(state)) as here, here.http.get(EVENTS, params={"after": seen % {"run": run}}) as response:
         event = await next_event(response)
         assert (event.kind, event.id) == ("reset", state.feed.event_id)
-        assert json.loads(event.data) == {"event": state.feed.event_id}
+        assert json.loads(event.data) == {"event": state.feed.event_id, "missed": None}
         add(state, 2)
         assert await values_of(response, 1) == [2]
 
@@ -105,7 +106,9 @@ async def test_a_viewer_that_was_away_too_long_loads_again(state):
     before = state.feed.event_id
     add(state, *range(2, 2_100))
     async with site(routes(state)) as here, here.http.get(EVENTS, headers={"Last-Event-ID": before}) as response:
-        assert (await next_event(response)).kind == "reset"
+        event = await next_event(response)
+        assert (event.kind, json.loads(event.data)["missed"]) == ("reset", 2_098 - 2_000)
+        assert (await here.get("/api/v1/status"))["missed"] == 98
 
 
 async def test_after_a_restart_of_the_server_a_viewer_loads_again(state):

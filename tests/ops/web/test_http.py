@@ -13,9 +13,10 @@ from helpers.streaming import BUSY, NETWORKS, USERS
 from helpers.times import NOON
 from helpers.web_server import grouped, site, until, window
 
+from agora_analytics import Series
 from agora_analytics.errors import LedgerError
 from agora_analytics.models import Call
-from agora_analytics.ops import LiveState, routes
+from agora_analytics.ops import LiveState, alerts, routes
 from agora_analytics.ops.web.board import listed
 from agora_analytics.ops.web.replies import MAX_BODY
 from agora_analytics.simulator import Fault, Faults, Simulation
@@ -88,8 +89,22 @@ async def test_the_series_hold_each_window(state):
             "groups": None,
             "reasons": {},
             "revisions": {},
+            "limits": [],
         }
         assert networks["groups"] == {"WIFI": [2], "4G": [1]}
+
+
+async def test_the_series_have_the_thresholds_of_the_rules_in_force(client):
+    rules = ("userCount:Native > 10 for 2", "userCount:Native < 2", "userCount:Native by net of 4G > 3")
+    state = LiveState(client, Series("userCount", product="Native", weight=2), rules=map(alerts.parse, rules))
+    async with site(routes(state, simulated=True)) as here:
+        users, mobile = (await here.get("/api/v1/series"))["series"]
+        assert users["limits"] == [
+            {"limit": 10, "bad": "above", "rule": rules[0]},
+            {"limit": 2, "bad": "below", "rule": rules[1]},
+        ]
+        assert [one["rule"] for one in mobile["limits"]] == [rules[2]]
+        assert (await here.get("/api/v1/status"))["simulated"] is True
 
 
 async def test_calls_can_be_ordered_filtered_and_limited(state):

@@ -144,6 +144,20 @@ async def test_sessions_are_fetched_with_the_calls_if_wanted():
         assert any(one.sessions for one in state.calls.sorted("newest"))
 
 
+async def test_each_window_says_which_windows_of_its_series_are_final():
+    simulation = simulated("enterprise")
+    async with simulation.client() as client, LiveState(client, USERS, calls=False) as state:
+        await asyncio.sleep(60)
+        before = state.feed.last
+        await asyncio.sleep(HOUR)
+        events = [one.split(b"data: ") for one in state.feed.after(before, 1_000) if b"event: windows" in one]
+        finals = [json.loads(data)["changes"][0]["final_before"] for _, data in events]
+        assert finals == sorted(finals)
+        assert len(set(finals)) > 10
+        (view,) = state.series_views()
+        assert view.final_before - finals[-1] in {0, 20}
+
+
 @pytest.mark.slow
 async def test_memory_is_bounded_after_a_simulated_day():
     simulation = simulated("enterprise", world=BUSY)

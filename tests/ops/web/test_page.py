@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
-from helpers.browser import VIEWS, needs_browser, tab
-from helpers.page_state import HOSTILE, add_users, filled, following, over
+from helpers.browser import HIDE, VIEWS, needs_browser, tab
+from helpers.page_state import HOSTILE, SERIES, add_users, call, filled, following, over
 from helpers.streaming import BUSY, USERS
 from helpers.times import NOON
 from helpers.web_server import site, until
 
-from agora_analytics.ops import LiveState, routes
+from agora_analytics.ops import LiveState, alerts, routes
 from agora_analytics.ops.web.assets import load_assets
+from agora_analytics.ops.web.board import listed
 from agora_analytics.plans import Plan
 from agora_analytics.simulator import Fault, Faults, Simulation
 
@@ -78,7 +79,53 @@ async def test_thresholds_gaps_and_late_windows_are_in_the_pixels(state):
         assert await viewer.page.evaluate(count, [users, "--limit"]) == 0
         assert await viewer.page.evaluate(count, [users, "--gap-fill"]) > 500
         assert await viewer.page.evaluate(count, [users, "--warn"]) >= 6  # a window without a value
-        assert "1 gaps" in await viewer.page.get_attribute(".canvas", "aria-label")
+        assert (await viewer.page.text_content(".chart .sr")).endswith("; 1 gap.")
+
+
+async def test_the_lines_are_the_thresholds_of_the_rules_in_force(client):
+    rules = [alerts.parse("videoFreezeRate:Native > 7% for 2"), alerts.parse("userCount:WebRTC < 4")]
+    state = LiveState(client, *SERIES, calls=False, rules=rules)
+    add_users(state, NOON - 20, native=50)
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.says("alert above 7 %")
+        await viewer.says("alert below 4 (WebRTC)")
+        level = "[...document.querySelectorAll('.legend .key')].at(-1).dataset.level"
+        assert await viewer.page.evaluate(level) == "good"  # 2 %
+        add_users(state, NOON, native=50, web=3)
+        await viewer.until(f"() => {level} === 'warn'")  # 8 %
+        assert await viewer.page.locator(".key[data-level=warn]").count() == 2
+        assert "limit 5 %" not in await viewer.text("main")
+
+
+async def test_windows_that_may_still_change_are_shaded_and_become_final(state, monkeypatch):
+    monkeypatch.setattr(state, "_final_before", lambda _: NOON - 100)
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.until("() => document.querySelectorAll('canvas').length === 2")
+        await viewer.page.focus(".canvas")
+
+        async def newest() -> str:
+            await viewer.page.keyboard.press("End")
+            return await viewer.page.get_attribute(".canvas", "aria-valuetext")
+
+        assert (await newest()).endswith("may still change")
+        await viewer.page.keyboard.press("Escape")
+        monkeypatch.setattr(state, "_final_before", lambda _: NOON + 20)
+        add_users(state, NOON, native=333)
+        await viewer.says("333", ".legend")
+        assert "may still change" not in await newest()
+
+
+async def test_simulated_data_are_said_to_be_simulated(state):
+    for simulated in (True, False):
+        async with (
+            site(routes(state, simulated=simulated)) as here,
+            tab(viewport={"width": 320, "height": 600}) as viewer,
+        ):
+            await viewer.show(f"http://127.0.0.1:{here.port}/")
+            await viewer.says("live", "#connection")
+            assert await viewer.page.get_by_text("Simulated data", exact=True).is_visible() is simulated
 
 
 async def test_a_value_changes_with_an_event(state):
@@ -201,6 +248,34 @@ def test_the_files_of_the_page_are_below_300_kilobytes():
     assert sum(len(asset.body) for asset in load_assets().values()) < 300_000
 
 
+async def test_the_first_view_loads_less_than_300_kilobytes_with_its_data(state):
+    for at in range(100, 1_000):
+        state.calls.add(listed(call(at, f"room {at}"), NOON))
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.until("() => document.querySelectorAll('canvas').length === 2")
+        loaded = "performance.getEntriesByType('resource').map((one) => [one.name, one.decodedBodySize])"
+        first = await viewer.page.evaluate(loaded)
+        assert sum(size for _, size in first) < 300_000
+        assert not any("view-call" in name for name, _ in first)
+        await viewer.page.evaluate("location.hash = '#/calls'")
+        await viewer.says("50 of 965 known calls", ".sub")
+
+
+async def test_all_views_are_there_when_the_server_is_away(state):
+    async with tab() as viewer:
+        async with site(routes(state)) as here:
+            await viewer.show(f"http://127.0.0.1:{here.port}/")
+            loaded = "performance.getEntriesByType('resource').map((one) => one.name).join()"
+            await viewer.until(
+                f"() => ['call', 'calls', 'insights', 'alerts'].every((one) => {loaded}.includes(`view-${{one}}.js`))"
+            )
+            await viewer.says("live", "#connection")
+        await viewer.says("reconnecting", "#connection")
+        await viewer.page.evaluate("location.hash = '#/alerts'")
+        await viewer.says("3 alerts, newest first")
+
+
 async def test_a_wrong_secret_is_said_above_every_view():
     refused = Faults.always(Fault("status", status=401))
     async with (
@@ -210,7 +285,7 @@ async def test_a_wrong_secret_is_said_above_every_view():
         tab() as viewer,
     ):
         await viewer.show(f"http://127.0.0.1:{here.port}/#/insights")
-        await viewer.says("Degraded. windows: ended by an error", "#notice")
+        await viewer.says("Degraded. Real-time windows: ended by an error", "#notice")
         await viewer.page.evaluate("location.hash = '#/now'")
         await viewer.says("ended by an error", ".streams")
         await viewer.says("no window has come yet", ".sub")
@@ -268,19 +343,15 @@ async def test_a_search_costs_its_price_and_its_calls_can_be_opened(followed):
 
 
 async def test_a_hidden_page_gives_its_connection_back_and_catches_up_when_it_is_seen(state):
-    hide = """(hidden) => {
-        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-        document.dispatchEvent(new Event("visibilitychange"));
-    }"""
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.page.clock.install()
         await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
         await viewer.says("live", "#connection")
         await until(here.viewers)
-        await viewer.page.evaluate(hide, True)
+        await viewer.page.evaluate(HIDE, True)
         await viewer.page.clock.fast_forward(61_000)
         await viewer.says("paused", "#connection")
         await until(lambda: not here.viewers())
         add_users(state, NOON, native=456_789)
-        await viewer.page.evaluate(hide, False)
+        await viewer.page.evaluate(HIDE, False)
         await viewer.says("456,789", ".legend")

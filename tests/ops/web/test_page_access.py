@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.browser import VIEWS, Tab, needs_browser, tab
-from helpers.page_state import filled, following, over
+from helpers.page_state import add_users, filled, following, over
 from helpers.streaming import BUSY
 from helpers.times import NOON
 from helpers.web_server import site
@@ -120,8 +120,41 @@ async def test_the_values_of_a_chart_are_in_a_table_too(state):
         await viewer.until("() => document.querySelectorAll('.values[open] tbody tr').length === 180")
         first = "[...document.querySelectorAll('.values[open] tbody tr:first-child > *')].map((one) => one.textContent)"
         assert await viewer.page.evaluate(first) == ["11:59:40", str(40 + (NOON - 20) // 20 % 17), "7"]
-        label = await viewer.page.get_attribute(".canvas", "aria-label")
-        assert label.startswith("Users. Native: newest ")
+        about = await viewer.page.text_content(f"#{await viewer.page.get_attribute('.canvas', 'aria-describedby')}")
+        assert about.startswith("Users. Native: newest ")
+
+
+async def test_the_cursor_of_a_chart_is_moved_by_keys_and_says_its_values(state):
+    async with site(routes(state)) as here, tab() as viewer:
+        await viewer.show(f"http://127.0.0.1:{here.port}/")
+        await viewer.until("() => document.querySelectorAll('canvas').length === 2")
+
+        async def said(key: str) -> str:
+            await viewer.page.keyboard.press(key)
+            return await viewer.page.get_attribute(".canvas", "aria-valuetext")
+
+        await viewer.page.focus(".canvas")
+        native = 40 + (NOON - 20) // 20 % 17
+        assert await said("ArrowRight") == f"11:59:40; Native {native}; WebRTC 7"
+        assert await said("ArrowLeft") == f"11:59:20; Native {native - 1}; WebRTC 7"
+        assert (await said("PageDown")).startswith("11:56:00")
+        assert await said("Home") == "11:00:00; Native 45; WebRTC 7"
+        for _ in range(4):
+            await said("PageUp")
+        assert await said("ArrowUp") == "11:13:40; Native \u2013; WebRTC \u2013; lost: outage"
+        freezes = viewer.page.locator(".chart").nth(1)
+        assert (await freezes.locator(".chart-foot").inner_text()).startswith("11:13:40")  # cursors move together
+        add_users(state, NOON, native=5)
+        await viewer.until(
+            "() => document.querySelector('.canvas').getAttribute('aria-valuetext').includes('11:13:40')"
+        )
+        await viewer.until("() => document.querySelector('.canvas').getAttribute('aria-valuenow') === '40'")
+        assert await viewer.text(".chart-foot") == "11:13:40 \u00b7 lost: outage"
+        assert await said("Escape") == "12:00:00; Native 5; WebRTC 7"
+        await viewer.page.locator(".canvas").nth(1).focus()
+        await viewer.page.keyboard.press("End")
+        text = await viewer.page.locator(".canvas").nth(1).get_attribute("aria-valuetext")
+        assert text == "12:00:00; Native 8.0 %, beyond the limit"
 
 
 async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state):

@@ -47,6 +47,7 @@ export class EventStream {
     this.source = null;
     this.last = null;
     this.pause = 1_000;
+    this.opened = false;
     this.timer = null;
     this.hiding = null;
     document.addEventListener("visibilitychange", () => this.seen());
@@ -57,12 +58,14 @@ export class EventStream {
     this.last = after;
     const source = new EventSource(`api/v1/events${query({ after })}`);
     this.source = source;
+    this.opened = false;
     source.addEventListener("open", () => {
-      this.pause = 1_000;
+      this.opened = true;
       this.handlers.onState("live");
     });
     source.addEventListener("error", () => this.failed(source));
     for (const kind of KINDS) source.addEventListener(kind, (message) => this.take(kind, message));
+    if (document.hidden) this.seen();
   }
 
   close() {
@@ -71,18 +74,30 @@ export class EventStream {
     this.source = null;
   }
 
+  // An event that cannot be understood is one that is missed: everything is loaded again, after a pause.
   take(kind, message) {
-    if (message.lastEventId) this.last = message.lastEventId;
-    this.handlers.onEvent(kind, JSON.parse(message.data));
+    try {
+      this.handlers.onEvent(kind, JSON.parse(message.data));
+      if (message.lastEventId) this.last = message.lastEventId;
+      this.pause = 1_000;
+    } catch (error) {
+      console.error(error);
+      this.lose("reconnecting");
+    }
   }
 
   // A stream whose connection broke is opened again by the browser; one that was refused, by us.
   failed(source) {
     if (source !== this.source) return;
-    this.handlers.onState("reconnecting");
-    if (source.readyState !== EventSource.CLOSED) return;
+    if (source.readyState === EventSource.CLOSED) this.lose(this.opened ? "reconnecting" : "refused");
+    else this.handlers.onState("reconnecting");
+  }
+
+  // Pages that lost the server at the same time do not come back at the same time.
+  lose(state) {
     this.close();
-    this.timer = setTimeout(() => this.handlers.onLost(), this.pause);
+    this.handlers.onState(state);
+    this.timer = setTimeout(() => this.handlers.onLost(), this.pause * (1 + Math.random() / 2));
     this.pause = Math.min(2 * this.pause, LONGEST);
   }
 

@@ -1,35 +1,34 @@
 // The page: its frame, which view is shown, and what every view shares.
 
 import { restyle } from "./charts.js";
-import { el, put, say } from "./dom.js";
+import { el, put, say, throttled } from "./dom.js";
 import { clock, name, setZone, zoneName } from "./format.js";
 import { parse } from "./router.js";
 import { Store } from "./store.js";
 import { alertTitle } from "./alerts.js";
-import { alertsView } from "./view-alerts.js";
-import { callView } from "./view-call.js";
-import { callsView } from "./view-calls.js";
-import { insightsView } from "./view-insights.js";
 import { nowView } from "./view-now.js";
-import { quotaView } from "./view-quota.js";
+import { troubles } from "./troubles.js";
 import { failure } from "./widgets.js";
 
+// Only the first view is loaded at once; `load` brings the others.
 const VIEWS = {
   now: { text: "Now", make: nowView },
-  calls: { text: "Calls", make: callsView },
-  call: { text: "Call", make: callView, under: "calls" },
-  insights: { text: "Insights", make: insightsView },
-  quota: { text: "Quota", make: quotaView },
-  alerts: { text: "Alerts", make: alertsView },
+  calls: { text: "Calls", load: async () => (await import("./view-calls.js")).callsView },
+  call: { text: "Call", load: async () => (await import("./view-call.js")).callView, under: "calls" },
+  insights: { text: "Insights", load: async () => (await import("./view-insights.js")).insightsView },
+  quota: { text: "Quota", load: async () => (await import("./view-quota.js")).quotaView },
+  alerts: { text: "Alerts", load: async () => (await import("./view-alerts.js")).alertsView },
 };
+const SOON = 2_000; // milliseconds after which the other views are loaded: they must be there if the server goes away
 
 const STATES = {
-  connecting: "connecting…", live: "live", reconnecting: "reconnecting…", paused: "paused while hidden",
+  connecting: "connecting…", live: "live", reconnecting: "reconnecting…", paused: "paused while hidden", refused: "no live updates",
 };
 
 const byId = (id) => document.getElementById(id);
 const store = new Store();
 let shown = null;
+let turn = 0;
 
 const saved = {
   get(key) { try { return localStorage.getItem(key); } catch { return null; } },
@@ -52,9 +51,14 @@ function navigation() {
 function route(first = false) {
   if (location.hash === "#main") return;
   const found = parse(location.hash);
-  const view = VIEWS[found.view] ? found.view : "now";
+  const view = Object.hasOwn(VIEWS, found.view) ? found.view : "now";
   if (shown && shown.view === view && shown.id === found.id && shown.made.route) {
     shown.made.route(found.params);
+    return;
+  }
+  turn += 1;
+  if (!VIEWS[view].make) {
+    prepare(view, turn, first);
     return;
   }
   shown?.made.close?.();
@@ -67,16 +71,29 @@ function route(first = false) {
   }
   titles();
   if (first) return;
-  scrollTo(0, 0);
+  scrollTo(0, history.state?.y ?? 0);
   const heading = byId("main").querySelector("h2");
   heading?.setAttribute("tabindex", "-1");
   (heading ?? byId("main")).focus({ preventScroll: true });
 }
 
+// Loads a view, and shows it if it is still the one of the address.
+async function prepare(view, mine, first) {
+  try {
+    VIEWS[view].make = await VIEWS[view].load();
+  } catch {
+    if (mine === turn) put(byId("main"), failure({ message: "This view cannot be loaded now", hint: "The server cannot be reached." }, () => location.reload()));
+    return;
+  }
+  if (mine === turn) route(first);
+}
+
 function titles() {
+  if (!shown) return;
   const server = store.status?.title ? `${name(store.status.title)} · ` : "";
   document.title = `${VIEWS[shown.view].text} · ${server}Agora Analytics`;
   say(byId("title"), name(store.status?.title, ""));
+  byId("simulated").hidden = !store.status?.simulated;
 }
 
 function connection() {
@@ -92,18 +109,9 @@ function connection() {
 // What is wrong with the server, above every view.
 function notice() {
   const box = byId("notice");
-  const probe = store.status?.probe;
-  let parts = [];
-  if (store.connection === "reconnecting") {
-    const since = store.loaded ? ` What you see is from ${clock(store.now())} ${zoneName()} or before.` : "";
-    box.stamp ??= since;
-    parts = [el("p", {}, el("b", {}, "The server cannot be reached."), ` This page reconnects by itself.${box.stamp}`)];
-  } else {
-    box.stamp = null;
-    if (probe && (probe.status === "degraded" || probe.status === "failed")) {
-      parts = probe.reasons.map((one) => el("p", {}, el("b", {}, one.code === "failed" ? "Fault. " : "Degraded. "), name(one.text)));
-    }
-  }
+  if (store.connection !== "reconnecting") box.stamp = null;
+  else box.stamp ??= store.loaded ? ` What you see is from ${clock(store.now())} ${zoneName()} or before.` : "";
+  const parts = troubles(store, box.stamp).map(([title, words_]) => el("p", {}, el("b", {}, `${title} `), words_));
   box.hidden = !parts.length;
   const text = parts.map((part) => part.textContent).join("\n");
   if (box.textContent !== text) put(box, parts);
@@ -127,7 +135,7 @@ function switches() {
     saved.set("zone", next);
     setZone(next);
     paint();
-    shown.made.close?.();
+    shown?.made.close?.();
     shown = null;
     route(true);
     announce(`Times are in ${zoneName()}.`);
@@ -146,19 +154,28 @@ function start() {
   switches();
   store.on("connection", connection);
   store.on("status", () => { titles(); notice(); });
+  store.on("quota", notice);
+  store.on("missed", () => { notice(); announce(byId("notice").textContent); });
   store.on("alerted", () => announce(`Alert: ${alertTitle(store.alerts[0].alert)}`));
   store.on("problem", () => {
     if (store.problem && !store.loaded && store.problem.status) put(byId("main"), failure(store.problem));
     else if (!store.problem && byId("main").querySelector(":scope > .failure")) { shown = null; route(true); }
   });
   addEventListener("hashchange", () => route());
+  // Each step of the history keeps where it was scrolled to: going back shows the same place.
+  history.scrollRestoration = "manual";
+  addEventListener("scroll", throttled(() => history.replaceState({ y: scrollY }, ""), 200), { passive: true });
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();
     byId("main").focus();
   });
   route(true);
   store.load();
-  setInterval(() => shown?.made.tick?.(), 5_000);
+  store.ready.then(() => setTimeout(() => {
+    for (const view of Object.values(VIEWS)) view.load?.().then((make) => { view.make ??= make; }, () => {});
+    store.readAllCalls();
+  }, SOON));
+  setInterval(() => { store.tick(); shown?.made.tick?.(); }, 5_000);
 }
 
 start();

@@ -54,7 +54,7 @@ const stampOf = ({ call, state }, now) =>
 function callRow(entry, now) {
   const { call, state, reason } = entry;
   const length = duration(lengthOf(call, now));
-  const below = [length, STATE[state][1]].join(" · ");
+  const below = state === "finished" ? length : `${length} · ${STATE[state][1]}`; // on small screens
   return el("tr", { "data-state": state },
     el("td.channel", {}, el("a", { href: callHref(call) }, label(call.cname)), el("span.below", {}, below)),
     el("td.when", {}, el("span.long", {}, time(call.created_ts, dayTime)), el("span.short", { "aria-hidden": "true" }, clock(call.created_ts).slice(0, 5))),

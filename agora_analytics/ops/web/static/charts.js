@@ -2,12 +2,14 @@
 // values as a table for those who do not see the canvas.
 
 import { el, put, say } from "./dom.js";
-import { severity } from "./thresholds.js";
-import { mark } from "./widgets.js";
-import { axisValue, clock, day, dayTime, minute, quantity } from "./format.js";
+import { axisValue, clock, day, dayTime, isUtc, minute, name, plural, quantity } from "./format.js";
+import { cursorKeys } from "./cursor.js";
+import { levelOf } from "./thresholds.js";
+import { mark, SAID } from "./widgets.js";
 
 const uPlot = window.uPlot;
 const alive = new Set();
+let made = 0;
 
 const style = () => getComputedStyle(document.documentElement);
 let colours = null;
@@ -30,20 +32,25 @@ const DASHES = [[], [6, 3], [2, 3], [8, 3, 2, 3], [1, 2], [10, 4]];
 export const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6"];
 
 // A chart; `options`: title, unit, height, sync (name of charts whose cursors move together), bars (seconds of a bar),
-// stacked, zero (whether the scale begins there), limit {limit, bad}, span [start, end] and lines [{label, token}].
+// stacked, zero (whether the scale begins there), limits [{limit, bad}], span [start, end] and lines [{label, token, limits}];
+// those of a line are instead of those of the chart.
 // `draw(data)`: xs, ys (a list for each line), and what is known of windows: gaps [[from, to, reason]], missing [ts],
 // late [[line, ts, value]], openFrom (windows from there on may change).
 export class Chart {
   constructor(options) {
-    this.options = { lines: [], zero: true, figure: "newest", ...options };
+    this.options = { lines: [], limits: [], zero: true, figure: "newest", ...options };
     this.options.height = Math.round((options.height ?? 150) * scale());
     this.data = { xs: [], ys: [] };
     this.legend = el("div.legend");
     this.foot = el("div.chart-foot");
-    this.canvas = el("div.canvas", { role: "img", "aria-label": options.title });
+    this.about = el("p.sr", { id: `chart-${(made += 1)}` });
+    this.canvas = el("div.canvas", {
+      role: "slider", tabindex: 0, "aria-label": `${options.title} over time`, "aria-describedby": this.about.id, "aria-orientation": "horizontal",
+    });
+    this.cursor = cursorKeys(this);
     this.table = el("div.table-box", { tabindex: 0, role: "region", "aria-label": `${options.title}: values` });
     this.details = el("details.values", { ontoggle: () => this.tabulate() }, el("summary", {}, "Values as a table"), this.table);
-    this.node = el("div.chart", {}, this.legend, this.canvas, this.foot, this.details);
+    this.node = el("div.chart", {}, this.legend, this.canvas, this.about, this.foot, this.details);
     this.canvas.style.height = `${this.options.height}px`;
     this.plot = null;
     this.resizer = new ResizeObserver(() => this.resize());
@@ -59,8 +66,8 @@ export class Chart {
     if (this.plot && shape === this.shape) this.plot.setData(this.columns(), true);
     else this.build();
     this.shape = shape;
-    this.legendNow(null);
-    this.canvas.setAttribute("aria-label", this.summary());
+    say(this.about, this.summary());
+    this.cursor.redraw();
     if (this.details.open) this.tabulate();
   }
 
@@ -95,7 +102,7 @@ export class Chart {
 
   repaint() {
     if (this.plot) this.build();
-    this.legendNow(null);
+    this.cursor.redraw();
     if (this.details.open) this.tabulate();
   }
 
@@ -104,23 +111,62 @@ export class Chart {
     const { lines, unit } = this.options;
     const items = lines.map((line, index) => {
       const value = at === null ? FIGURES[this.options.figure](this.data.ys[index]) : valueAt(this.data.ys[index], at);
-      const level = this.options.metric ? severity(this.options.metric, value) : null;
+      const level = levelOf(this.limitsOf(line), value);
       return el("span.key", { "data-level": level }, swatch(line, index, this.options.bars || this.options.dense), el("bdi", {}, line.label), at === null ? ` ${WORDS[this.options.figure]}` : " ",
         el("b", {}, level && level !== "good" ? mark(level) : null, quantity(value, unit)));
     });
     put(this.legend, items);
-    put(this.foot, at === null ? this.limitKey() : this.timeLabel(at));
+    put(this.foot, at === null ? this.limitKeys() : [this.timeLabel(at), ...this.marksAt(at)].filter(Boolean).join(" · "));
   }
 
-  limitKey() {
-    const { limit, unit } = this.options;
-    if (!limit) return null;
-    return el("span.key", {}, el("span.swatch.dash-1", { "aria-hidden": "true" }), `${limit.bad === "above" ? "limit" : "at least"} ${axisValue(limit.limit, unit)}`);
+  limitsOf(line) {
+    return line.limits ?? this.options.limits;
+  }
+
+  // The limits of all lines, each once: [{limit, bad, rule, lines}].
+  limits() {
+    const found = new Map();
+    for (const line of this.options.lines) {
+      for (const one of this.limitsOf(line)) {
+        const key = `${one.bad} ${one.limit} ${Boolean(one.rule)}`;
+        if (!found.has(key)) found.set(key, { ...one, lines: [] });
+        found.get(key).lines.push(line.label);
+      }
+    }
+    return [...found.values()];
+  }
+
+  limitKeys() {
+    const { lines, unit } = this.options;
+    return this.limits().map((one) => el("span.key", {}, el("span.swatch.dash-1", { "aria-hidden": "true" }),
+      `${one.rule ? `alert ${one.bad}` : one.bad === "above" ? "limit" : "at least"} ${axisValue(one.limit, unit)}${one.lines.length < lines.length ? ` (${one.lines.join(", ")})` : ""}`));
   }
 
   timeLabel(at) {
     const ts = this.data.xs[at];
     return ts === undefined ? null : this.options.bars >= 86_400 ? day(ts) : clock(ts);
+  }
+
+  // What is known of a window, in words.
+  marksAt(at) {
+    const ts = this.data.xs[at];
+    const { gaps, missing, late, openFrom } = this.data;
+    const gap = gaps.find(([start, end]) => start <= ts && ts < end);
+    return [
+      gap && `lost: ${name(gap[2], "gap")}`, missing.includes(ts) && "no value", late.some(([, when]) => when === ts) && "came or changed late",
+      openFrom !== null && ts >= openFrom && "may still change",
+    ];
+  }
+
+  // One time of the chart, in words.
+  describe(at) {
+    const { lines, unit } = this.options;
+    const values = lines.map((line, index) => {
+      const value = valueAt(this.data.ys[index], at);
+      const said = SAID[levelOf(this.limitsOf(line), value)];
+      return `${line.label} ${quantity(value, unit)}${said ? `, ${said}` : ""}`;
+    });
+    return [this.timeLabel(at), ...values, ...this.marksAt(at)].filter(Boolean).join("; ");
   }
 
   summary() {
@@ -130,7 +176,7 @@ export class Chart {
       if (!known.length) return `${line.label}: no values`;
       return `${line.label}: newest ${quantity(known[known.length - 1], unit)}, lowest ${quantity(Math.min(...known), unit)}, highest ${quantity(Math.max(...known), unit)}`;
     });
-    const gaps = this.data.gaps.length ? `; ${this.data.gaps.length} gaps` : "";
+    const gaps = this.data.gaps.length ? `; ${plural(this.data.gaps.length, "gap")}` : "";
     return `${title}. ${parts.join("; ")}${gaps}.`;
   }
 
@@ -176,7 +222,7 @@ export function swatch(line, index, block) {
 
 function settings(chart, width) {
   // All settings of uPlot in one place.
-  const { height, unit, bars, stacked, lines, sync, span, zero, limit, dense } = chart.options;
+  const { height, unit, bars, stacked, lines, sync, span, zero, dense } = chart.options;
   const shown = stacked ? [...lines].map((line, index) => ({ line, index })).reverse() : lines.map((line, index) => ({ line, index }));
   const series = shown.map(({ line, index }) => {
     const stroke = () => colour(line.token ?? LINES[index % LINES.length]);
@@ -189,14 +235,14 @@ function settings(chart, width) {
     grid: { stroke: () => colour("--grid"), width: 1 }, ticks: { show: false },
   };
   return {
-    width, height, series: [{}, ...series], legend: { show: false }, padding: [10 * scale(), (bars ? 20 : 12) * scale(), 0, 0],
+    width, height, series: [{}, ...series], legend: { show: false }, padding: [10 * scale(), 20 * scale(), 0, 0],
     cursor: {
       sync: sync ? { key: sync, scales: ["x", null] } : undefined, drag: { x: false, y: false }, y: false,
       points: { show: !bars, size: 7, width: 1.5, fill: () => colour("--card") },
     },
     scales: {
       x: { time: true, range: () => spanOf(chart) },
-      y: { range: (_, low, high) => heights(low, high, zero, limit, unit) },
+      y: { range: (_, low, high) => heights(low, high, zero, chart.limits(), unit) },
     },
     axes: [
       { ...axis, size: 24 * scale(), space: 64 * scale(), values: (_, stamps) => stamps.map((ts) => (bars >= 86_400 ? day(ts) : minute(ts))), incrs: INCRS, grid: { show: false }, splits: bars >= 86_400 ? (u) => dailySplits(u) : undefined },
@@ -207,7 +253,7 @@ function settings(chart, width) {
       draw: [(u) => drawOver(u, chart)],
       setCursor: [(u) => chart.legendNow(u.cursor.idx ?? null)],
     },
-    tzDate: (ts) => new Date(ts * 1000),
+    tzDate: (ts) => (isUtc() ? uPlot.tzDate(new Date(ts * 1000), "Etc/UTC") : new Date(ts * 1000)),
   };
 
   function spanOf(one) {
@@ -240,10 +286,11 @@ const lonely = (u, line, first, last) => {
 };
 
 // The scale of values; a limit is in sight if values come near it.
-function heights(low, high, zero, limit, unit) {
+function heights(low, high, zero, limits, unit) {
   let [bottom, top] = [low ?? 0, high ?? 1];
-  if (limit && limit.bad === "above" && top > limit.limit / 3) top = Math.max(top, limit.limit * 1.25);
-  if (limit && limit.bad === "below") return [Math.min(bottom, limit.limit) - 0.02, 1];
+  for (const { limit, bad } of limits) if (top > limit / 3 && (bad === "above" || unit !== "fraction")) top = Math.max(top, limit * 1.25);
+  const floors = unit === "fraction" ? limits.filter((one) => one.bad === "below").map((one) => one.limit) : [];
+  if (floors.length) return [Math.min(bottom, ...floors) - 0.02, 1];
   if (zero) bottom = Math.min(0, bottom);
   if (top <= bottom) top = bottom + (unit === "fraction" ? 0.02 : 1);
   return [bottom, top + (top - bottom) * 0.08];
@@ -284,13 +331,12 @@ function hatch(ctx, x, y, width, height) {
 
 function drawOver(u, chart) {
   const { ctx, bbox } = u;
-  const { limit } = chart.options;
   const ratio = devicePixelRatio * scale();
   ctx.save();
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top - 4 * ratio, bbox.width, bbox.height + 8 * ratio);
   ctx.clip();
-  if (limit) drawLimit(u, limit, ratio);
+  for (const limit of chart.limits()) drawLimit(u, limit, ratio);
   // Windows without a value: ticks on the floor. Values that came late: rings.
   ctx.fillStyle = colour("--warn");
   for (const ts of chart.data.missing) ctx.fillRect(u.valToPos(ts, "x", true) - ratio, bbox.top + bbox.height - 7 * ratio, 2 * ratio, 7 * ratio);

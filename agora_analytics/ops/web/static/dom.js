@@ -69,7 +69,7 @@ export function reconcile(parent, items, keyOf, make) {
 // Runs a function at most once in so many milliseconds, the last time included.
 export function throttled(run, pause) {
   let timer = null;
-  let last = 0;
+  let last = -Infinity;
   const now = () => {
     timer = null;
     last = performance.now();

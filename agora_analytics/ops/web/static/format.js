@@ -6,9 +6,12 @@ const zone = { utc: true };
 
 export const setZone = (name) => { zone.utc = name !== "local"; };
 
-export function zoneName() {
+export const isUtc = () => zone.utc;
+
+// The zone of times; its name may be another one at another time of the year.
+export function zoneName(ts) {
   if (zone.utc) return "UTC";
-  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(new Date());
+  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "short" }).formatToParts(isNumber(ts) && Math.abs(ts) <= MAX_TS ? new Date(ts * 1000) : new Date());
   return parts.find((part) => part.type === "timeZoneName")?.value ?? "local time";
 }
 
@@ -92,10 +95,12 @@ export const plural = (number, one, many = `${one}s`) => `${count(number)} ${num
 
 const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
-// A name as it can be shown: what is invisible, or turns the text around, becomes a visible mark.
+const PILES = /(\p{M}{3})\p{M}+/gu;
+
+// A name as it can be shown: what is invisible, or turns the text around, becomes a visible mark; piles of accents end.
 export function name(text, none = "(no name)") {
   if (text === null || text === undefined || text === "") return none;
-  return String(text).replace(HIDDEN, "\ufffd").slice(0, 300);
+  return String(text).slice(0, 2_000).replace(HIDDEN, "\ufffd").replace(PILES, "$1").slice(0, 300);
 }
 
 const WORDS = {
@@ -113,4 +118,4 @@ const WORDS = {
 };
 
 // The words for a name of the API; a name that is not known, as it is.
-export const words = (id) => WORDS[id] ?? name(id).replace(/_/g, " ");
+export const words = (id) => (Object.hasOwn(WORDS, id) ? WORDS[id] : name(id).replace(/_/g, " "));

@@ -27,7 +27,7 @@ const PEER = [
 
 export const peersOf = (tracks) => [...new Set(tracks.map((track) => track.peer_uid).filter((uid) => uid !== 0 && uid !== null))];
 
-// Charts of the tracks about a peer (0: the session's own): [{title, unit, limit, lines, tracks}].
+// Charts of the tracks about a peer (0: the session's own): [{title, unit, limits, lines, tracks}].
 export function chartsOf(tracks, peer) {
   const mine = tracks.filter((track) => String(track.peer_uid ?? 0) === String(peer));
   const rest = new Map(mine.map((track) => [track.mid, track]));
@@ -36,14 +36,14 @@ export function chartsOf(tracks, peer) {
     const members = mids.filter(([mid]) => rest.has(mid));
     if (!members.length) continue;
     found.push({
-      title, unit, limit: limit ? { limit, bad: "above" } : null,
+      title, unit, limits: limit ? [{ limit, bad: "above" }] : [],
       lines: members.map(([, label]) => ({ label })), tracks: members.map(([mid]) => rest.get(mid)),
     });
     members.forEach(([mid]) => rest.delete(mid));
   }
   for (const track of rest.values()) {
     const title = /^\d+$/.test(track.name) ? `Metric ${track.name}` : name(track.name).replace(/_/g, " ");
-    found.push({ title: title[0].toUpperCase() + title.slice(1), unit: track.unit, limit: null, lines: [{ label: "Value" }], tracks: [track] });
+    found.push({ title: title[0].toUpperCase() + title.slice(1), unit: track.unit, limits: [], lines: [{ label: "Value" }], tracks: [track] });
   }
   return found;
 }

@@ -10,8 +10,8 @@ export const days = (quota) => (quota?.counters ?? []).filter((one) => one.unit 
 export const ahead = (one) => Math.max(0, one.expected) + Math.max(0, one.others);
 
 export function forecast(one) {
-  if (one.left <= 0) return { level: "bad", text: `used up until ${minute(one.resets_at)} ${zoneName()}` };
-  if (one.lasts_until) return { level: "warn", text: `used up at ${minute(one.lasts_until)} ${zoneName()} at the pace of the last hour (${count(one.last_hour)})` };
+  if (one.left <= 0) return { level: "bad", text: `used up until ${minute(one.resets_at)} ${zoneName(one.resets_at)}` };
+  if (one.lasts_until) return { level: "warn", text: `used up at ${minute(one.lasts_until)} ${zoneName(one.lasts_until)} at the pace of the last hour (${count(one.last_hour)})` };
   if (!one.last_hour) return { level: "good", text: "no request in the last hour" };
   return { level: "good", text: `lasts the day at the pace of the last hour (${count(one.last_hour)})` };
 }
@@ -32,4 +32,4 @@ function meterRow(one) {
     el("p.hint", { "data-level": level }, level === "good" ? null : mark(level), text));
 }
 
-export const readAt = (quota) => (quota?.at ? `read at ${clock(quota.at)} ${zoneName()}` : "");
+export const readAt = (quota) => (quota?.at ? `read at ${clock(quota.at)} ${zoneName(quota.at)}` : "");

@@ -16,7 +16,7 @@ export function href(view, id = "", params = {}) {
 // Changes the address without a step in the history: filters while somebody types.
 export function replace(view, id, params) {
   const next = href(view, id, params);
-  if (next !== location.hash) history.replaceState(null, "", next);
+  if (next !== location.hash) history.replaceState(history.state, "", next);
 }
 
 export const callHref = (call, more = {}) =>

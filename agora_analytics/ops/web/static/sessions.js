@@ -47,6 +47,12 @@ export class SessionList {
     put(this.axis, stamps.map((ts, index) => el(`span.tick${index % 2 ? ".minor" : ""}`, { style: { left: `${at(ts)}%` } }, step < 60 ? clock(ts) : minute(ts))));
     const rows = [...sessions].sort(ORDERS[order]).map((one) => ({ one, stamp: `${params.session === one.sid}${one.leave_ts}` }));
     reconcile(this.list, rows, ({ one }) => one.sid, ({ one }) => this.row(one, span, at, params));
+    // A link keeps what else was chosen, such as the order: also in rows that stay as they are.
+    rows.forEach(({ one }, index) => this.list.children[index].querySelector("a").setAttribute("href", this.address(one, params)));
+  }
+
+  address({ sid }, params) {
+    return href("call", this.call.call_id, { ...params, session: params.session === sid ? "" : sid, peer: "" });
   }
 
   row(one, [start, end], at, params) {
@@ -55,11 +61,10 @@ export class SessionList {
     const chosen = params.session === one.sid;
     const roles = one.roles?.length ? one.roles.join(", ") : one.speaker === true ? "Host" : one.speaker === false ? "Audience" : "";
     const sends = one.speaker ?? one.roles?.includes("Host") ?? true;
-    const address = href("call", this.call.call_id, { ...params, session: chosen ? "" : one.sid, peer: "" });
     const traits = [roles, one.network, one.platform, one.device_type, one.sdk_version && `SDK ${one.sdk_version}`].filter(Boolean).map((text) => name(text));
     const when = `${clock(one.join_ts)}–${one.leave_ts && one.finished !== false ? clock(one.leave_ts) : "open"}`;
     return el("li", { "data-level": levelOf(one), "data-chosen": chosen },
-      el("div.who-name", {}, el("a", { href: address, "aria-current": chosen ? "true" : null, title: "Metrics of this session" }, label(one.account ?? one.uid, "unknown user")),
+      el("div.who-name", {}, el("a", { href: this.address(one, params), "aria-current": chosen ? "true" : null, title: "Metrics of this session" }, label(one.account ?? one.uid, "unknown user")),
         el("span.traits", { title: traits.join(" · ") }, traits.join(" · "))),
       el("div.who-track", { title: `${when}, ${duration(to - from)}` },
         el(`span.who-bar${sends ? ".host" : ".guest"}`, { style: { left: `${at(from)}%`, width: `${Math.max(0.4, at(to) - at(from))}%` } }),

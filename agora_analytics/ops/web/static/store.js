@@ -6,6 +6,10 @@ import { throttled } from "./dom.js";
 export const WINDOW = 20;
 export const HOUR = 3600;
 const MAX_CALLS = 1500;
+const MAX_LISTED = 1000;
+const FIRST_CALLS = 50;
+const STATUS_EVERY = 30_000;
+const MISSED_FOR = 60; // seconds that a page says that it missed events
 
 export class Store {
   constructor() {
@@ -20,7 +24,9 @@ export class Store {
     this.connection = "connecting";
     this.problem = null;
     this.loaded = false;
-    this.skew = 0;
+    this.allCalls = false;
+    this.missed = null;
+    this.clock = { utc: Date.now() / 1000, read: performance.now(), ahead: Date.now() - performance.now() };
     this.ready = new Promise((tell) => { this.isReady = tell; });
     this.listeners = new Map();
     this.stream = new EventStream({
@@ -42,9 +48,16 @@ export class Store {
     for (const listener of [...(this.listeners.get(topic) ?? [])]) listener();
   }
 
-  // The service's time, as far as the server knows it.
+  // The service's time, as far as the server knows it: the browser's clock may be wrong, and may be set meanwhile.
   now() {
-    return Date.now() / 1000 + this.skew;
+    return this.clock.utc + (performance.now() - this.clock.read) / 1000;
+  }
+
+  // Called every few seconds: reads the status now and then, and at once if the machine slept.
+  tick() {
+    const jumped = Math.abs(Date.now() - performance.now() - this.clock.ahead) > 2_000;
+    if (jumped || performance.now() - this.clock.read > STATUS_EVERY) this.readStatus();
+    if (this.missed && this.now() - this.missed.at > MISSED_FOR) { this.missed = null; this.tell("status"); }
   }
 
   // Reads everything, then listens to what changes; tries again until it works.
@@ -52,12 +65,12 @@ export class Store {
     if (this.loading) return;
     this.loading = true;
     try {
-      const [status, series, calls, quota, alerts] = await Promise.all([
-        read("status"), read("series"), read("calls", { limit: 1000 }), read("quota"), read("alerts"),
+      const [status, series, calls, worst, quota, alerts] = await Promise.all([
+        read("status"), read("series"), read("calls", { limit: FIRST_CALLS }), read("calls", { order: "worst", limit: FIRST_CALLS }), read("quota"), read("alerts"),
       ]);
       this.takeStatus(status);
       this.series = new Map(series.series.map((one) => [one.id, unpacked(one)]));
-      this.calls = new Map(calls.calls.map((entry) => [entry.call.call_id, entry]));
+      this.calls = new Map([...worst.calls, ...calls.calls].map((entry) => [entry.call.call_id, entry]));
       this.gaps = calls.gaps;
       this.takeQuota(quota);
       this.alerts = alerts.alerts;
@@ -65,7 +78,8 @@ export class Store {
       this.problem = null;
       this.isReady();
       this.pause = 1_000;
-      this.stream.open(oldest([status, series, calls, quota, alerts].map((one) => one.event)));
+      this.stream.open(oldest([status, series, calls, worst, quota, alerts].map((one) => one.event)));
+      if (this.allCalls) this.readAllCalls();
       for (const topic of ["status", "series", "calls", "quota", "alerts", "problem"]) this.tell(topic);
     } catch (error) {
       this.problem = error;
@@ -78,6 +92,16 @@ export class Store {
     }
   }
 
+  // The calls that the first view does without; those that an event brought meanwhile are newer.
+  async readAllCalls() {
+    this.allCalls = true;
+    try {
+      const { calls } = await read("calls", { limit: MAX_LISTED });
+      this.calls = new Map([...calls.map((entry) => [entry.call.call_id, entry]), ...this.calls]);
+      this.tell("calls");
+    } catch { /* the stream of events says that the server is away */ }
+  }
+
   apply(kind, value) {
     // One line for each kind of event.
     if (kind === "windows") this.addWindows(value);
@@ -86,13 +110,22 @@ export class Store {
     else if (kind === "quota") { this.quota = value; this.tell("quota"); this.readQuota(); }
     else if (kind === "stream") this.readStatus();
     else if (kind === "alert") this.addAlert(value);
-    else if (kind === "reset") this.load();
+    else if (kind === "reset") this.reload(value);
+  }
+
+  // The server no longer has what this page missed.
+  async reload({ missed }) {
+    await this.load();
+    if (!missed) return;
+    this.missed = { events: missed, at: this.now() };
+    this.tell("missed");
   }
 
   addWindows(change) {
-    for (const { series: id, cell } of change.changes) {
+    for (const { series: id, cell, final_before: finalBefore } of change.changes) {
       const one = this.series.get(id);
       if (!one) continue;
+      one.finalBefore = finalBefore ?? one.finalBefore;
       for (let ts = Math.max(change.start, change.end - HOUR); ts < change.end; ts += WINDOW) one.cells.set(ts, cell);
       trim(one);
     }
@@ -130,7 +163,7 @@ export class Store {
 
   takeStatus(status) {
     this.status = status;
-    this.skew = status.now - Date.now() / 1000;
+    this.clock = { utc: status.now, read: performance.now(), ahead: Date.now() - performance.now() };
   }
 
   takeQuota(spending) {
@@ -143,6 +176,7 @@ export class Store {
     if (name === this.connection) return;
     this.connection = name;
     this.tell("connection");
+    if (name === "live") this.readStatus(); // this viewer counts, too
   }
 }
 
@@ -157,8 +191,8 @@ function unpacked(one) {
       reason: one.reasons[ts] ?? "", revisions: one.revisions[ts] ?? 0,
     });
   });
-  const { id, metric, product, cname, dimension, unit, meaning, final_before: finalBefore } = one;
-  return { id, metric, product, cname, dimension, unit, meaning, finalBefore, cells };
+  const { id, metric, product, cname, dimension, unit, meaning, limits, final_before: finalBefore } = one;
+  return { id, metric, product, cname, dimension, unit, meaning, limits, finalBefore, cells };
 }
 
 function trim(one) {

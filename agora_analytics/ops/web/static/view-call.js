@@ -10,7 +10,7 @@ import { chartsOf, joined, peersOf } from "./metrics.js";
 import { Offer, priceText } from "./offers.js";
 import { href, replace } from "./router.js";
 import { SessionList } from "./sessions.js";
-import { LIMITS, severity } from "./thresholds.js";
+import { limitsOf, severity } from "./thresholds.js";
 import { bars, card, empty, facts, failure, field, label, loading, mark, rate, select, time } from "./widgets.js";
 
 const FREEZES = ["video_freeze_rate", "audio_freeze_rate"];
@@ -140,7 +140,7 @@ class CallPage {
     const by = select(DIMENSIONS.map((key) => ({ key, text: words(key) })), this.dimension, (dimension) => this.change({ by: dimension }));
     put(this.body,
       card("What went wrong", { id: "findings", wide: true, tools: this.all }, this.findings),
-      card("Who was there when", { id: "who", wide: true, hint: `Times in ${zoneName()}` }, this.sessions.node, this.whoBox, this.more.node),
+      card("Who was there when", { id: "who", wide: true, hint: `Times in ${zoneName(this.entry.call.created_ts)}` }, this.sessions.node, this.whoBox, this.more.node),
       card("Metrics of a session", { id: "metrics", wide: true }, this.metricHint, this.metrics.node, this.metricBox),
       card("Minute by minute", { id: "minutes", wide: true }, this.minutes.node, this.minuteBox),
       el("div.grid.halves", {},
@@ -225,16 +225,16 @@ class CallPage {
   addMinutes(metric, data) {
     this.known.timelines[metric] = data.points;
     const charts = [
-      ["Users", "", ["user_count"], null],
-      ["Freeze rate", "fraction", FREEZES, LIMITS.video_freeze_rate],
-      ["Users with freezes", "", ["video_freeze_user_count", "audio_freeze_user_count"], null],
+      ["Users", "", ["user_count"], []],
+      ["Freeze rate", "fraction", FREEZES, limitsOf("video_freeze_rate")],
+      ["Users with freezes", "", ["video_freeze_user_count", "audio_freeze_user_count"], []],
     ];
-    for (const [title, unit, metrics, limit] of charts) {
+    for (const [title, unit, metrics, limits] of charts) {
       if (!metrics.includes(metric)) continue;
       const key = `minute ${title}`;
       if (!this.charts.has(key)) {
         const lines = metrics.map((one) => ({ label: words(one).replace(/^Users with | freeze(s)?$/g, "").replace(/^./, (c) => c.toUpperCase()) }));
-        const chart = new Chart({ title, unit, limit, lines, sync: "call", figure: unit ? "mean" : "most", height: 130 });
+        const chart = new Chart({ title, unit, limits, lines, sync: "call", figure: unit ? "mean" : "most", height: 130 });
         this.charts.set(key, chart);
         this.minuteBox.append(el("figure.mini", { "aria-label": title }, el("figcaption", {}, title), chart.node));
       }
@@ -289,8 +289,8 @@ class CallPage {
   trackCharts(tracks, peer, session) {
     const ends = tracks.flatMap((track) => [track.points[0]?.[0], track.points[track.points.length - 1]?.[0]]).filter((ts) => ts !== undefined);
     const span = [session?.join_ts ?? Math.min(...ends), session?.leave_ts || Math.max(...ends)];
-    return el("div.grid.charts", {}, chartsOf(tracks, peer).map(({ title, unit, limit, lines, tracks: members }) => {
-      const chart = new Chart({ title: `${title}${unit ? ` (${unit})` : ""}`, unit, limit, lines, sync: "call", dense: true, figure: "mean", height: 110 });
+    return el("div.grid.charts", {}, chartsOf(tracks, peer).map(({ title, unit, limits, lines, tracks: members }) => {
+      const chart = new Chart({ title: `${title}${unit ? ` (${unit})` : ""}`, unit, limits, lines, sync: "call", dense: true, figure: "mean", height: 110 });
       this.charts.set(`metric ${peer} ${title}`, chart);
       queueMicrotask(() => chart.draw({ ...joined(members), span }));
       return el("figure.mini", { "aria-label": title }, el("figcaption", {}, title, unit && el("span.unit", {}, ` ${unit}`)), chart.node);

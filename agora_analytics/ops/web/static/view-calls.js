@@ -2,7 +2,7 @@
 
 import { CallTable, tally } from "./call-table.js";
 import { el, put, say, throttled } from "./dom.js";
-import { count, dayTime, fromInput, inputTime, plural, zoneName } from "./format.js";
+import { count, dayTime, fromInput, inputTime, iso, plural, zoneName } from "./format.js";
 import { Offer } from "./offers.js";
 import { replace } from "./router.js";
 import { sorted } from "./store.js";
@@ -15,11 +15,11 @@ const STATES = [{ key: "", text: "Any state" }, { key: "open", text: "Open" }, {
 export function callsView({ store, params, announce }) {
   // The filters live in the address; the list is drawn from what the store knows.
   let filters = { ...params };
-  let limit = STEP;
+  const limit = () => (filters.show > STEP ? Math.floor(filters.show) : STEP);
   const summary = el("p.sub", { "aria-live": "polite" });
   const table = new CallTable("Known calls", (order) => change({ order }));
   const body = el("div");
-  const more = el("button", { type: "button", onclick: () => { limit += 2 * STEP; draw(); } }, "Show 100 more");
+  const more = el("button", { type: "button", onclick: () => change({ show: limit() + 2 * STEP }) }, "Show 100 more");
   const toolbar = el("div.toolbar");
   const gaps = el("div.gaps");
   const search = searchCard(store, announce, () => filters, change);
@@ -27,9 +27,8 @@ export function callsView({ store, params, announce }) {
     toolbar, el("section.card.flush", { "aria-label": "Known calls" }, gaps, body), search.node);
 
   function change(values) {
-    filters = Object.fromEntries(Object.entries({ ...filters, ...values }).filter(([, value]) => value !== ""));
+    filters = Object.fromEntries(Object.entries({ ...filters, show: "", ...values }).filter(([, value]) => value !== ""));
     replace("calls", "", filters);
-    limit = STEP;
     draw();
   }
 
@@ -50,20 +49,21 @@ export function callsView({ store, params, announce }) {
     const order = filters.order ?? "newest";
     const matching = sorted([...store.calls.values()].filter((entry) => matches(entry, filters)), order);
     for (const button of toolbar.querySelectorAll("[role=radio]")) button.setAttribute("aria-checked", String(button.dataset.key === order));
-    say(summary, tally(Math.min(limit, matching.length), matching.length, store.calls.size));
+    say(summary, tally(Math.min(limit(), matching.length), matching.length, store.calls.size));
     drawGaps(gaps, store.gaps);
     if (!matching.length) {
       put(body, store.calls.size ? empty("No call matches", "Change the filters, or search the service below.") : empty("No call is known yet", "Calls show here as the server learns of them."));
       return;
     }
-    table.draw(matching.slice(0, limit), order, store.now());
+    table.draw(matching.slice(0, limit()), order, store.now());
     if (table.node.parentNode !== body) put(body, table.node);
-    if (matching.length > limit) body.append(more);
+    if (matching.length > limit()) body.append(more);
     else more.remove();
   }
 
   const soon = throttled(draw, 500);
   const off = [store.on("calls", soon)];
+  if (!store.allCalls) store.ready.then(() => store.readAllCalls());
   tools();
   draw();
   return {
@@ -84,7 +84,7 @@ function matches({ call, state }, filters) {
 
 function drawGaps(box, gaps) {
   const shown = gaps.slice(-3).reverse();
-  put(box, shown.map((gap) => el("p.trouble", {}, `Calls may be missing from ${dayTime(gap.start)} to ${dayTime(gap.end)} ${zoneName()}: ${gap.reason}`)));
+  put(box, shown.map((gap) => el("p.trouble", {}, `Calls may be missing from ${dayTime(gap.start)} to ${dayTime(gap.end)} ${zoneName(gap.end)}: ${gap.reason}`)));
 }
 
 // The search: the form is in the address, so that a colleague sees the same; its price is on the button.
@@ -98,25 +98,28 @@ function searchCard(store, announce, filters, change) {
 
   function draw() {
     const now = Math.floor(store.now() / 60) * 60;
-    const { sc = "", from = now - 2 * 3600, to = now - 60 } = filters();
+    const { sc = "" } = filters();
+    const [from, to] = [timeOf(filters().from) ?? now - 2 * 3600, timeOf(filters().to) ?? now - 60];
     const channel = el("input", { type: "text", value: sc, maxlength: 200, placeholder: "exact name, or empty for all" });
-    const start = el("input", { type: "datetime-local", value: inputTime(Number(from)), required: true });
-    const end = el("input", { type: "datetime-local", value: inputTime(Number(to)), required: true });
+    const start = el("input", { type: "datetime-local", value: inputTime(from), required: true });
+    const end = el("input", { type: "datetime-local", value: inputTime(to), required: true });
+    // A time that nobody changed stays as it is: its seconds are not in the input, nor which of two equal hours it is.
+    const written = (input, shown, ts) => (input.value === shown ? ts : fromInput(input.value));
     const typed = throttled(() => {
-      const [from_, to_] = [fromInput(start.value), fromInput(end.value)];
+      const [from_, to_] = [written(start, inputTime(from), from), written(end, inputTime(to), to)];
       if (Number.isNaN(from_) || Number.isNaN(to_)) return;
       change({ find: 1, sc: channel.value, from: from_, to: to_, page: "" });
       again();
     }, 400);
     for (const input of [channel, start, end]) input.addEventListener("input", typed);
-    put(form, field("Channel", channel), field(`From (${zoneName()})`, start), field(`To (${zoneName()})`, end));
+    put(form, field("Channel", channel), field(`From (${zoneName(from)})`, start), field(`To (${zoneName(to)})`, end));
   }
 
   function again() {
     started = true;
     put(found);
     const { sc, from, to, page } = filters();
-    const ask = { cname: sc, start: from && Number(from), end: to && Number(to), page: page ? Number(page) : 1 };
+    const ask = { cname: sc, start: timeOf(from), end: timeOf(to), page: Number(page) || 1 };
     offer.ask([{ key: "search", path: "search", ask }]);
   }
 
@@ -128,6 +131,9 @@ function searchCard(store, announce, filters, change) {
     close: () => offer.close(),
   };
 }
+
+// A time of an address, null if it is none.
+const timeOf = (text) => (text && iso(Number(text)) ? Number(text) : null);
 
 function results(box, data, store, filters, change, again) {
   if (!data.calls.length) { put(box, empty("No call was found", "No call of that channel began in that time.")); return; }

@@ -7,7 +7,7 @@ import { count, day, month, percent, plural, quantity, words } from "./format.js
 import { months } from "./months.js";
 import { Offer } from "./offers.js";
 import { replace } from "./router.js";
-import { LIMITS, severity } from "./thresholds.js";
+import { limitsOf, severity } from "./thresholds.js";
 import { bars, card, choices, empty, failure, field, loading, mark, meter, select } from "./widgets.js";
 
 const DAY = 86_400;
@@ -97,7 +97,7 @@ function timeCard(context, { title, key, kind, metrics, products }) {
     const xs = data.points.map(([ts]) => ts);
     if (!xs.length) { put(result, empty("No values", "The service has none for this span.")); return; }
     const unit = unitOf(metric);
-    chart = new Chart({ title: words(metric), unit, metric, bars: get("g", "1d") === "1d" ? DAY : 3_600, limit: LIMITS[metric], figure: kind === "usage" ? "most" : "mean", lines: [{ label: words(metric), token: kind === "usage" ? "--line-1" : "--line-3" }], height: 200 });
+    chart = new Chart({ title: words(metric), unit, bars: get("g", "1d") === "1d" ? DAY : 3_600, limits: limitsOf(metric), figure: kind === "usage" ? "most" : "mean", lines: [{ label: words(metric), token: kind === "usage" ? "--line-1" : "--line-3" }], height: 200 });
     put(result, total(metric, data.points), chart.node);
     chart.draw({ xs, ys: [data.points.map(([, value]) => value)] });
   });

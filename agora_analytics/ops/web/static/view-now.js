@@ -5,9 +5,10 @@ import { Chart } from "./charts.js";
 import { el, put, reconcile, say, throttled } from "./dom.js";
 import { ago, clock, count, duration, minute, name, percent, plural, quantity, words, zoneName } from "./format.js";
 import { quotaMeters } from "./quota-parts.js";
-import { LIMITS, severity } from "./thresholds.js";
+import { levelOf, limitsOf } from "./thresholds.js";
 import { callHref } from "./router.js";
 import { sorted } from "./store.js";
+import { STREAMS } from "./troubles.js";
 import { badge, bars, card, empty, label, loading, rate, time } from "./widgets.js";
 import { chartData, lastHour, newestOf } from "./windows.js";
 
@@ -64,7 +65,7 @@ export function nowView({ store }) {
   function freshness() {
     const ts = store.status?.newest_window;
     const parts = ["The last hour in windows of 20 seconds"];
-    if (ts) parts.push(`newest ${clock(ts)} ${zoneName()}, ${ago(store.now() - ts - 20)}`);
+    if (ts) parts.push(`newest ${clock(ts)} ${zoneName(ts)}, ${ago(store.now() - ts - 20)}`);
     else if (store.loaded) parts.push("no window has come yet");
     say(fresh, parts.join(" · "));
   }
@@ -97,7 +98,7 @@ function families(all) {
   for (const one of all) {
     if (grouped(one)) continue;
     const key = `${one.metric}\n${one.cname ?? ""}`;
-    found.set(key, [...(found.get(key) ?? []), one]);
+    found.set(key, [...(found.get(key) ?? []), one].sort((a, b) => a.product.localeCompare(b.product)));
   }
   const rank = (series) => { const at = ORDER.indexOf(series[0].metric); return at < 0 ? ORDER.length : at; };
   return [...found.values()].sort((a, b) => (a[0].cname ? 1 : 0) - (b[0].cname ? 1 : 0) || rank(a) - rank(b));
@@ -109,11 +110,14 @@ function chartCard(series) {
   const { metric, cname, unit, meaning } = series[0];
   const title = cname ? `${words(metric)} in ${name(cname)}` : words(metric);
   const chart = new Chart({
-    title, unit, metric, limit: LIMITS[metric], sync: "now", height: 148,
-    lines: series.map((one) => ({ label: one.product, token: TOKENS[one.product] })),
+    title, unit, sync: "now", height: 148,
+    lines: series.map((one) => ({ label: one.product, token: TOKENS[one.product], limits: inForce(one) })),
   });
   return { chart, series, node: card(title, { hint: meaning }, chart.node) };
 }
+
+// The limits of the alert rules about a series, or those of its metric.
+const inForce = (one) => (one.limits.length ? one.limits : limitsOf(one.metric));
 
 function drawGroups(box, all, loaded) {
   const found = all.filter(grouped);
@@ -148,7 +152,7 @@ function groupBars(one, cell, title) {
   const total = items.reduce((sum, [, value]) => sum + value, 0);
   const share = (value) => (one.unit || total <= 0 ? null : percent(value / total));
   return bars(items.map(([key, value]) => ({
-    label: key, value, text: quantity(value, one.unit), note: share(value), level: severity(one.metric, value),
+    label: key, value, text: quantity(value, one.unit), note: share(value), level: levelOf(inForce(one), value),
   })), { title, token: one.unit ? "--line-3" : "--line-1" });
 }
 
@@ -170,7 +174,6 @@ function newestAlerts(store) {
   }));
 }
 
-const STREAMS = { windows: "Real-time windows", calls: "Calls" };
 const TROUBLE = { outage: "bad", refused: "bad", stopped: "bad", "waiting for consumer": "warn" };
 
 function streamRows(store) {

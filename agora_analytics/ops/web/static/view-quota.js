@@ -39,7 +39,7 @@ export function quotaView({ store }) {
     const found = days(store.quota);
     const trouble = store.quota?.ledger ? el("div.failure", { role: "alert" }, mark("bad"), `The quota cannot be read now: ${store.quota.ledger}`) : null;
     if (!found.length) { put(counters, trouble, empty("No quota is known", "The plan has no daily limits, or the quota was not read yet.")); return; }
-    put(counters, trouble, found.map((one) => counterCard(one, store.quota.counters.filter((other) => other.counter === one.counter && other.unit !== "day"))));
+    put(counters, trouble, found.map((one) => counterCard(one, store.quota.counters.filter((other) => other.counter === one.counter && other.unit !== "day"), store.now())));
   }
 
   const off = [store.on("quota", draw)];
@@ -48,7 +48,7 @@ export function quotaView({ store }) {
   return { node, tick: () => store.readQuota(), close() { off.forEach((stop) => stop()); chart.destroy(); } };
 }
 
-function counterCard(one, shorter) {
+function counterCard(one, shorter, now) {
   const { level, text } = forecast(one);
   const waiting = Object.values(one.waiting).reduce((sum, value) => sum + value, 0);
   const rows = [
@@ -59,7 +59,7 @@ function counterCard(one, shorter) {
     one.refusals ? ["Refused by the service", count(one.refusals)] : null,
     one.limit !== one.planned && one.planned ? ["Limit of the plan", count(one.planned)] : null,
     one.free_at ? ["Next request", clock(one.free_at)] : null,
-    ["Day ends", `${clock(one.resets_at).slice(0, 5)} ${zoneName()}, in ${duration(one.resets_at - Date.now() / 1000)}`],
+    ["Day ends", `${clock(one.resets_at).slice(0, 5)} ${zoneName(one.resets_at)}, in ${duration(one.resets_at - now)}`],
   ].filter(Boolean);
   return card(words(one.counter), { id: `counter-${one.counter}` },
     el("p.figure", {}, el("b", { "data-counter": one.counter }, count(one.used)), ` of ${count(one.limit)} requests`),

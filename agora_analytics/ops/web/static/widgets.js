@@ -22,7 +22,7 @@ const SHAPES = {
 export const mark = (level) =>
   svg("svg.mark", { viewBox: "0 0 16 16", "aria-hidden": "true", "data-level": level ?? "none" }, svg("path", { d: SHAPES[level ?? "none"] }));
 
-const SAID = { warn: "above the limit", bad: "far above the limit" };
+export const SAID = { warn: "beyond the limit", bad: "far beyond the limit" };
 
 export function rate(metric, value) {
   const level = severity(metric, value);

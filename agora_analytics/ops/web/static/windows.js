@@ -1,5 +1,6 @@
 // Series of windows as the data of a chart: values on one axis of 20 seconds, gaps, missing and late windows.
 
+import { isNumber } from "./format.js";
 import { HOUR, hasValue, WINDOW } from "./store.js";
 
 // The hour that all charts of the page show: up to the end of the newest window that anything is known of.
@@ -20,13 +21,13 @@ export function newestOf(one) {
 export function chartData(series, [start, end]) {
   const xs = [];
   for (let ts = start; ts < end; ts += WINDOW) xs.push(ts);
-  const ys = series.map((one) => xs.map((ts) => (hasValue(one.cells.get(ts)) ? one.cells.get(ts).value : null)));
+  const ys = series.map((one) => xs.map((ts) => (hasValue(one.cells.get(ts)) && isNumber(one.cells.get(ts).value) ? one.cells.get(ts).value : null)));
   const late = [];
   const missing = new Set();
   series.forEach((one, line) => {
     for (const ts of xs) {
       const cell = one.cells.get(ts);
-      if (cell?.state === "late" && typeof cell.value === "number") late.push([line, ts, cell.value]);
+      if (cell?.state === "late" && isNumber(cell.value)) late.push([line, ts, cell.value]);
       else if (cell?.state === "missing") missing.add(ts);
     }
   });
