@@ -13,8 +13,8 @@ import typer
 
 from agora_analytics.cli.commands.alerts import AlertOptions
 from agora_analytics.cli.commands.simulate import Seed, listen_error
-from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, command
-from agora_analytics.cli.parsing import completion_of, parse_series, series_names
+from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, command, series_argument
+from agora_analytics.cli.parsing import parse_series
 from agora_analytics.cli.signals import stop_on_signal
 from agora_analytics.spans import DAY
 
@@ -55,14 +55,7 @@ async def serve(
     names: NameOptions,
     alert_options: AlertOptions,
     *,
-    series: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SERIES",
-            help="METRIC:PRODUCT, or METRIC for Native (default: what the plan can poll every six minutes).",
-            autocompletion=completion_of(series_names()),
-        ),
-    ] = None,
+    series: Annotated[list[str] | None, series_argument("what the plan can poll every six minutes")] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on (default: 127.0.0.1); any other needs a token.")
     ] = None,
