@@ -22,6 +22,8 @@ from agora_analytics.streams.events import (
 
 _NEWEST: Final = 800
 _WORST: Final = 200
+"""Calls that a follow reported: the newest, and those with the greatest impact."""
+
 _FOUND: Final = 200
 """Calls that a search found last: they may be neither new nor bad, but somebody looks at them."""
 

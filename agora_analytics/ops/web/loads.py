@@ -16,8 +16,13 @@ from agora_analytics.plans import Endpoint, Plan
 
 _MAX_ENTRIES: Final = 256
 _MAX_BYTES: Final = 32 * 2**20
+"""Results that are kept, and their bytes: the oldest are dropped."""
+
 _MAX_RUNNING: Final = 16
+"""Loads that may be running, those that wait for a slot included; a further one is refused."""
+
 _AT_ONCE: Final = 4
+"""Loads that send requests at the same time; the others wait for a slot."""
 
 LoadState = Literal["available", "loading", "loaded", "unavailable"]
 

@@ -14,12 +14,14 @@ from agora_analytics.ops.web.feeding import StreamView
 from agora_analytics.ops.web.usage import RequestUsage
 
 _EVERY: Final = 1.0
+"""Seconds between two looks at the health of the streams, which is in memory."""
+
 _QUOTA_EVERY: Final = 5
 """Rounds between two looks at the quota: with a file it is a transaction."""
 
 
 class StateMonitor:
-    """Keeps the newest quota, and tells the feed when that or a stream's health changes."""
+    """Keeps the newest quota, and publishes it and the health of a stream when they change."""
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class StateMonitor:
         while True:
             await self.refresh()
             for _ in range(_QUOTA_EVERY):
-                self._tell_health()
+                self._publish_health()
                 await asyncio.sleep(_EVERY)
 
     async def refresh(self) -> None:
@@ -61,10 +63,10 @@ class StateMonitor:
             self._shown = self.quota
             self._feed.publish("quota", self.quota)
 
-    def _tell_health(self) -> None:
+    def _publish_health(self) -> None:
         for view in self._streams():
             health = view.health
-            told = (health.state, health.until, health.failures > 0, health.last_error, view.error, view.restarts_at)
-            if self._known.get(view.name) != told:
-                self._known[view.name] = told
+            shown = (health.state, health.until, health.failures > 0, health.last_error, view.error, view.restarts_at)
+            if self._known.get(view.name) != shown:
+                self._known[view.name] = shown
                 self._feed.publish("stream", view)
