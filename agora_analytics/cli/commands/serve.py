@@ -138,6 +138,7 @@ async def _run(
         raise ValueError(
             f"--host={host}: other machines can reach it, so viewers need a token: --token-file or AGORA_SERVE_TOKEN"
         )
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     state = LiveState(
         client,
         *map(_series, settings.series or ()),
@@ -146,15 +147,15 @@ async def _run(
         gaps=bool(settings.gaps),
         rules=alerting.rules,
         sinks=alerting.sinks,
-        worst=alerting.options.worst(client, link=f"http://{host}:{port}/#/call/{{call_id}}"),
+        worst=alerting.options.worst(client, link=f"{url}#/call/{{call_id}}"),
     )
     application = routes(state, token=settings.token, hosts=settings.hosts or (), title=settings.title or "")
     if check:
-        _show_check(screen, _check(state, settings, f"http://{f'[{host}]' if ':' in host else host}:{port}/"))
+        _show_check(screen, _check(state, settings, url))
         return
     try:
-        async with state, listening(application, host, port) as url:
-            await _wait_for_signal(screen, state, url)
+        async with state, listening(application, host, port) as opened:
+            await _wait_for_signal(screen, state, opened)
     except OSError as error:
         raise OSError(listen_error(error, host, port)) from None
 
