@@ -25,7 +25,7 @@ _WORST: Final = 200
 """Calls that a follow reported: the newest, and those with the greatest impact."""
 
 _FOUND: Final = 200
-"""Calls that a search found last: they may be neither new nor bad, but somebody looks at them."""
+"""Calls that a search found last: they may be neither new nor bad, but a viewer is looking at them."""
 
 _SLACK: Final = 200
 """Calls beyond those that are kept, before the others are dropped: sorting for each one would be slow."""

@@ -159,7 +159,7 @@ class _Site:
         ]
 
     def _guarded(self, handler: Handler, access: Access) -> Handler:
-        """Return a handler that checks who asks, and answers errors as JSON."""
+        """Return a handler that checks access first, and answers errors as JSON."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             try:

@@ -39,7 +39,7 @@ from agora_analytics.streams.watch.watch import Watch
 __all__ = ["LiveState"]
 
 StreamT = TypeVar("StreamT", Watch, Follow)
-Told = TypeVar("Told")
+EventT = TypeVar("EventT")
 
 _MAX_ALERTS: Final = 200
 
@@ -83,7 +83,7 @@ class LiveState:
         sessions: whether to fetch the sessions of finished calls, as the day's requests for details allow.
         back: how long ago the follow starts; the watch starts with what the service still keeps of the last hour.
         checkpoint: name under which both streams save their positions, with `-windows` and `-calls` added. They resume
-            there, and what came before is not in the state then: only whoever stores each event needs it.
+            there, and what came before is not in the state then: use it only if your program stores each event.
         gaps: whether to accept more series than the plan covers.
         rules: rules of `ops.alerts`, whose series are watched too; their alerts are shown and go to the `sinks`. With a
             `checkpoint` a restart repeats none.
@@ -234,14 +234,14 @@ class LiveState:
         return self._opened(follow)
 
     def _opened(self, stream: StreamT) -> StreamT:
-        _tell(self._stream_listeners, stream)
+        _notify(self._stream_listeners, stream)
         return stream
 
     def _add_event(self, event: Event) -> None:
         change = self.board.add(event)
         if change is not None:
             self.feed.publish("windows", change)
-        _tell(self._listeners, event)
+        _notify(self._listeners, event)
 
     def _add_call(self, event: CallEvent) -> None:
         entry = entry_of(event, int(self.now()))
@@ -251,13 +251,13 @@ class LiveState:
         elif isinstance(event, Gap):
             self.call_gaps.append(CallGap(start=event.span.start, end=event.span.end, reason=event.reason))
             self.feed.publish("call_gap", self.call_gaps[-1])
-        _tell(self._listeners, event)
+        _notify(self._listeners, event)
 
 
-def _tell(listeners: Iterable[Callable[[Told], object]], told: Told) -> None:
+def _notify(listeners: Iterable[Callable[[EventT], object]], event: EventT) -> None:
     for listener in listeners:
         try:
-            listener(told)
+            listener(event)
         except Exception:
             log.exception("a listener of the live state failed")
 

@@ -66,7 +66,7 @@ class RequestUsage:
         return sum(counts[counter] for minute, counts in self._minutes.items() if minute > since)
 
     def count(self, endpoint: Endpoint, priority: str, counter: str) -> HourCount:
-        """Count one request, and return the counts that it is part of."""
+        """Count one request, and return the count of its hour, to which its failure is added."""
         now = int(self._now())
         hour, minute = now // HOUR * HOUR, now // MINUTE * MINUTE
         key = hour, endpoint.name, priority
@@ -96,7 +96,7 @@ class UsageTrace:
         if (meter := METER.get()) is not None:
             meter.requests += 1
 
-    def attempt_ended(self, attempt: Attempt, result: AttemptResult) -> None:  # noqa: ARG002 - as a trace is told
+    def attempt_ended(self, attempt: Attempt, result: AttemptResult) -> None:  # noqa: ARG002 - part of the protocol
         """Count what failed."""
         if self._counts is not None and result.error is not None:
             refused = issubclass(result.error, RateLimited)
