@@ -1,4 +1,4 @@
-"""Tells observers what each request does; one that raises is switched off, and the request goes on."""
+"""Notifies observers of each request; one that raises is switched off, and the request goes on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Attempt, AttemptResult, Outcome, RequestObserver, RequestResult, RequestTrace
 
 T = TypeVar("T")
-ToldT = TypeVar("ToldT")
+TargetT = TypeVar("TargetT")
 
 _OUTCOMES: Final[tuple[tuple[type[BaseException], Outcome], ...]] = (
     (asyncio.CancelledError, "cancelled"),
@@ -46,7 +46,7 @@ class Unobserved:
         return self
 
     def answered(self, status: int) -> None:
-        """Record that the whole response to an attempt has arrived."""
+        """Record that the whole response to an attempt has arrived, with its HTTP status."""
 
 
 _UNOBSERVED: Final = Unobserved()
@@ -63,11 +63,11 @@ class Observers:
         self._observers = tuple(map(_Guarded, observers))
 
     def add(self, observer: RequestObserver) -> None:
-        """Tell another observer of the requests that start from now on."""
+        """Add an observer; it is notified of the requests that start from now on."""
         self._observers += (_Guarded(observer),)
 
     def remove(self, observer: RequestObserver) -> None:
-        """Remove an observer; it is still told the end of the requests that it knows."""
+        """Remove an observer; it is still notified of the requests that it knows, to their end."""
         self._observers = tuple(one for one in self._observers if one.observer is not observer)
 
     def request(self, endpoint: Endpoint, priority: str) -> Unobserved:
@@ -91,12 +91,12 @@ class _Guarded:
     observer: RequestObserver
     failed: bool = False
 
-    def call(self, function: Callable[[ToldT], T], told: ToldT) -> T | None:
-        """Call a function of the observer, or of a trace of its."""
+    def call(self, function: Callable[[TargetT], T], target: TargetT) -> T | None:
+        """Call a function with the observer or one of its traces; return None once one call has raised."""
         if self.failed:
             return None
         try:
-            return function(told)
+            return function(target)
         # It is called synchronously, so a CancelledError here is the observer's own and not the request's.
         except (Exception, asyncio.CancelledError) as error:
             self.failed = True
@@ -121,7 +121,7 @@ class _Observed(Unobserved):
         result = RequestResult(
             outcome="ok" if error is None else next(outcomes, "error"), seconds=self.now() - self._begun, error=kind
         )
-        self.tell(lambda trace: trace.request_ended(result))
+        self.notify(lambda trace: trace.request_ended(result))
 
     def waiting(self) -> None:
         self._waits_since = self.now()
@@ -129,7 +129,7 @@ class _Observed(Unobserved):
     def attempt(self, host: int) -> _ObservedAttempt:
         self._attempts += 1
         addresses = self._observers.addresses
-        # A transport need not tell the addresses of its hosts.
+        # A transport of the user's own may have no `addresses`.
         address, port = addresses[host] if host < len(addresses) else ("", None)
         attempt = Attempt(
             number=self._attempts,
@@ -139,12 +139,12 @@ class _Observed(Unobserved):
             address=address,
             port=port,
         )
-        self.tell(lambda trace: trace.attempt_started(attempt))
+        self.notify(lambda trace: trace.attempt_started(attempt))
         return _ObservedAttempt(self, attempt)
 
-    def tell(self, what: Callable[[RequestTrace], None]) -> None:
+    def notify(self, call: Callable[[RequestTrace], None]) -> None:
         for observer, trace in self._traces:
-            observer.call(what, trace)
+            observer.call(call, trace)
 
 
 class _ObservedAttempt(Unobserved):
@@ -169,4 +169,4 @@ class _ObservedAttempt(Unobserved):
             error=kind,
             request_id=getattr(error, "request_id", None),
         )
-        self._request.tell(lambda trace: trace.attempt_ended(self._attempt, result))
+        self._request.notify(lambda trace: trace.attempt_ended(self._attempt, result))

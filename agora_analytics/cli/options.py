@@ -45,6 +45,15 @@ def option(text: str, panel: str | None = None, *names: str, **more: Any) -> Any
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
+def series_argument(default: str) -> Any:
+    """Return the argument SERIES; its help says what is watched without it."""
+    return typer.Argument(
+        metavar="SERIES",
+        help=f"METRIC:PRODUCT, or METRIC for Native (default: {default}).",
+        autocompletion=parsing.completion_of(parsing.series_names()),
+    )
+
+
 @attrs.frozen(kw_only=True)
 class OutputOptions:
     """Tables or JSON."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -77,40 +77,79 @@ _BY_VALUE = '{app=~"$app", product=~"$product", dimension="$dimension"}'
 _STREAMS = '{app=~"$app"}'
 
 
-def _quality(
-    title: str, metric: str, about: str, *, warning: float, critical: float, low_is_bad: bool = False
-) -> Panel:
-    return Panel(
-        title=title,
-        about=about,
-        queries=(Query(f"{metric}{_WHOLE}", "{{product}}"),),
-        unit="percentunit",
-        warning=warning,
-        critical=critical,
-        low_is_bad=low_is_bad,
-    )
+@attrs.frozen(kw_only=True)
+class Quality:
+    """A metric that is a fraction, with the thresholds that all its panels draw."""
+
+    title: str
+    metric: str
+    about: str
+    warning: float
+    critical: float
+    low_is_bad: bool = False
+
+    def panel(self, query: Query, **more: Any) -> Panel:
+        """Return a panel of a query for the metric; `more` are fields of the panel."""
+        return Panel(
+            **{"title": self.title, **more},
+            queries=(query,),
+            unit="percentunit",
+            warning=self.warning,
+            critical=self.critical,
+            low_is_bad=self.low_is_bad,
+        )
+
+    def by_product(self) -> Panel:
+        """Return a graph of each product."""
+        return self.panel(Query(f"{self.metric}{_WHOLE}", "{{product}}"), about=self.about)
+
+    def by_value(self) -> Panel:
+        """Return a graph of the ten highest values of the dimension."""
+        return self.panel(Query(f"topk(10, {self.metric}{_BY_VALUE})", "{{value}}"))
+
+    def worst_now(self, title: str) -> Panel:
+        """Return the highest value of all products now."""
+        return self.panel(Query(f"max({self.metric}{_WHOLE})"), title=title, **_NOW)
 
 
-def _now(
-    title: str,
-    expression: str,
-    unit: str = "short",
-    *,
-    warning: float | None = None,
-    critical: float | None = None,
-    low_is_bad: bool = False,
-) -> Panel:
-    return Panel(
-        title=title,
-        queries=(Query(expression),),
-        kind="stat",
-        unit=unit,
-        width=4,
-        height=4,
-        warning=warning,
-        critical=critical,
-        low_is_bad=low_is_bad,
-    )
+_NOW: Final[dict[str, Any]] = {"kind": "stat", "width": 4, "height": 4}
+"""Fields of a panel that shows one number."""
+
+VIDEO_FREEZE = Quality(
+    title="Video freeze rate",
+    metric="agora_realtime_video_freeze_ratio",
+    about="Video time frozen: over 600 ms in native SDKs, over 500 ms in the Web SDK.",
+    warning=0.03,
+    critical=0.05,
+)
+AUDIO_FREEZE = Quality(
+    title="Audio freeze rate",
+    metric="agora_realtime_audio_freeze_ratio",
+    about="Audio time frozen, native SDKs only.",
+    warning=0.02,
+    critical=0.03,
+)
+NETWORK_DELAY = Quality(
+    title="Network delay rate",
+    metric="agora_realtime_network_delay_ratio",
+    about="Time with a delay over 400 ms.",
+    warning=0.05,
+    critical=0.1,
+)
+JOIN_SUCCESS = Quality(
+    title="Join success rate",
+    metric="agora_realtime_join_success_ratio",
+    about="Joins that succeeded.",
+    warning=0.98,
+    critical=0.95,
+    low_is_bad=True,
+)
+
+
+def _percentile(title: str, histogram: str, label: str) -> Panel:
+    rates = f"sum by (le, {label}) (rate({histogram}_bucket[$__rate_interval]))"
+    query = Query(f"histogram_quantile(0.95, {rates})", f"{{{{{label}}}}}")
+    return Panel(title=f"{title}, 95th percentile", queries=(query,), unit="s")
 
 
 OVERVIEW = Board(
@@ -120,73 +159,33 @@ OVERVIEW = Board(
     variables=(APP, PRODUCT),
     rows={
         "Now": (
-            _now("Users", f"sum(agora_realtime_users{_WHOLE})"),
-            _now("Channels", f"sum(agora_realtime_channels{_WHOLE})"),
-            _now(
-                "Video freeze, worst product",
-                f"max(agora_realtime_video_freeze_ratio{_WHOLE})",
-                "percentunit",
-                warning=0.03,
-                critical=0.05,
-            ),
-            _now(
-                "Audio freeze, worst product",
-                f"max(agora_realtime_audio_freeze_ratio{_WHOLE})",
-                "percentunit",
-                warning=0.02,
-                critical=0.03,
-            ),
-            _now(
-                "Age of the newest window",
-                f"time() - max(agora_realtime_window_timestamp_seconds{_WHOLE})",
-                "s",
+            Panel(title="Users", queries=(Query(f"sum(agora_realtime_users{_WHOLE})"),), **_NOW),
+            Panel(title="Channels", queries=(Query(f"sum(agora_realtime_channels{_WHOLE})"),), **_NOW),
+            VIDEO_FREEZE.worst_now("Video freeze, worst product"),
+            AUDIO_FREEZE.worst_now("Audio freeze, worst product"),
+            Panel(
+                title="Age of the newest window",
+                queries=(Query(f"time() - max(agora_realtime_window_timestamp_seconds{_WHOLE})"),),
+                unit="s",
                 warning=600,
                 critical=1_200,
+                **_NOW,
             ),
-            _now(
-                "Real-time requests left today",
-                'min(agora_quota_left{counter="realtime", unit="day"} / agora_quota_limit)',
-                "percentunit",
+            Panel(
+                title="Real-time requests left today",
+                queries=(Query('min(agora_quota_left{counter="realtime", unit="day"} / agora_quota_limit)'),),
+                unit="percentunit",
                 warning=0.2,
                 critical=0.05,
                 low_is_bad=True,
+                **_NOW,
             ),
         ),
         "Usage": (
             Panel(title="Users by product", queries=(Query(f"agora_realtime_users{_WHOLE}", "{{product}}"),)),
             Panel(title="Channels by product", queries=(Query(f"agora_realtime_channels{_WHOLE}", "{{product}}"),)),
         ),
-        "Quality": (
-            _quality(
-                "Video freeze rate",
-                "agora_realtime_video_freeze_ratio",
-                "Video time frozen: over 600 ms in native SDKs, over 500 ms in the Web SDK.",
-                warning=0.03,
-                critical=0.05,
-            ),
-            _quality(
-                "Audio freeze rate",
-                "agora_realtime_audio_freeze_ratio",
-                "Audio time frozen, native SDKs only.",
-                warning=0.02,
-                critical=0.03,
-            ),
-            _quality(
-                "Network delay rate",
-                "agora_realtime_network_delay_ratio",
-                "Time with a delay over 400 ms.",
-                warning=0.05,
-                critical=0.1,
-            ),
-            _quality(
-                "Join success rate",
-                "agora_realtime_join_success_ratio",
-                "Joins that succeeded.",
-                warning=0.98,
-                critical=0.95,
-                low_is_bad=True,
-            ),
-        ),
+        "Quality": tuple(one.by_product() for one in (VIDEO_FREEZE, AUDIO_FREEZE, NETWORK_DELAY, JOIN_SUCCESS)),
     },
 )
 
@@ -198,27 +197,7 @@ BY_DIMENSION = Board(
     rows={
         "$dimension": (
             Panel(title="Users", queries=(Query(f"topk(10, agora_realtime_users{_BY_VALUE})", "{{value}}"),)),
-            Panel(
-                title="Video freeze rate",
-                queries=(Query(f"topk(10, agora_realtime_video_freeze_ratio{_BY_VALUE})", "{{value}}"),),
-                unit="percentunit",
-                warning=0.03,
-                critical=0.05,
-            ),
-            Panel(
-                title="Audio freeze rate",
-                queries=(Query(f"topk(10, agora_realtime_audio_freeze_ratio{_BY_VALUE})", "{{value}}"),),
-                unit="percentunit",
-                warning=0.02,
-                critical=0.03,
-            ),
-            Panel(
-                title="Network delay rate",
-                queries=(Query(f"topk(10, agora_realtime_network_delay_ratio{_BY_VALUE})", "{{value}}"),),
-                unit="percentunit",
-                warning=0.05,
-                critical=0.1,
-            ),
+            *(one.by_value() for one in (VIDEO_FREEZE, AUDIO_FREEZE, NETWORK_DELAY)),
             Panel(
                 title="Users now",
                 queries=(Query(f"sort_desc(sum by (value) (agora_realtime_users{_BY_VALUE}))"),),
@@ -261,30 +240,10 @@ QUOTA = Board(
                 critical=1,
             ),
             Panel(title="Waiting requests", queries=(Query("agora_quota_waiting", "{{counter}} {{priority}}"),)),
-            Panel(
-                title="Wait for the quota, 95th percentile",
-                queries=(
-                    Query(
-                        "histogram_quantile(0.95, sum by (le, counter)"
-                        " (rate(agora_quota_wait_seconds_bucket[$__rate_interval])))",
-                        "{{counter}}",
-                    ),
-                ),
-                unit="s",
-            ),
+            _percentile("Wait for the quota", "agora_quota_wait_seconds", "counter"),
         ),
         "Service": (
-            Panel(
-                title="Duration of a request, 95th percentile",
-                queries=(
-                    Query(
-                        "histogram_quantile(0.95, sum by (le, endpoint)"
-                        " (rate(agora_request_duration_seconds_bucket[$__rate_interval])))",
-                        "{{endpoint}}",
-                    ),
-                ),
-                unit="s",
-            ),
+            _percentile("Duration of a request", "agora_request_duration_seconds", "endpoint"),
             Panel(
                 title="The service's clock beside the host's",
                 queries=(

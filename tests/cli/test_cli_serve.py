@@ -137,13 +137,13 @@ def test_a_wrong_setting_is_named(run, config, text, message):
     assert message in ran.err
 
 
-@pytest.mark.parametrize(("name", "value"), [("PORT", "x"), ("SESSIONS", "maybe"), ("TOKEN", "short")])
-def test_a_wrong_variable_is_named(run, monkeypatch, name, value):
+@pytest.mark.parametrize(("name", "value"), [("PORT", "eighty"), ("SESSIONS", "maybe"), ("TOKEN", "short")])
+def test_a_wrong_variable_is_named_without_its_value(run, monkeypatch, name, value):
     monkeypatch.setenv(f"AGORA_SERVE_{name}", value)
     ran = run("serve", "--check")
     assert ran.code == 2
     assert name.lower() in ran.err
-    assert value not in ran.err.replace("maybe", "") or name == "PORT"
+    assert value not in ran.err
 
 
 def test_a_token_is_read_from_a_private_file_and_never_shown(run, config, tmp_path):

@@ -13,8 +13,8 @@ import typer
 
 from agora_analytics.cli.commands.alerts import AlertOptions
 from agora_analytics.cli.commands.simulate import Seed, listen_error
-from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, command
-from agora_analytics.cli.parsing import completion_of, parse_series, series_names
+from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, command, series_argument
+from agora_analytics.cli.parsing import parse_series
 from agora_analytics.cli.signals import stop_on_signal
 from agora_analytics.spans import DAY
 
@@ -57,14 +57,7 @@ async def serve(
     names: NameOptions,
     alert_options: AlertOptions,
     *,
-    series: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SERIES",
-            help="METRIC:PRODUCT, or METRIC for Native (default: what the plan can poll every six minutes).",
-            autocompletion=completion_of(series_names()),
-        ),
-    ] = None,
+    series: Annotated[list[str] | None, series_argument("what the plan can poll every six minutes")] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on (default: 127.0.0.1); any other needs a token.")
     ] = None,
@@ -169,6 +162,7 @@ def _state(client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts) 
             f"--host={host}: other machines can reach it, so viewers need a token: --token-file or AGORA_SERVE_TOKEN"
         )
     Guard(settings.token, settings.hosts or ())
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     return LiveState(
         client,
         *map(_series, settings.series or ()),
@@ -177,7 +171,7 @@ def _state(client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts) 
         gaps=bool(settings.gaps),
         rules=alerting.rules,
         sinks=alerting.sinks,
-        worst=alerting.options.worst(client, link=f"http://{host}:{port}/#/call/{{call_id}}"),
+        worst=alerting.options.worst(client, link=f"{url}#/call/{{call_id}}"),
     )
 
 
@@ -195,8 +189,8 @@ async def _run(state: LiveState, settings: ServeSettings, screen: Screen, *, sim
     title = settings.title or ""
     application = routes(state, token=settings.token, hosts=settings.hosts or (), title=title, simulated=simulated)
     try:
-        async with state, listening(application, host, port) as url:
-            await _wait_for_signal(screen, state, url)
+        async with state, listening(application, host, port) as opened:
+            await _wait_for_signal(screen, state, opened)
     except OSError as error:
         raise OSError(listen_error(error, host, port)) from None
 

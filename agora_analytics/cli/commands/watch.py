@@ -16,9 +16,16 @@ from agora_analytics.cli import tables
 from agora_analytics.cli.commands.alerts import AlertOptions, AlertRow
 from agora_analytics.cli.commands.follow import gap_line
 from agora_analytics.cli.formatting import TimedValue, format_time
-from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, command, stream_start
+from agora_analytics.cli.options import (
+    CredentialOptions,
+    NameOptions,
+    OutputOptions,
+    command,
+    series_argument,
+    stream_start,
+)
 from agora_analytics.cli.output import LiveView
-from agora_analytics.cli.parsing import completion_of, parse_series, series_names, unit_of
+from agora_analytics.cli.parsing import parse_series, unit_of
 from agora_analytics.cli.signals import stop_on_signal
 from agora_analytics.cli.status_lines import heartbeat
 from agora_analytics.cli.tables import Table
@@ -60,14 +67,7 @@ async def watch(
     names: NameOptions,
     alert_options: AlertOptions,
     *,
-    series: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SERIES",
-            help="METRIC:PRODUCT, or METRIC for Native (default: those of --alert, or users and both freeze rates).",
-            autocompletion=completion_of(series_names()),
-        ),
-    ] = None,
+    series: Annotated[list[str] | None, series_argument("those of --alert, or users and both freeze rates")] = None,
     last: Annotated[
         str | None, typer.Option(help="Start this long ago: 10m, 1h. A saved checkpoint takes precedence.")
     ] = "10m",

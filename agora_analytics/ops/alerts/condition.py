@@ -61,7 +61,7 @@ class ConditionState:
 
     `next` is the window that it expects (None before the first event), `valued_until` the end of the last one with a
     value, and `silent` the key of the alert about missing data, empty if there is none; `silent_ts` is the window that
-    decided it. It has `begun` with the first window; gaps before that are nobody's loss.
+    decided it. It has `begun` with the first window; gaps before that are ignored.
     """
 
     next: int | None = None

@@ -1,4 +1,4 @@
-"""How bad a call was: what the worst calls are sorted by, here and on the command line."""
+"""How bad a call was: what the worst calls and their users are sorted by."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ if TYPE_CHECKING:
     from agora_analytics.models import Call
 
 
+def rate_of(metric: str, *, audio: float | None, video: float | None) -> float | None:
+    """Return the freeze rate of a metric: of video or audio, or the higher one for any other metric."""
+    if metric == QualityMetric.VIDEO_FREEZE_RATE:
+        return video
+    if metric == QualityMetric.AUDIO_FREEZE_RATE:
+        return audio
+    return max((rate for rate in (audio, video) if rate is not None), default=None)
+
+
 def freeze_rate(call: Call, metric: str = "") -> float | None:
     """Return a call's freeze rate: of video or audio as the metric says, the higher one for any other metric."""
-    rates = {
-        QualityMetric.VIDEO_FREEZE_RATE: (call.call_video_freeze_rate,),
-        QualityMetric.AUDIO_FREEZE_RATE: (call.call_audio_freeze_rate,),
-    }.get(metric, (call.call_audio_freeze_rate, call.call_video_freeze_rate))  # type: ignore[call-overload]
-    return max((rate for rate in rates if rate is not None), default=None)
+    return rate_of(metric, audio=call.call_audio_freeze_rate, video=call.call_video_freeze_rate)
 
 
 def freeze_impact(call: Call, metric: str = "") -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
@@ -15,7 +15,7 @@ from agora_analytics.client import AnalyticsClient, service_time, with_options
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import Call, Session
 from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser, iso
-from agora_analytics.ops.alerts.ranking import freeze_impact
+from agora_analytics.ops.alerts.ranking import freeze_impact, rate_of
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint
 from agora_analytics.spans import DAY, WINDOW, Span
 
@@ -239,9 +239,4 @@ def _user(session: Session) -> WorstUser:
 
 
 def _rate(user: WorstUser, metric: str) -> float:
-    rates: Sequence[float | None] = (user.audio_freeze_rate, user.video_freeze_rate)
-    if metric == "videoFreezeRate":
-        rates = (user.video_freeze_rate,)
-    elif metric == "audioFreezeRate":
-        rates = (user.audio_freeze_rate,)
-    return max((rate for rate in rates if rate is not None), default=0.0)
+    return rate_of(metric, audio=user.audio_freeze_rate, video=user.video_freeze_rate) or 0.0

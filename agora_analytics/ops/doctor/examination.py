@@ -1,4 +1,4 @@
-"""The examination itself: one check after the other, each request sent once and never beyond the quota."""
+"""Runs the checks one after the other; each request is sent once and never beyond the quota."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _TOLERATED: Final = 2.0
 """Seconds by which a host's clock may be off without a warning."""
 
 _INSIDE: Final = 60
-"""Seconds of a call before and after the span by which `selection` tells start from overlap."""
+"""Seconds between the ends of a call and the span inside it that `selection` searches: the call must only overlap."""
 
 _EDGE: Final = 30
-"""Seconds by which `retention` stays inside the oldest second that is kept: a request takes time."""
+"""Seconds that `retention` keeps from the oldest second that the plan keeps: time passes before the request arrives."""
 
 
 async def examine(client: AnalyticsClient) -> DoctorReport:
@@ -67,10 +67,10 @@ async def examine(client: AnalyticsClient) -> DoctorReport:
 
 
 class _Examination:
-    """What is known so far."""
+    """One examination: the client without retries, and what the checks have found so far."""
 
     def __init__(self, client: AnalyticsClient) -> None:
-        # A retry would make the price that was named wrong, and hide what is examined.
+        # A retry would cost more than `checklist` says, and hide the failure that a check looks for.
         self._client = with_options(client, retry=Retry(attempts=1), max_rate_limited=0, priority=Priority.INTERACTIVE)
         self._checks = {check.name: check for check in checklist(client)}
         self._sent = 0
@@ -127,7 +127,7 @@ class _Examination:
             yield attrs.evolve(finding, requests=self._sent - before)
 
     def _skipped(self, check: Check) -> Finding | None:
-        """Return a finding for a check that would only fail like one before it."""
+        """Return a finding if the check could not succeed any more, None if it is to be run."""
         if check.endpoint is None or self._stopped_by is None:
             return None
         return Finding(check=check.name, status="skipped", answer=f"not checked, because {self._stopped_by}")
@@ -167,7 +167,7 @@ class _Examination:
     async def _time_host(self, number: int, address: str, span: Span) -> HostTiming | QuotaExhausted:
         client, longest = with_options(self._client, host=number), dispatcher_of(self._client).max_wait
         wait = (await client.quota.forecast(1, CALL_LISTS)).seconds
-        # The wait for the quota is not the host's: it is over before the time is taken. The request refuses a long one.
+        # Wait for the quota first, so that only the host is timed. Beyond `max_wait` the request raises at once.
         if longest is None or wait <= longest:
             await asyncio.sleep(wait)
         begun = service_time(client).monotonic()
@@ -332,7 +332,7 @@ class _Examination:
         return (await self._client.quota.snapshot()).clock
 
     def _newest(self, endpoint: Endpoint, duration: int) -> Span:
-        """Return the newest span that can be asked for, in seconds that no later answer shifts."""
+        """Return the newest span that can be queried, in plain integers: requests would shift a `HostSecond`."""
         span = self._plan.recent(endpoint, duration, service_time(self._client).utc_second())
         return Span(int(span.start), int(span.end))
 

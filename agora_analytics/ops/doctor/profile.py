@@ -70,14 +70,14 @@ class AccountProfile:
         try:
             document = json.loads(files.read(Path(path)))
             if not isinstance(document, dict) or document.pop("version", None) != _VERSION:
-                raise ValueError(f"version {_VERSION} of a profile is needed")  # noqa: TRY301 - told like all others
+                raise ValueError(f"version {_VERSION} of a profile is needed")  # noqa: TRY301 - reported like all others
             return cls(**_fields(document))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"profile {str(path)!r} cannot be used: {error}") from None
 
 
 def _fields(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a profile from its JSON, each of its kind; raises what is wrong with them."""
+    """Return the fields of a profile from its JSON; raises `ValueError`, `TypeError` or `KeyError` for a wrong one."""
     plan = document["plan"]
     limits = {table: Limits(**values) for table, values in plan["limits"].items()}
     selection = validation.none_or(validation.one_of, "selection", document["selection"], get_args(Selects))

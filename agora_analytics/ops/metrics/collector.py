@@ -37,10 +37,10 @@ _PATIENCE: Final = 5.0
 """Seconds that a scrape in another thread waits for the client's event loop."""
 
 _MAX_ENDED: Final = 100
-"""Streams that have ended, and exports, that are still shown."""
+"""Ended streams that are still shown at most; also exports."""
 
 _LEAST_SERIES: Final = 1_000
-"""More than what does not depend on streams, so that no histogram is ever shown in part."""
+"""More samples than those that do not depend on streams: a smaller limit could cut a histogram."""
 
 _SLICE: Final = 100
 """Samples between two breaks."""
@@ -69,10 +69,10 @@ class Collector:
 
     It observes the client until `close()`, or until its `with` block ends.
 
-    A scrape sends no request. The quota of a ledger in memory is that of the scrape. For any other ledger a scrape
-    waits a quarter of a second at most, and then shows the quota that an earlier scrape has read, whose time is
+    A scrape sends no request. It reads the quota from a ledger in memory at once. For any other ledger it waits a
+    quarter of a second at most, and then shows the quota that an earlier scrape has read, whose time is
     `agora_quota_snapshot_timestamp_seconds`. `collect()` in the client's own event loop cannot wait at all, so it shows
-    that of the scrape before.
+    the quota of the scrape before.
 
     Real-time values are those of the newest final window of each series, without a timestamp of their own;
     `agora_realtime_window_timestamp_seconds` is the start of that window.
@@ -178,9 +178,10 @@ class Collector:
         return await in_turns(encode(metrics, validation.optional_str("accept", accept) or ""))
 
     def collect(self) -> Iterable[Metric]:
-        """Return all metrics, for a registry; in another thread than the client's event loop, it does the work.
+        """Return all metrics, for a registry.
 
-        Raises `TimeoutError` if that does not answer within five seconds.
+        A call in another thread collects them in the client's event loop and waits for the result. Raises
+        `TimeoutError` if the loop does not return it within five seconds.
         """
         loop, here = self._loop, _running_loop()
         if loop is None or loop is here or not loop.is_running():

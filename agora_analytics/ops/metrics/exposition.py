@@ -22,7 +22,7 @@ _END: Final = b"# EOF\n"
 
 
 class _Registry:
-    """What prometheus_client's encoders take."""
+    """All that prometheus_client's encoders need of a registry: `collect`."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics

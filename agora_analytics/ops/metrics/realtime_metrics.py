@@ -22,7 +22,7 @@ MAX_VALUES: Final = 20
 OTHER: Final = "other"
 
 _LEAST: Final = 1e-9
-"""Weight of a value without users."""
+"""Weight of a value without users: not zero, which a mean cannot be divided by."""
 
 _SLICE: Final = 200
 """Points between two breaks."""

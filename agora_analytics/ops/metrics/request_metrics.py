@@ -17,6 +17,7 @@ _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0,
 """Upper bounds in seconds, as the semantic conventions of OpenTelemetry have them for HTTP."""
 
 _WAITS: Final = (0.01, 0.1, 1.0, 5.0, 10.0, 60.0, 600.0, 3_600.0)
+"""Upper bounds in seconds: an interactive request waits two minutes at most, an export for hours."""
 
 _MAX_ID: Final = 100
 """Characters of a request id: OpenMetrics allows 128 for the names and values of an exemplar."""
@@ -45,7 +46,7 @@ class RequestMetrics:
         )
 
     def request_started(self, endpoint: Endpoint, priority: str) -> RequestMeasurement:
-        """Return what is told of a request."""
+        """Return the trace that measures a request."""
         return RequestMeasurement(self, endpoint.name, priority)
 
     def all(self) -> tuple[Counter, Histogram, Histogram]:

@@ -213,7 +213,7 @@ class WatchObserver(StreamObserver[Event]):
 
     def _settle(self) -> Steps[None]:
         """Find the newest final window of each series, and drop the windows that nothing waits for any more."""
-        watch, windows = self._watch(), dict(self._windows)  # further events may come between two steps
+        watch, windows = self._watch(), dict(self._windows)  # events may come between two steps
         oldest = max(windows, default=0) + WINDOW
         for series in self._series:
             before = (watch.final_before(series) if watch is not None else None) or 0

@@ -13,18 +13,18 @@ from agora_analytics.protocols import Attempt, AttemptResult
 Attributes = dict[str, str | int | float]
 
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.30.0"
-"""The version of the conventions."""
+"""The version of the semantic conventions whose names are used here."""
 
 _FIRST_ERROR: Final = 400
 
 
 def of_request(endpoint: Endpoint, priority: str) -> Attributes:
-    """Return what is known of a request when it starts."""
+    """Return the attributes of a request that starts."""
     return {"agora.endpoint": endpoint.name, "agora.priority": priority}
 
 
 def of_attempt(endpoint: Endpoint, attempt: Attempt) -> Attributes:
-    """Return what is known of an attempt when it is sent, for its span and the duration of HTTP requests."""
+    """Return the attributes of an attempt that is sent, for its span and for `http.client.request.duration`."""
     found: Attributes = {"http.request.method": endpoint.method, "url.template": endpoint.path}
     if attempt.address:
         found["server.address"] = attempt.address
@@ -34,7 +34,7 @@ def of_attempt(endpoint: Endpoint, attempt: Attempt) -> Attributes:
 
 
 def of_span(attempt: Attempt) -> Attributes:
-    """Return what only the span of an attempt has."""
+    """Return the attributes that only the span of an attempt has; `agora.waited` is in seconds."""
     found: Attributes = {"agora.counter": attempt.counter, "agora.waited": attempt.waited}
     if attempt.number > 1:
         found["http.request.resend_count"] = attempt.number - 1

@@ -23,16 +23,16 @@ T = TypeVar("T")
 _SCOPE: Final = "agora_analytics"
 
 _HTTP_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Seconds, as the conventions advise."""
+"""Upper bounds in seconds, as the semantic conventions advise."""
 
 _WAIT_BUCKETS: Final = (0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3_600.0, 14_400.0)
-"""Seconds: an interactive request may wait two minutes, an export for the next day."""
+"""Upper bounds in seconds: an interactive request may wait two minutes, an export for the next day."""
 
 _SILENT: Final = getattr(context, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "suppress_http_instrumentation")
-"""The key in the context that silences instrumentations of HTTP clients; all of them import it by this name."""
+"""The key in the context that silences instrumentations of HTTP clients: OpenTelemetry has no public name for it."""
 
 _NO_FAILURE: Final = frozenset({"ok", "skipped", "cancelled"})
-"""Outcomes that leave the status of a request's span unset."""
+"""Outcomes that leave the status of a request's span unset: nothing failed."""
 
 
 class OpenTelemetry:
@@ -50,7 +50,7 @@ class OpenTelemetry:
     aiohttp are silent. docs/guides/tracing.md lists the spans, the metrics and their attributes.
 
     Only the API of OpenTelemetry is used; set up the SDK and its exporters in your program. The providers default to
-    the global ones. Raises `TypeError` for what is no provider.
+    the global ones. Raises `TypeError` for any other object.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class OpenTelemetry:
 
 
 class _Instruments:
-    """The histograms."""
+    """The three histograms, in seconds; docs/guides/tracing.md lists their attributes."""
 
     def __init__(self, meter: Meter) -> None:
         def seconds(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:

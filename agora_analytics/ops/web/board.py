@@ -9,6 +9,7 @@ from typing import Final, Literal
 import attrs
 
 from agora_analytics.models import Call
+from agora_analytics.ops.alerts.ranking import freeze_impact
 from agora_analytics.streams.events import (
     CallChanged,
     CallEvent,
@@ -21,8 +22,10 @@ from agora_analytics.streams.events import (
 
 _NEWEST: Final = 800
 _WORST: Final = 200
+"""Calls that a follow reported: the newest, and those with the greatest impact."""
+
 _FOUND: Final = 200
-"""Calls that a search found last: they may be neither new nor bad, but somebody looks at them."""
+"""Calls that a search found last: they may be neither new nor bad, but a viewer is looking at them."""
 
 _SLACK: Final = 200
 """Calls beyond those that are kept, before the others are dropped: sorting for each one would be slow."""
@@ -66,7 +69,7 @@ def entry_of(event: CallEvent, now: int) -> CallEntry | None:
     return CallEntry(
         call=event.call,
         state="lost" if lost else state,
-        impact=impact(event.call),
+        impact=freeze_impact(event.call),
         updated=now,
         sessions=None if sessions is None else len(sessions),
         reason="" if isinstance(event, CallStarted | CallChanged) else event.reason,
@@ -75,13 +78,7 @@ def entry_of(event: CallEvent, now: int) -> CallEntry | None:
 
 def listed(call: Call, now: int) -> CallEntry:
     """Return the entry of a call that a search found."""
-    return CallEntry(call=call, state="finished" if call.is_over else "open", impact=impact(call), updated=now)
-
-
-def impact(call: Call) -> float | None:
-    """Return the higher freeze rate times the peak of users: how bad a call was, and for how many."""
-    rates = [rate for rate in (call.call_audio_freeze_rate, call.call_video_freeze_rate) if rate is not None]
-    return max(rates) * (call.call_pcu or 0) if rates else None
+    return CallEntry(call=call, state="finished" if call.is_over else "open", impact=freeze_impact(call), updated=now)
 
 
 class CallBoard:
@@ -114,13 +111,13 @@ class CallBoard:
 
     def sorted(self, order: Literal["newest", "worst"]) -> list[CallEntry]:
         """Return all calls: the newest first, or those with the greatest impact."""
-        key: Callable[[CallEntry], float] = _began if order == "newest" else _harm
+        key: Callable[[CallEntry], float] = _start if order == "newest" else _impact
         return sorted(self._entries.values(), key=key, reverse=True)
 
 
-def _began(entry: CallEntry) -> float:
+def _start(entry: CallEntry) -> float:
     return entry.call.created_ts or 0
 
 
-def _harm(entry: CallEntry) -> float:
+def _impact(entry: CallEntry) -> float:
     return entry.impact or 0.0

@@ -1,4 +1,4 @@
-"""What the details of a call look like as JSON."""
+"""The details of a call as JSON, with tracks thinned out to what a chart can show."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from agora_analytics._core.decoding.json import encode
 
 _MAX_EVENTS: Final = 2_000
 _MAX_BYTES: Final = 4 * 2**20
+"""Encoded events that are kept for viewers who come back, and their bytes: the older ones are dropped."""
 
 
 class EventFeed:
@@ -99,7 +100,7 @@ class EventFeed:
                 await self._viewer_came.wait()
 
     def open(self) -> None:
-        """Have viewers, also once more after `close`."""
+        """Accept viewers, also again after `close`."""
         self.closed = False
 
     def close(self) -> None:

@@ -95,7 +95,7 @@ class Guard:
         return self.is_token(bearer) or _equal(cookie, self._cookie.encode())
 
     def trusts(self, request: web.Request) -> bool:
-        """Whether whoever sent a request may know everything: a probe is answered under any `Host`."""
+        """Whether a request may see details: a probe is answered under any `Host`, and without the token."""
         return self.knows_host(request) and self.is_authorised(request)
 
     def is_token(self, given: str) -> bool:

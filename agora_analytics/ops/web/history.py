@@ -104,9 +104,7 @@ class SeriesHistory:
         """Return the series as JSON."""
         stamps = range(min(self.cells), max(self.cells) + 1, WINDOW) if self.cells else range(0)
         cells = [self.cells.get(ts) for ts in stamps]
-        known = next(
-            (m for kind in (RealtimeUsageMetric, QualityMetric) for m in kind if m == self.series.metric), None
-        )
+        known = next((one for one in _METRICS if one == self.series.metric), None)
         grouped = self.series.grouped
         return SeriesView(
             id=self.id,

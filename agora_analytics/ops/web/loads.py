@@ -1,4 +1,4 @@
-"""Loads that cost requests: each has its price beforehand, runs once for all who ask, and is kept for a while."""
+"""Loads that cost requests: each has its price beforehand, runs once for all viewers, and is kept for a while."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from agora_analytics.plans import Endpoint, Plan
 
 _MAX_ENTRIES: Final = 256
 _MAX_BYTES: Final = 32 * 2**20
+"""Results that are kept, and their bytes: the oldest are dropped."""
+
 _MAX_RUNNING: Final = 16
+"""Loads that may be running, those that wait for a slot included; a further one is refused."""
+
 _AT_ONCE: Final = 4
+"""Loads that send requests at the same time; the others wait for a slot."""
 
 LoadState = Literal["available", "loading", "loaded", "unavailable"]
 
@@ -72,7 +77,7 @@ class OfferView:
 class LoadedView:
     """The result of a load as JSON, but for its data.
 
-    `spent` are the requests of the load, 0 if it was there already (`cached`); `shared` if somebody else started it.
+    `spent` are the requests of the load, 0 if it was there already (`cached`); `shared` if another viewer started it.
     """
 
     ask: dict[str, object]
@@ -210,7 +215,7 @@ class LoadDesk:
     def _ended(self, key: Hashable, task: asyncio.Task[tuple[bytes, int]]) -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # whoever asked may have left
+            task.exception()  # mark it as retrieved: the viewer may have left
 
     def _keep(self, load: Load, data: bytes) -> None:
         self._drop(load.key)

@@ -19,6 +19,8 @@ from agora_analytics.ops.web.usage import RequestUsage
 from agora_analytics.spans import DAY
 
 _EVERY: Final = 1.0
+"""Seconds between two looks at the health of the streams, which is in memory."""
+
 _QUOTA_EVERY: Final = 5
 """Rounds between two looks at the quota: with a file it is a transaction."""
 
@@ -27,7 +29,7 @@ _UNSEEN_EVERY: Final = 60.0
 
 
 class StateMonitor:
-    """Keeps the newest quota, and tells the feed when that or a stream's health changes."""
+    """Keeps the newest quota, and publishes it and the health of a stream when they change."""
 
     def __init__(
         self,
@@ -87,15 +89,15 @@ class StateMonitor:
     async def _watch_health(self) -> None:
         """Publish what changes until the next look at the quota."""
         for _ in range(_QUOTA_EVERY):
-            self._tell_health()
+            self._publish_health()
             await asyncio.sleep(_EVERY)
             if self._is_of_yesterday():
                 return
 
-    def _tell_health(self) -> None:
+    def _publish_health(self) -> None:
         for view in self._streams():
             health = view.health
-            told = (health.state, health.until, health.failures > 0, health.last_error, view.error, view.restarts_at)
-            if self._known.get(view.name) != told:
-                self._known[view.name] = told
+            shown = (health.state, health.until, health.failures > 0, health.last_error, view.error, view.restarts_at)
+            if self._known.get(view.name) != shown:
+                self._known[view.name] = shown
                 self._feed.publish("stream", view)

@@ -29,6 +29,12 @@ MAX_BODY: Final = 16_384
 BODY_TIMEOUT: Final = 10.0
 """Seconds in which a body must come."""
 
+MAX_TEXT: Final = 200
+"""Characters of a text in a query or a body."""
+
+_MAX_DIGITS: Final = 12
+"""Digits of a whole number in a query: `int` of a text is slow, or an error, for thousands of them."""
+
 _STATUS: Final[tuple[tuple[type[AgoraError], int, str], ...]] = (
     (QuotaExhausted, 503, "quota"),
     (RateLimited, 503, "rate_limited"),
@@ -148,7 +154,3 @@ def int_of(values: Any, name: str, default: int | None, least: int, most: int) -
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
         return value
     raise RefusalError(400, name, f"{name}={short_repr(value)}: allowed are whole numbers from {least} to {most}")
-
-
-MAX_TEXT: Final = 200
-_MAX_DIGITS: Final = 12

@@ -149,7 +149,7 @@ class _Site:
         reading: dict[str, tuple[Handler, Access]] = {
             "/": (self._page, "page"),
             "/static/{name}": (self._static, "open"),
-            "/login": (self._ask, "open"),
+            "/login": (self._show_login, "open"),
             "/healthz": (api.healthz, "probe"),
             "/readyz": (api.readyz, "probe"),
             "/metrics": (api.metrics, "data"),
@@ -176,7 +176,7 @@ class _Site:
         ]
 
     def _guarded(self, handler: Handler, access: Access) -> Handler:
-        """Return a handler that checks who asks, and answers errors as JSON."""
+        """Return a handler that checks access first, and answers errors as JSON."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
@@ -203,7 +203,7 @@ class _Site:
     async def _page(self, request: web.Request) -> web.Response:
         return self._assets["index.html"].response(request)
 
-    async def _ask(self, request: web.Request) -> web.Response:
+    async def _show_login(self, request: web.Request) -> web.Response:
         return self._assets["login.html"].response(request)
 
     async def _log_in(self, request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ MAX_INTERVAL: Final = 360
 """Seconds between two polls that a page should not exceed: two series on Premium, six on Enterprise."""
 
 _LEAST: Final = 2
+"""Series that are watched even if the plan polls them less often."""
 
 _METRICS: Final = (
     RealtimeUsageMetric.USER_COUNT,
@@ -24,6 +25,7 @@ _METRICS: Final = (
     QualityMetric.JOIN_SUCCESS_IN_5S_RATE,
     RealtimeUsageMetric.CHANNEL_COUNT,
 )
+"""The metrics of `CANDIDATES`, the most important first."""
 
 CANDIDATES: Final = (
     *(Series(metric, product=kind) for metric, kind in product(_METRICS[:2], Product)),

@@ -83,7 +83,7 @@ class LiveState:
         sessions: whether to fetch the sessions of finished calls, as the day's requests for details allow.
         back: how long ago the follow starts; the watch starts with what the service still keeps of the last hour.
         checkpoint: name under which both streams save their positions, with `-windows` and `-calls` added. They resume
-            there, and what came before is not in the state then: only whoever stores each event needs it.
+            there, and what came before is not in the state then: use it only if your program stores each event.
         gaps: whether to accept more series than the plan covers.
         rules: rules of `ops.alerts`, whose series are watched too; their alerts are shown and go to the `sinks`. With a
             `checkpoint` a restart repeats none.

@@ -143,7 +143,7 @@ class UsageTrace:
         if (meter := METER.get()) is not None:
             meter.requests += 1
 
-    def attempt_ended(self, attempt: Attempt, result: AttemptResult) -> None:  # noqa: ARG002 - as a trace is told
+    def attempt_ended(self, attempt: Attempt, result: AttemptResult) -> None:  # noqa: ARG002 - part of the protocol
         """Count what failed."""
         if self._counts is not None and result.error is not None:
             refused = issubclass(result.error, RateLimited)

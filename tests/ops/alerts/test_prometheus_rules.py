@@ -55,9 +55,11 @@ def test_every_rule_has_a_case_in_which_it_fires():
 def test_a_wrong_rule_is_noticed(tmp_path, right, wrong):
     text = RULES.read_text()
     assert right in text
-    (tmp_path / "rules.yml").write_text(text.replace(right, wrong))
-    cases = tmp_path / "cases.yml"
+    rules, cases = tmp_path / "rules.yml", tmp_path / "cases.yml"
     cases.write_text(re.sub(r"^  - .*agora\.rules\.yml$", "  - rules.yml", CASES.read_text(), flags=re.MULTILINE))
+    rules.write_text(text)
+    assert promtool("test", "rules", cases).returncode == 0
+    rules.write_text(text.replace(right, wrong))
     assert promtool("test", "rules", cases).returncode == 1
 
 

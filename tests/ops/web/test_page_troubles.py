@@ -14,7 +14,7 @@ from helpers.web_server import site, until, window
 from agora_analytics.errors import CheckpointError
 from agora_analytics.ops import LiveState, routes
 from agora_analytics.ops.web import feed as feed_module
-from agora_analytics.ops.web import feeding, live
+from agora_analytics.ops.web import live, restarts
 from agora_analytics.plans import Plan
 from agora_analytics.simulator import Fault, Faults, Simulation
 from agora_analytics.streams import MemoryCheckpoints
@@ -108,7 +108,7 @@ class FullDisk(MemoryCheckpoints):
 
 
 async def test_a_full_disk_is_said_and_the_windows_go_on_once_there_is_room(monkeypatch):
-    monkeypatch.setattr(feeding, "_FIRST_PAUSE", 2.0)
+    monkeypatch.setattr(restarts, "_OTHERS", (2.0, 2.0))
     simulation, store = Simulation(world=BUSY, plan=FRESH, clock=SOON), FullDisk()
     async with (
         simulation.client(checkpoints=store) as client,
