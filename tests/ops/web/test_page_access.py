@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-from helpers.browser import VIEWS, Tab, needs_browser, tab
+import pytest_asyncio
+from helpers.browser import VIEWS, Tab, IN_BROWSER
 from helpers.page_state import filled, following, over
 from helpers.streaming import BUSY
 from helpers.times import NOON
@@ -16,14 +17,14 @@ from helpers.web_server import site
 from agora_analytics.ops import routes
 from agora_analytics.simulator import Simulation
 
-pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
+pytestmark = IN_BROWSER
 
 needs_axe = pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="needs axe-playwright-python")
 
 SETTLED = "() => document.querySelector('main h2') && !document.querySelector('main .loading')"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def state():
     async with Simulation(world=BUSY, plan="enterprise", clock=NOON).client() as client:
         yield filled(client)
@@ -43,7 +44,7 @@ async def serious(viewer: Tab) -> list[Any]:
 
 @needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_serious(state, scheme):
+async def test_axe_finds_nothing_serious(state, scheme, tab):
     async with site(routes(state)) as here, tab(color_scheme=scheme) as viewer:
         for view in (*VIEWS, "calls?find=1", "call/C3", "call/unknown"):
             await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
@@ -53,7 +54,7 @@ async def test_axe_finds_nothing_serious(state, scheme):
 
 @needs_axe
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1_280), ("dark", 360)])
-async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width):
+async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width, tab):
     async with (
         following() as state,
         site(routes(state)) as here,
@@ -70,7 +71,7 @@ async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width)
 
 
 @pytest.mark.parametrize("width", [360, 1_280, 3_840])
-async def test_no_view_scrolls_sideways(state, width):
+async def test_no_view_scrolls_sideways(state, width, tab):
     async with site(routes(state)) as here, tab(viewport={"width": width, "height": 900}) as viewer:
         for view in (*VIEWS, "calls?find=1", "call/C3"):
             await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
@@ -79,7 +80,7 @@ async def test_no_view_scrolls_sideways(state, width):
             assert (view, wide) == (view, 0)
 
 
-async def test_all_views_are_reached_by_keyboard_alone(state):
+async def test_all_views_are_reached_by_keyboard_alone(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
         await viewer.until(SETTLED)
@@ -97,7 +98,7 @@ async def test_all_views_are_reached_by_keyboard_alone(state):
             assert await viewer.page.evaluate("document.activeElement.tagName") in {"H2", "A"}
 
 
-async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state):
+async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
         await viewer.until("() => document.querySelectorAll('.calls tbody tr').length === 50")
@@ -111,7 +112,7 @@ async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state):
         await viewer.until("() => document.activeElement.tagName === 'H2'")
 
 
-async def test_the_values_of_a_chart_are_in_a_table_too(state):
+async def test_the_values_of_a_chart_are_in_a_table_too(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
         await viewer.until("() => document.querySelectorAll('canvas').length === 2")
@@ -124,7 +125,7 @@ async def test_the_values_of_a_chart_are_in_a_table_too(state):
         assert label.startswith("Users. Native: newest ")
 
 
-async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state):
+async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state, tab):
     async with site(routes(state)) as here, tab(color_scheme="dark") as viewer:
         background = "() => getComputedStyle(document.body).backgroundColor"
         await viewer.show(f"http://127.0.0.1:{here.port}/")
