@@ -29,6 +29,7 @@ def test_version_is_printed_without_a_command(start):
     assert done.stdout == f"agora-analytics {version('agora-analytics')}\n"
 
 
+@pytest.mark.slow_except("")
 @pytest.mark.parametrize(
     "words", [(), ("calls",), ("calls", "search"), ("watch",), ("export",), ("demo",), ("simulate",)], ids=" ".join
 )

@@ -222,6 +222,7 @@ async def test_a_follow_reports_calls_that_cannot_be_fetched_as_one_gap_and_cont
     }
 
 
+@pytest.mark.slow
 async def test_a_follow_that_reads_overlapping_spans_reports_no_gap_twice():
     simulation = simulated_lists(CROWDED, most_rows=5)
     async with simulation.client(quotas=False) as client:

@@ -144,6 +144,9 @@ async def test_waiting_for_quota_has_an_end_and_two_log_records(kind, caplog):
     assert "resumes after waiting for quota for" in better
 
 
+@pytest.mark.slow_except(
+    "fault0-outage-HTTP 502-watch", "fault1-outage-connection refused-follow", "fault2-refused-no such metric-follow"
+)
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize(
     ("fault", "state", "message"),

@@ -34,6 +34,7 @@ from agora_analytics import (
 from agora_analytics.simulator import Fault, Faults, VirtualLoop
 
 
+@pytest.mark.slow_except("wait_for-30", "cancelled-30")
 @pytest.mark.parametrize("seconds", [1, 30])
 @pytest.mark.parametrize("way", ["wait_for", "cancelled"])
 async def test_timeouts_around_anext_lose_no_event_and_cost_no_request(seconds, way):

@@ -162,6 +162,7 @@ async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_
 # Sessions without metrics
 
 
+@pytest.mark.slow_except("10800")
 @pytest.mark.parametrize("longest", [10_800, 5])
 async def test_sessions_missing_from_metrics_are_reported_as_unmeasured(tmp_path, simulation, longest):
     remove_rate_limits(simulation)

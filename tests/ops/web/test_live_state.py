@@ -147,6 +147,7 @@ async def test_an_outage_degrades_and_heals():
         assert "gap" not in users.states
 
 
+@pytest.mark.slow
 async def test_a_wrong_secret_is_shown_and_tried_again_less_and_less_often():
     simulation = simulated("enterprise", faults=Faults.always(Fault("status", status=401)))
     async with simulation.client() as client, LiveState(client, USERS) as state:
@@ -319,6 +320,7 @@ async def test_rules_are_evaluated_on_the_windows_of_the_page_and_their_series_a
         assert users.values.count(None) == 0
 
 
+@pytest.mark.slow
 async def test_alerts_are_not_repeated_after_a_restart_with_a_checkpoint():
     simulation = simulated("enterprise")
     rule = alerts.parse("userCount:Native > 0 for 2")

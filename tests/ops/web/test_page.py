@@ -6,14 +6,13 @@ import re
 
 import pytest
 import pytest_asyncio
-from helpers.browser import VIEWS, IN_BROWSER
+from helpers.browser import IN_BROWSER, VIEWS
 from helpers.page_state import HOSTILE, add_users, filled, following, over
 from helpers.streaming import BUSY, USERS
 from helpers.times import NOON
 from helpers.web_server import site, until
 
 from agora_analytics.ops import LiveState, routes
-from agora_analytics.ops.web.assets import load_assets
 from agora_analytics.plans import Plan
 from agora_analytics.simulator import Fault, Faults, Simulation
 
@@ -60,6 +59,7 @@ async def test_charts_are_drawn_without_an_error_or_another_host(state, tab):
         assert viewer.hosts - {""} == {f"127.0.0.1:{here.port}"}
 
 
+@pytest.mark.slow
 async def test_thresholds_gaps_and_late_windows_are_in_the_pixels(state, tab):
     """Each is drawn in a colour that nothing else of the chart has, or is hatched."""
     async with site(routes(state)) as here, tab(device_scale_factor=1) as viewer:
@@ -92,6 +92,7 @@ async def test_a_value_changes_with_an_event(state, tab):
         assert viewer.complaints == []
 
 
+@pytest.mark.slow
 async def test_the_page_reconnects_after_a_restart_of_the_server_and_says_so(client, state, tab):
     async with tab() as viewer:
         async with site(routes(state)) as here:
@@ -142,6 +143,7 @@ async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed, tab)
         assert viewer.complaints == []
 
 
+@pytest.mark.slow
 async def test_an_address_shows_the_same_view_to_a_colleague(state, tab):
     async with site(routes(state)) as here, tab() as viewer, tab() as colleague:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
@@ -171,6 +173,7 @@ async def test_hostile_names_are_text(state, tab):
         assert viewer.complaints == []
 
 
+@pytest.mark.slow
 async def test_a_call_that_the_server_does_not_know_leads_to_a_search(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/call/X?channel=room-1&at={NOON - 7_200}")
@@ -180,6 +183,7 @@ async def test_a_call_that_the_server_does_not_know_leads_to_a_search(state, tab
         assert await viewer.page.input_value("input[type=text]") == "room-1"
 
 
+@pytest.mark.slow
 async def test_a_viewer_without_the_token_is_asked_for_it(state, tab):
     async with site(routes(state, token="viewers-of-this-test")) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/quota")
@@ -188,6 +192,7 @@ async def test_a_viewer_without_the_token_is_asked_for_it(state, tab):
         await viewer.says("live", "#connection")
 
 
+@pytest.mark.slow
 async def test_times_are_in_utc_or_in_the_zone_of_the_viewer(state, tab):
     async with site(routes(state)) as here, tab(timezone_id="Asia/Tokyo") as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
@@ -198,10 +203,7 @@ async def test_times_are_in_utc_or_in_the_zone_of_the_viewer(state, tab):
         await viewer.says("newest 20:59:40 GMT+9")
 
 
-def test_the_files_of_the_page_are_below_300_kilobytes():
-    assert sum(len(asset.body) for asset in load_assets().values()) < 300_000
-
-
+@pytest.mark.slow
 async def test_a_wrong_secret_is_said_above_every_view(tab):
     refused = Faults.always(Fault("status", status=401))
     async with (
@@ -217,6 +219,7 @@ async def test_a_wrong_secret_is_said_above_every_view(tab):
         await viewer.says("no window has come yet", ".sub")
 
 
+@pytest.mark.slow
 async def test_a_load_beyond_the_day_is_refused_and_says_why(tab):
     plan = Plan.of("enterprise").with_limits("call_details", per_day=2)
     async with following(plan=plan) as state, site(routes(state)) as here, tab() as viewer:
@@ -228,6 +231,7 @@ async def test_a_load_beyond_the_day_is_refused_and_says_why(tab):
         assert await used(state, "call_details") == 2
 
 
+@pytest.mark.slow
 async def test_an_alert_leads_to_the_calls_behind_it(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/alerts")
@@ -241,6 +245,7 @@ async def test_an_alert_leads_to_the_calls_behind_it(state, tab):
         assert await viewer.page.evaluate("location.hash.split('?')[0]") == "#/call/C3"
 
 
+@pytest.mark.slow
 async def test_minutes_of_a_month_are_set_against_the_budget_in_the_address(followed, tab):
     async with site(routes(followed)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/insights?budget=1000")
@@ -268,6 +273,7 @@ async def test_a_search_costs_its_price_and_its_calls_can_be_opened(followed, ta
         assert viewer.complaints == []
 
 
+@pytest.mark.slow
 async def test_a_hidden_page_gives_its_connection_back_and_catches_up_when_it_is_seen(state, tab):
     hide = """(hidden) => {
         Object.defineProperty(document, "hidden", { value: hidden, configurable: true });

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from helpers.browser import VIEWS, Tab, IN_BROWSER
+from helpers.browser import IN_BROWSER, VIEWS, Tab
 from helpers.page_state import filled, following, over
 from helpers.streaming import BUSY
 from helpers.times import NOON
@@ -42,16 +42,18 @@ async def serious(viewer: Tab) -> list[Any]:
     ]
 
 
+@pytest.mark.slow_except("now-light", "call/C3-dark")
 @needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_serious(state, scheme, tab):
+@pytest.mark.parametrize("view", [*VIEWS, "calls?find=1", "call/C3", "call/unknown"])
+async def test_axe_finds_nothing_serious(state, view, scheme, tab):
     async with site(routes(state)) as here, tab(color_scheme=scheme) as viewer:
-        for view in (*VIEWS, "calls?find=1", "call/C3", "call/unknown"):
-            await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
-            await viewer.until(SETTLED)
-            assert (view, await serious(viewer)) == (view, [])
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
+        await viewer.until(SETTLED)
+        assert await serious(viewer) == []
 
 
+@pytest.mark.slow_except("dark-360")
 @needs_axe
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1_280), ("dark", 360)])
 async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width, tab):
@@ -70,14 +72,14 @@ async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width,
         assert await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
+@pytest.mark.slow_except("calls-360", "call/C3-360")
 @pytest.mark.parametrize("width", [360, 1_280, 3_840])
-async def test_no_view_scrolls_sideways(state, width, tab):
+@pytest.mark.parametrize("view", [*VIEWS, "calls?find=1", "call/C3"])
+async def test_no_view_scrolls_sideways(state, view, width, tab):
     async with site(routes(state)) as here, tab(viewport={"width": width, "height": 900}) as viewer:
-        for view in (*VIEWS, "calls?find=1", "call/C3"):
-            await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
-            await viewer.until(SETTLED)
-            wide = await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-            assert (view, wide) == (view, 0)
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
+        await viewer.until(SETTLED)
+        assert await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
 async def test_all_views_are_reached_by_keyboard_alone(state, tab):
@@ -98,6 +100,7 @@ async def test_all_views_are_reached_by_keyboard_alone(state, tab):
             assert await viewer.page.evaluate("document.activeElement.tagName") in {"H2", "A"}
 
 
+@pytest.mark.slow
 async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
@@ -112,6 +115,7 @@ async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state, tab):
         await viewer.until("() => document.activeElement.tagName === 'H2'")
 
 
+@pytest.mark.slow
 async def test_the_values_of_a_chart_are_in_a_table_too(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
@@ -125,6 +129,7 @@ async def test_the_values_of_a_chart_are_in_a_table_too(state, tab):
         assert label.startswith("Users. Native: newest ")
 
 
+@pytest.mark.slow
 async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state, tab):
     async with site(routes(state)) as here, tab(color_scheme="dark") as viewer:
         background = "() => getComputedStyle(document.body).backgroundColor"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import pytest_asyncio
 from helpers.browser import IN_BROWSER
 from helpers.streaming import BUSY

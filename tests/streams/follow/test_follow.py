@@ -39,6 +39,7 @@ def starts_and_ends(events) -> tuple[Counter[str], Counter[str]]:
     return count_by_call(CallStarted, events), count_by_call(CallFinished, events)
 
 
+@pytest.mark.slow_except("True-1")
 @pytest.mark.parametrize("days", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("overlap", [False, True])
 async def test_thousands_of_calls_start_and_finish_once_each(overlap, days):

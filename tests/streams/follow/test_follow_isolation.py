@@ -146,6 +146,7 @@ async def end_delays(count: int) -> list[float]:
     return delays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [10, pytest.param(1, marks=pytest.mark.slow)])
 async def test_calls_that_never_end_hardly_delay_other_calls(count):
     baseline, delays = await end_delays(0), await end_delays(count)
@@ -169,6 +170,7 @@ async def test_an_endless_call_is_lost_once_although_it_stays_listed():
     assert set(count_by_call(CallStarted, events).values()) == set(count_by_call(CallLost, events).values()) == {1}
 
 
+@pytest.mark.slow_except("False--2000", "False-5")
 @pytest.mark.parametrize("by", [5, -2_000, 7_200])
 @pytest.mark.parametrize("overlap", [False, True])
 async def test_a_call_whose_start_moves_is_reported_once(by, overlap):
@@ -185,6 +187,7 @@ async def test_a_call_whose_start_moves_is_reported_once(by, overlap):
     assert call.call_id in count_by_call(CallFinished, events)
 
 
+@pytest.mark.slow
 async def test_a_provisional_end_is_not_a_change():
     changes = []
     for unfinished_end in ("null", "zero", "last_seen"):
@@ -203,6 +206,7 @@ def details_quota_left(snapshot) -> int:
     return next(state.left for state in snapshot if (state.counter, state.unit) == ("call_details", "day"))
 
 
+@pytest.mark.slow_except("itself-False", "another program-True")
 @pytest.mark.parametrize("late_sessions", [True, False])
 @pytest.mark.parametrize("by", ["itself", "another program"])
 async def test_an_exhausted_details_quota_delays_no_other_event(late_sessions, by):
@@ -294,6 +298,7 @@ async def test_an_outage_longer_than_the_retention_is_a_gap_with_the_reason():
     assert len(of_type(Gap, events)) == 1
 
 
+@pytest.mark.slow
 async def test_the_memory_of_a_follow_is_bounded():
     world = attrs.evolve(BUSY, calls_per_hour=20)
     simulation = simulated(world=world, deleted_calls=0.1, endless_calls=0.01, moved_calls=0.1)
@@ -308,6 +313,7 @@ async def test_the_memory_of_a_follow_is_bounded():
     assert max(sizes[8:]) < 60
 
 
+@pytest.mark.slow
 async def test_a_call_is_not_gone_because_its_lookups_are_rate_limited():
     call = a_long_call()
     busy = Fault("refusal", code=300, message="qps limit error")
