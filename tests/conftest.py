@@ -20,8 +20,8 @@ from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 # The same examples everywhere: a failure on one machine is a failure on all.
-settings.register_profile("same", derandomize=True, database=None, deadline=None, max_examples=150)
-settings.load_profile("same")
+settings.register_profile("at depth", derandomize=True, database=None, deadline=None, max_examples=150)
+settings.register_profile("brief", settings.get_profile("at depth"), max_examples=50)
 
 SLOWEST = (
     "test_formats_and_sinks",
@@ -111,11 +111,12 @@ ROOM = 2**31
 """Bytes that must be free in memory for the files of all tests; they need a tenth."""
 
 
-def pytest_configure() -> None:
-    """Handle Ctrl-C, which background commands of a shell ignore; put files into memory.
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the number of examples; put files into memory; handle Ctrl-C, which background commands ignore.
 
     Exports, ledgers and checkpoints wait for the disk at each commit: that would take half of the time of their tests.
     """
+    settings.load_profile("brief" if "not slow" in config.option.markexpr else "at depth")
     if MEMORY_DISK.is_dir() and os.access(MEMORY_DISK, os.W_OK) and shutil.disk_usage(MEMORY_DISK).free > ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

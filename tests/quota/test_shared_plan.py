@@ -127,7 +127,7 @@ async def test_a_forecast_soon_after_midnight_is_for_the_next_attempt_and_not_th
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit", [100, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limit", [100, 200])
 async def test_a_watch_plans_every_later_day_with_a_daily_limit_that_an_error_named(limit):
     """A learned limit expires after a day. One request brings 40 minutes of windows, so a few dozen a day suffice."""
     simulation = simulated(PREMIUM.with_limits("realtime", per_day=limit))
