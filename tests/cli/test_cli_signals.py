@@ -111,7 +111,6 @@ def test_without_a_signal_the_exit_code_is_0(start):
     assert finish(start(*COMMAND, "watch", "userCount", "--windows", "2", "--json"))[0] == 0
 
 
-@pytest.mark.slow
 def test_the_second_signal_ends_a_watch_whose_service_does_not_answer(start):
     with socket.create_server(("127.0.0.1", 0)) as service:
         process = start(*COMMAND, "watch", "--json", AGORA_BASE_URL=f"http://127.0.0.1:{service.getsockname()[1]}")

@@ -87,6 +87,7 @@ def test_a_poll_that_failed_near_midnight_is_retried_whatever_is_left_to_other_p
     assert schedule.next_due(1_000, budget.leaving(schedule.requests_needed(74, 94)), 74) == 1_001
 
 
+@pytest.mark.slow_except("0-follow", "0-watch", "90000-watch", "-43200-follow", "-600-follow")
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize("clock_error", [0, -600, -2 * 3_600, -12 * 3_600, -25 * 3_600, 2 * 3_600, 25 * 3_600])
 async def test_a_day_that_was_spent_before_the_start_ends_at_the_services_midnight(kind, clock_error):

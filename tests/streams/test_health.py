@@ -188,6 +188,7 @@ async def test_a_failure_has_its_last_error_and_two_log_records(kind, fault, sta
     assert f"s ({state})" in better
 
 
+@pytest.mark.slow
 async def test_two_outages_are_four_log_records(caplog):
     simulation = simulated(
         faults=Faults.outage(NOON + HOUR, NOON + 5 * HOUR) + Faults.outage(NOON + 8 * HOUR, NOON + 20 * HOUR)

@@ -139,6 +139,7 @@ async def test_windows_that_expire_in_an_initial_outage_are_lost_to_it(host_erro
     assert abs(outage.span.end - (end - 2_400)) < 700  # the longest pause between retries
 
 
+@pytest.mark.slow_except("831-it ends during the sleep", "0-it ends after the sleep")
 @pytest.mark.parametrize("end", [3 * HOUR, 6 * HOUR], ids=["it ends during the sleep", "it ends after the sleep"])
 @pytest.mark.parametrize("host_error", [0, 831, -831])
 async def test_a_sleep_before_the_time_is_known_is_distinguished_from_the_outage(host_error, end):

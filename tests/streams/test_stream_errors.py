@@ -214,6 +214,7 @@ async def test_a_checkpoint_that_cannot_be_saved_ends_the_stream(kind):
         assert stream.health.state == "stopped"
 
 
+@pytest.mark.slow_except("fault0")
 @pytest.mark.parametrize("fault", [Fault("refusal", code=400), NO_ACCESS, Fault("status", status=500)])
 async def test_one_bad_series_of_three_does_not_stop_the_others(fault):
     faults = Faults.outage(NOON + 600, NOON + DAY, fault).only(metric="videoFreezeRate")

@@ -203,6 +203,18 @@ SITUATIONS = [
 ]
 
 
+@pytest.mark.slow_except(
+    "requesting_sessions",
+    "follow_waiting_for_quota",
+    "follow_in_a_slow_request",
+    "waiting_for_quota",
+    "follow_sleeping_between_polls",
+    "sleeping_between_polls",
+    "in_a_slow_request",
+    "between_retries",
+    "in_the_first_request",
+    "before_the_first_poll",
+)
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.__name__.strip("_"))
 async def test_stop_ends_any_wait_within_a_second(situation):
     simulation, store, before = simulated(), MemoryCheckpoints(), []

@@ -202,6 +202,7 @@ async def test_a_mean_of_the_others_is_weighted_by_their_users():
     assert len(values) == 21
 
 
+@pytest.mark.slow
 async def test_quality_without_users_keeps_the_values_that_it_shows():
     simulation, names = simulated("enterprise"), [f"value {each}" for each in range(1_000)]
     transport = ManyValues(simulation.transport(), lambda _: dict.fromkeys(names, 0.1))

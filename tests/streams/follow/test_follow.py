@@ -156,6 +156,7 @@ async def test_an_expired_span_is_a_gap():
     assert set(starts_and_ends(rest)[1]) == set(calls_started(simulation.world, first.span.end, NOON - DAY + HOUR))
 
 
+@pytest.mark.slow
 async def test_a_follow_paces_its_polls_to_a_small_daily_quota():
     simulation = simulated("standard", world=DEFAULT)
     plan = simulation.service.plan.with_limits("call_lists", per_day=200)

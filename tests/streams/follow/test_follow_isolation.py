@@ -58,6 +58,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.slow_except("HTTP 403", "HTTP 500", "body 404", "body 1001")
 @pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
 async def test_a_refused_call_has_no_sessions_and_all_others_have_theirs(fault):
     simulation, store = simulated(world=BUSY), MemoryCheckpoints()
@@ -156,6 +157,7 @@ async def test_calls_that_never_end_hardly_delay_other_calls(count):
     assert median(delays[-len(delays) // 4 :]) <= 1.3 * median(baseline[-len(baseline) // 4 :])
 
 
+@pytest.mark.slow
 async def test_an_endless_call_is_lost_once_although_it_stays_listed():
     world = World(seed=7, calls_per_hour=15, typical_minutes=6, long_share=0.0, large_share=0.0)
     endless = {call.call_id for call in world.calls(NOON, NOON + HOUR)[:3]}
