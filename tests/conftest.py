@@ -6,8 +6,11 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from helpers.times import NOON
@@ -17,8 +20,8 @@ from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 # The same examples everywhere: a failure on one machine is a failure on all.
-settings.register_profile("same", derandomize=True, database=None, deadline=None, max_examples=150)
-settings.load_profile("same")
+settings.register_profile("at depth", derandomize=True, database=None, deadline=None, max_examples=150)
+settings.register_profile("brief", settings.get_profile("at depth"), max_examples=50)
 
 SLOWEST = (
     "test_formats_and_sinks",
@@ -58,9 +61,24 @@ def starts_processes(item: pytest.Item) -> bool:
     return not used.isdisjoint(PROCESS_FIXTURES)
 
 
+def mark_slow_cases(items: list[pytest.Item]) -> None:
+    """Mark the cases of a test with the mark `slow_except` as slow, but for those that it names."""
+    found: defaultdict[str, list[bool]] = defaultdict(list)
+    for item in items:
+        if mark := item.get_closest_marker("slow_except"):
+            is_quick = item.callspec.id in mark.args
+            found[item.nodeid.partition("[")[0]].append(is_quick)
+            if not is_quick:
+                item.add_marker(pytest.mark.slow)
+    # One case alone may have been selected by its ID.
+    if stale := [test for test, quick in found.items() if len(quick) > 1 and not any(quick)]:
+        raise pytest.UsageError(f"the mark slow_except names no case of {stale}")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark tests that start processes; run slow files first where workers take the files in this order."""
+    """Mark tests that are slow or start processes; run slow files first where workers take the files in this order."""
+    mark_slow_cases(items)
     for item in items:
         if starts_processes(item):
             item.add_marker(pytest.mark.process)
@@ -88,8 +106,19 @@ def pytest_xdist_auto_num_workers() -> int:
     return -(-3 * (os.cpu_count() or 1) // 2)
 
 
-def pytest_configure() -> None:
-    """Handle Ctrl-C: background commands of a shell ignore it, and so do the processes that they start."""
+MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of the user's own in it
+ROOM = 2**31
+"""Bytes that must be free in memory for the files of all tests; they need a tenth."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the number of examples; put files into memory; handle Ctrl-C, which background commands ignore.
+
+    Exports, ledgers and checkpoints wait for the disk at each commit: that would take half of the time of their tests.
+    """
+    settings.load_profile("brief" if "not slow" in config.option.markexpr else "at depth")
+    if MEMORY_DISK.is_dir() and os.access(MEMORY_DISK, os.W_OK) and shutil.disk_usage(MEMORY_DISK).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

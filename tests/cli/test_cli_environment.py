@@ -112,6 +112,7 @@ def start_piped(environment, *arguments: str, stdout: int = subprocess.PIPE) -> 
     )
 
 
+@pytest.mark.slow_except("arguments0-codes0")
 @pytest.mark.parametrize(
     ("arguments", "codes"),
     [(("metrics",), {141}), (("plans", "--json"), {141}), (("--help",), {1, 141})],  # typer writes the help

@@ -50,6 +50,7 @@ def link_folder(data: Path) -> None:
     (data / ".agora-export" / "writing").symlink_to(data)
 
 
+@pytest.mark.slow_except("damaged")
 @pytest.mark.parametrize(
     ("change", "options", "kind"),
     [

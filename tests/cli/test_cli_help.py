@@ -48,11 +48,11 @@ def test_a_page_has_an_example_of_its_command(words):
 
 
 @pytest.mark.parametrize("words", [words for words in PAGES if words != ("simulate",)], ids=" ".join)
-def test_the_example_runs(run, call_id, monkeypatch, tmp_path, words):
+def test_the_example_runs(run, request, monkeypatch, tmp_path, words):
     """All but `simulate`, which runs until it is stopped; the demo runs without its windows, which take long."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PLANS, "enterprise", without_rate_limits(Plan.of("enterprise")))
-    line = [call_id if word == "CALL_ID" else word for word in example(PAGES[words])]
+    line = [request.getfixturevalue("call_id") if word == "CALL_ID" else word for word in example(PAGES[words])]
     if line[0] == "demo":
         line = ["demo", "--windows", "0"]
     result = run(*line)

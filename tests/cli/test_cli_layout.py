@@ -38,6 +38,7 @@ def series(length: int, step: int = 60) -> tuple[Point, ...]:
     return tuple(Point.of(1_795_521_600 + at * step, 100 + at) for at in range(length))
 
 
+@pytest.mark.slow_except("metrics-80", "sessions-80", "timeline-80", "search-80", "search-200")
 @pytest.mark.parametrize("columns", [80, 100, 120, 200])
 @pytest.mark.parametrize("what", ["search", "sessions", "metrics", "timeline"])
 def test_no_line_of_a_table_is_wider_than_the_terminal(run, call_id, terminal, columns, what):

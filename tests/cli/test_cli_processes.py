@@ -43,6 +43,7 @@ def start(environment):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_pipe_that_is_closed_early_ends_the_command_silently(start):
     process = start("calls", "search", "--last", "20h", "--json")
     assert process.stdout.readline().startswith(b"{")
@@ -74,6 +75,7 @@ def test_the_simulator_runs_until_ctrl_c_and_prints_its_counts(start):
     assert b"0 refused" in process.stderr.read()
 
 
+@pytest.mark.slow_except("locale0")
 @pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii"}])
 def test_a_terminal_without_unicode_is_no_error(start, locale):
     process = start("realtime", "usage", "--last", "5m", **locale)

@@ -218,6 +218,7 @@ def until(url: str, check: Callable[[dict], object]) -> dict:
     raise AssertionError(found)
 
 
+@pytest.mark.slow_except("SIGTERM")
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 @pytest.mark.skipif(os.name == "nt", reason="processes are told to end in another way here")
@@ -255,6 +256,7 @@ def test_a_wrong_secret_is_shown_and_the_server_goes_on(start):
     assert "0" * 32 not in str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_port_in_use_is_an_error(start, run):
     process = start("userCount")

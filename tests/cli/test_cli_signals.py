@@ -62,6 +62,7 @@ def saved_checkpoint(tmp_path: Path) -> Checkpoint:
     return Checkpoint.decode((tmp_path / "agora-analytics" / "checkpoints" / "desk.json").read_text())
 
 
+@pytest.mark.slow_except("SIGTERM")
 @BOTH
 def test_a_signal_stops_a_watch_after_it_saved_its_checkpoint(start, run, tmp_path, number):
     process = start(*COMMAND, "watch", "userCount", "--checkpoint", "desk", "--json")
@@ -77,6 +78,7 @@ def test_a_signal_stops_a_watch_after_it_saved_its_checkpoint(start, run, tmp_pa
     assert again[0]["ts"] == stamps[-1] + 20
 
 
+@pytest.mark.slow
 def test_a_signal_stops_a_follow_after_it_saved_its_checkpoint(start, tmp_path):
     process = start(*COMMAND, "follow", "--last", "2h", "--checkpoint", "desk", "--json")
     first_lines = [process.stdout.readline() for _ in range(5)]
@@ -93,6 +95,7 @@ def test_a_signal_stops_a_follow_after_it_saved_its_checkpoint(start, tmp_path):
     assert all(over[call_id] < checkpoint.done[-1].end for call_id in calls - set(checkpoint.open))
 
 
+@pytest.mark.slow_except("follow")
 @pytest.mark.parametrize("command", ["watch", "follow"])
 def test_after_a_signal_the_requests_spent_are_printed(start, command):
     process = start(*COMMAND, command, "--last", "2h")
@@ -103,6 +106,7 @@ def test_after_a_signal_the_requests_spent_are_printed(start, command):
     assert err.splitlines()[-1].startswith("spent today: ")
 
 
+@pytest.mark.slow
 def test_without_a_signal_the_exit_code_is_0(start):
     assert finish(start(*COMMAND, "watch", "userCount", "--windows", "2", "--json"))[0] == 0
 
@@ -199,6 +203,7 @@ STUCK = {
 }
 
 
+@pytest.mark.slow_except("that stops for ever")
 @pytest.mark.parametrize("lines", STUCK.values(), ids=STUCK)
 def test_the_second_signal_ends_a_command_at_once(start, lines):
     process = start(*with_work(*(line.format(start="say('started'); await asyncio.sleep(600)") for line in lines)))

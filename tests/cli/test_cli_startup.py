@@ -23,12 +23,14 @@ sys.exit(code)
 SLOW = ("aiohttp", "cattrs", "pyarrow", "sqlite3", "agora_analytics.simulator", "agora_analytics.streams")
 
 
+@pytest.mark.slow_except("start1")
 @pytest.mark.parametrize("start", [["-m", "agora_analytics"], ["-m", "agora_analytics.cli"]])
 def test_version_is_printed_without_a_command(start):
     done = subprocess.run([sys.executable, *start, "--version"], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == f"agora-analytics {version('agora-analytics')}\n"
 
 
+@pytest.mark.slow_except("")
 @pytest.mark.parametrize(
     "words", [(), ("calls",), ("calls", "search"), ("watch",), ("export",), ("demo",), ("simulate",)], ids=" ".join
 )

@@ -345,6 +345,7 @@ def test_a_body_that_is_not_json_raises_the_right_kind_of_error(decode, body, ki
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.slow_except("decode0")
 @pytest.mark.parametrize("decode", [calls, users, totals, by_user])
 def test_deeply_nested_json_does_not_crash_the_decoder(decode):
     for depth in range(940, 1_005):

@@ -120,6 +120,7 @@ def list_body(name, *rows):
 OTHER_ORDER = [b'{"ts":1,"userCount":2}', b'{"zz":0,"ts":1,"userCount":2}', *[b'{"ts":1,"userCount":2}'] * 40_000]
 
 
+@pytest.mark.slow_except("numbers as text", "small items", "another order")
 @pytest.mark.parametrize(
     ("decode", "body"),
     [

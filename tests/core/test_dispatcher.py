@@ -334,6 +334,7 @@ async def test_the_simulator_rejects_wrong_credentials_app_ids_and_plans(simulat
     assert caught.value.kind == "access"
 
 
+@pytest.mark.slow
 async def test_long_calls_are_requested_in_slices_and_batches_and_merged(simulation):
     client = simulation.client(max_wait=None)
     calls = [call async for call in client.calls.search(*client.calls.recent(86_400 * 2))]

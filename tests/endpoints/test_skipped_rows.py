@@ -52,6 +52,7 @@ def quiet_hours() -> int:
     return next(last for last, following in pairwise(starts) if following - last > 3 * HOUR)
 
 
+@pytest.mark.slow_except("rows0")
 @pytest.mark.parametrize("rows", [[None, None], [{"cname": "a"}] * 4])
 async def test_bad_rows_in_a_quiet_hour_do_not_stop_a_follow(rows):
     simulation = simulated(world=SPARSE)
@@ -66,6 +67,7 @@ async def test_bad_rows_in_a_quiet_hour_do_not_stop_a_follow(rows):
     assert of_type(Gap, events) == []
 
 
+@pytest.mark.slow
 async def test_a_follow_catches_up_on_a_day_although_some_responses_are_garbage():
     """A query for the whole day would fail each time, as one of its many responses is garbage, and start again."""
     simulation = simulated(world=World(seed=7, calls_per_hour=1_000), faults=Faults.chance(0.05, [Fault("garbage")]))

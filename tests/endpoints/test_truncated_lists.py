@@ -66,6 +66,7 @@ async def test_a_search_returns_all_calls_of_a_truncated_list(beyond, variants, 
     assert list_requests(simulation) < 1.6 * len(call_ids) / 100 + 5
 
 
+@pytest.mark.slow_except("7", "100", "60")
 @pytest.mark.parametrize("size", [1, 7, 60, 100])
 async def test_a_search_returns_all_calls_of_a_truncated_list_for_any_page_size(size):
     simulation = simulated_lists(most_rows=200)
@@ -222,6 +223,7 @@ async def test_a_follow_reports_calls_that_cannot_be_fetched_as_one_gap_and_cont
     }
 
 
+@pytest.mark.slow
 async def test_a_follow_that_reads_overlapping_spans_reports_no_gap_twice():
     simulation = simulated_lists(CROWDED, most_rows=5)
     async with simulation.client(quotas=False) as client:

@@ -95,6 +95,7 @@ async def test_a_later_run_requests_only_new_data(tmp_path, simulation, whole):
     check_manifest(tmp_path / "whole")
 
 
+@pytest.mark.slow_except("7")
 @pytest.mark.parametrize("max_requests", [1, 7, 40])
 async def test_many_small_runs_export_the_same_rows_with_the_same_number_of_requests(
     tmp_path, simulation, whole, max_requests
@@ -110,6 +111,7 @@ async def test_many_small_runs_export_the_same_rows_with_the_same_number_of_requ
     assert all_rows(tmp_path / "parts") == found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("subprocess_writer")
 async def test_an_export_that_is_cancelled_at_any_moment_resumes_where_it_was(tmp_path, simulation, whole):
     found, cost, _ = await whole()

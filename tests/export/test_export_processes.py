@@ -185,8 +185,9 @@ def can_mount() -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="needs to mount a small disk")
-@pytest.mark.parametrize("size", ["500k", pytest.param("800k", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", ["500k", "800k"])
 def test_a_full_disk_is_reported_and_the_export_resumes_with_more_room(url, whole, tmp_path, size):
     """The small disk is mounted for the export only; its files are then copied to a larger one to resume there."""
     small, saved = tmp_path / "small", tmp_path / "saved"
@@ -211,6 +212,7 @@ def test_a_full_disk_is_reported_and_the_export_resumes_with_more_room(url, whol
     check_manifest(saved)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_mount(), reason="needs a folder that even root cannot write to")
 def test_an_unwritable_folder_is_reported_before_a_request(url, tmp_path):
     script = 'mount -t tmpfs -o ro tmpfs "$1" && shift && "$@"'
@@ -222,6 +224,7 @@ def test_an_unwritable_folder_is_reported_before_a_request(url, tmp_path):
     assert "Nothing was sent" in err
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_while_the_first_lives_and_not_after_its_kill(url, tmp_path):
     first = start(url, tmp_path, begin=START - 7_200)
     pause_once_begun(first, tmp_path)
@@ -268,6 +271,7 @@ def command(url: str, folder: Path, *arguments: str, **environment: str) -> subp
     )
 
 
+@pytest.mark.slow
 def test_the_command_reports_an_export_and_exits_with_0_only_if_it_is_complete(url, tmp_path):
     options = ("--datasets", "calls,sessions", "--format", "csv", "--max-requests", "1")
     code, out, err = finish(command(url, tmp_path / "some", *options))
@@ -298,6 +302,7 @@ def test_ctrl_c_ends_the_command_and_explains_how_to_resume(url, tmp_path):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_wrong_credentials_exit_with_1_and_bad_options_with_2_and_a_hint(url, tmp_path):
     code, _, err = finish(command(url, tmp_path / "a", AGORA_CUSTOMER_SECRET="wrong"))
     assert code == 1

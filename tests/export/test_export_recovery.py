@@ -153,6 +153,7 @@ async def test_invalid_calls_are_reported_and_delay_nothing(tmp_path, simulation
     assert len({row[1] for row in rows(tmp_path, "sessions")}) == len(calls) - 5
 
 
+@pytest.mark.slow_except("3600", "34560000")
 @pytest.mark.parametrize("ahead", [HOUR, 20 * HOUR, 400 * DAY])
 async def test_details_of_a_call_that_ends_in_the_future_are_left_to_the_next_run(tmp_path, simulation, whole, ahead):
     """Such an end must be wrong, and waiting for it would delay all other rows."""
@@ -296,6 +297,7 @@ async def test_the_writer_process_gets_no_secret_and_ends_with_the_export(tmp_pa
     assert not any("secret" in str(argument).lower() for process in started for argument in process.args)
 
 
+@pytest.mark.slow_except("jsonl")
 @pytest.mark.parametrize("form", ["jsonl", "sqlite", "duckdb"])
 async def test_an_export_whose_writer_process_was_killed_resumes_without_a_request(
     tmp_path, simulation, started, whole, form
@@ -313,6 +315,7 @@ async def test_an_export_whose_writer_process_was_killed_resumes_without_a_reque
     assert request_count(simulation) == before
 
 
+@pytest.mark.slow
 async def test_an_export_writes_in_its_own_process_if_python_cannot_be_started(
     tmp_path, simulation, started, whole, monkeypatch
 ):

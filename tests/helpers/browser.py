@@ -13,9 +13,15 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or find_spec("playwright") is None, reason="needs chromium (a Debian package) and playwright"
-)
+IN_BROWSER = [
+    pytest.mark.real_time,
+    pytest.mark.process,
+    pytest.mark.asyncio(loop_scope="session"),  # that of the browser
+    pytest.mark.skipif(
+        CHROMIUM is None or find_spec("playwright") is None, reason="needs chromium (a Debian package) and playwright"
+    ),
+]
+"""Marks of tests in the browser. Starting it takes longer than most of them, so all share one, each in its own tab."""
 
 VIEWS = ("now", "calls", "insights", "quota", "alerts")
 
@@ -64,22 +70,31 @@ class Tab(NamedTuple):
 
 
 @asynccontextmanager
-async def tab(**options: Any) -> AsyncIterator[Tab]:
-    """Open a tab; `options` are those of a browser's context, such as `color_scheme`."""
+async def chromium() -> AsyncIterator[Any]:
+    """Start Chromium."""
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])
         try:
-            context = await browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **options})
-            page = await context.new_page()
-            opened = Tab(page, [], set())
-            page.on("console", lambda message: _note(opened, message))
-            page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-            page.on("request", lambda request: opened.hosts.add(urlsplit(request.url).netloc))
-            yield opened
+            yield browser
         finally:
             await browser.close()
+
+
+@asynccontextmanager
+async def open_tab(browser: Any, **options: Any) -> AsyncIterator[Tab]:
+    """Open a tab that shares nothing with others; `options` are those of a context, such as `color_scheme`."""
+    context = await browser.new_context(**{"viewport": {"width": 1280, "height": 860}, **options})
+    try:
+        page = await context.new_page()
+        opened = Tab(page, [], set())
+        page.on("console", lambda message: _note(opened, message))
+        page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        page.on("request", lambda request: opened.hosts.add(urlsplit(request.url).netloc))
+        yield opened
+    finally:
+        await context.close()
 
 
 def _note(opened: Tab, message: Any) -> None:

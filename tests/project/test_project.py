@@ -35,7 +35,7 @@ def test_ci_runs_the_command_of_the_readme():
 
 def test_ci_also_runs_the_slow_tests_that_the_command_leaves_out():
     assert "-m 'not slow'" in PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
-    assert "$command -m slow" in (ROOT / ".ci/run").read_text()
+    assert "$command -m 'slow or hypothesis'" in (ROOT / ".ci/run").read_text()
 
 
 def test_every_dependency_has_only_a_lower_bound_and_ci_tests_with_it():
@@ -89,6 +89,7 @@ async def run_example(example, folder, **settings):
     return process.returncode, stdout.decode(), stderr.decode()
 
 
+@pytest.mark.slow_except("search_calls.py", "follow_calls.py")
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 @pytest.mark.process
 @pytest.mark.real_time
@@ -101,6 +102,7 @@ async def test_an_example_runs_against_the_simulator(example, tmp_path):
     assert len(stdout.splitlines()) >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.real_time
 async def test_an_example_with_too_few_requests_says_which_variable_to_change(tmp_path):

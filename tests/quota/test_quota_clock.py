@@ -95,6 +95,9 @@ CLOCKS = {
 }
 
 
+@pytest.mark.slow_except(
+    "right", "service drifts", "host stepped forward", "hosts that differ", "one request per second"
+)
 @pytest.mark.parametrize("clocks", CLOCKS.values(), ids=CLOCKS)
 async def test_the_plan_is_used_up_and_nothing_is_refused(clocks):
     used, service, clock, _ = await saturated(**clocks)
@@ -138,6 +141,7 @@ async def test_after_a_sleep_of_the_host_the_clock_restarts():
     assert abs(clock.offset) < 1
 
 
+@pytest.mark.slow
 async def test_the_aim_survives_every_sleep_of_the_host():
     """When the seconds of the counter begin is learned once; a new calibration of the clock must keep that."""
     slept = lambda t: t + 61.7 * (t // 60)  # noqa: E731
@@ -158,6 +162,9 @@ CLOCK_DIFFERENCES = {
 }
 
 
+@pytest.mark.slow_except(
+    "behind", "nearly a second ahead", "a little ahead, short round trip", "ahead, one request per second"
+)
 @pytest.mark.parametrize("differences", CLOCK_DIFFERENCES.values(), ids=CLOCK_DIFFERENCES)
 async def test_a_counter_whose_clock_differs_from_the_date_header_costs_little(differences):
     # A burst of errors costs a few seconds. With one request per second, a longer run is needed to even that out.
@@ -167,6 +174,7 @@ async def test_a_counter_whose_clock_differs_from_the_date_header_costs_little(d
     assert used > 0.95
 
 
+@pytest.mark.slow_except("0.2")
 @pytest.mark.parametrize("delay", [0.2, 0.35, 0.5])
 async def test_with_a_long_round_trip_the_plan_is_used_up_and_nothing_is_refused(delay):
     used, service, _, _ = await saturated(delay=delay, jitter=0.3, warm_up=30)

@@ -87,7 +87,7 @@ class FlakyTransport:
     drift=0.0,
     host_skew=0.0,
 )
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_no_window_exceeds_the_limit_and_no_permit_is_lost(actions, latencies, date, drift, host_skew):
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(_run_actions(actions, latencies, date, drift, host_skew))

@@ -43,6 +43,7 @@ async def test_a_watch_leaves_other_programs_what_they_use_every_day(days, max_l
     assert lost[-1] < max_lost
 
 
+@pytest.mark.slow
 async def test_one_day_of_another_program_costs_no_window_of_later_days():
     for_one_day = OtherProgram(counter="realtime", share=1 / 2, start=MIDNIGHT + DAY, end=MIDNIGHT + 2 * DAY)
     lost = await lost_by_day(5, for_one_day)
@@ -50,6 +51,7 @@ async def test_one_day_of_another_program_costs_no_window_of_later_days():
     assert [lost[0], *lost[2:]] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 async def test_one_day_of_another_program_costs_no_series_a_later_window_whatever_its_weight():
     simulation = simulated(at=MIDNIGHT)
     weighted = [attrs.evolve(series, weight=4 if number == 0 else 1) for number, series in enumerate(SERIES)]
@@ -64,6 +66,7 @@ async def test_one_day_of_another_program_costs_no_series_a_later_window_whateve
     assert (lost[0], lost[2], lost[3]) == (0, 0, 0)
 
 
+@pytest.mark.slow_except("right")
 @pytest.mark.parametrize("clock_error", [0, -14 * 3_600, -30 * 3_600], ids=["right", "behind", "far behind"])
 async def test_a_count_that_began_within_a_day_shows_no_use_by_other_programs(clock_error):
     simulation = simulated(at=NOON)
@@ -84,6 +87,7 @@ def test_a_poll_that_failed_near_midnight_is_retried_whatever_is_left_to_other_p
     assert schedule.next_due(1_000, budget.leaving(schedule.requests_needed(74, 94)), 74) == 1_001
 
 
+@pytest.mark.slow_except("0-follow", "0-watch", "90000-watch", "-43200-follow", "-600-follow")
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize("clock_error", [0, -600, -2 * 3_600, -12 * 3_600, -25 * 3_600, 2 * 3_600, 25 * 3_600])
 async def test_a_day_that_was_spent_before_the_start_ends_at_the_services_midnight(kind, clock_error):
@@ -123,7 +127,8 @@ async def test_a_forecast_soon_after_midnight_is_for_the_next_attempt_and_not_th
         assert (await client.quota.forecast(1, "realtime")).seconds < 60
 
 
-@pytest.mark.parametrize("limit", [100, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [100, 200])
 async def test_a_watch_plans_every_later_day_with_a_daily_limit_that_an_error_named(limit):
     """A learned limit expires after a day. One request brings 40 minutes of windows, so a few dozen a day suffice."""
     simulation = simulated(PREMIUM.with_limits("realtime", per_day=limit))

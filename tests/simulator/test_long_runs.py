@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+import pytest
 from helpers.service_harness import Harness
 
 from agora_analytics import plans
@@ -36,6 +37,7 @@ def objects_in_memory() -> int:
     return sum(type(one) in {SimulatedCall, SimulatedSession} for one in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_a_service_that_runs_for_weeks_holds_no_more_than_a_few_days():
     harness = Harness()
     harness.service = Service(WORLD, harness.service.plan, clock=harness.clock, variants=VARIANTS)

@@ -61,6 +61,7 @@ def run_pytest(folder: Path, *options: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow_except("without")
 @pytest.mark.parametrize("options", [(), STRICTLY], ids=["without", "strict"])
 def test_the_recipe_of_the_guide_is_a_test(tmp_path: Path, options: tuple[str, ...]):
     recipe = blocks_of(ROOT / "docs/guides/testing.md")[0]
@@ -68,6 +69,7 @@ def test_the_recipe_of_the_guide_is_a_test(tmp_path: Path, options: tuple[str, .
     assert run_pytest(tmp_path, *options).startswith("1 passed")
 
 
+@pytest.mark.slow
 def test_the_fixture_serves_tests_of_every_kind(tmp_path: Path):
     (tmp_path / "test_real.py").write_text(MODULE + REAL + STRICT)
     assert run_pytest(tmp_path, *STRICTLY).startswith("2 passed")

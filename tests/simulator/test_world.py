@@ -175,6 +175,7 @@ def test_freezes_last_between_a_fifth_of_a_second_and_two():
     assert 200 <= min(frozen) < max(frozen) <= 2_000
 
 
+@pytest.mark.slow
 def test_a_session_that_never_froze_has_no_freeze_times():
     for call in WORLD.calls(NOON, NOON + HOUR)[:20]:
         for session in WORLD.sessions(call):

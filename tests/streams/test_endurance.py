@@ -22,6 +22,7 @@ def test_two_days_with_all_faults_break_no_guarantee():
     assert judge.refusals["days spent: realtime"] == 2
 
 
+@pytest.mark.slow
 def test_the_checker_detects_a_missing_window_and_a_missing_end(monkeypatch):
     seen: Counter[str] = Counter()
     take = Sink.take

@@ -144,6 +144,9 @@ async def test_waiting_for_quota_has_an_end_and_two_log_records(kind, caplog):
     assert "resumes after waiting for quota for" in better
 
 
+@pytest.mark.slow_except(
+    "fault0-outage-HTTP 502-watch", "fault1-outage-connection refused-follow", "fault2-refused-no such metric-follow"
+)
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize(
     ("fault", "state", "message"),
@@ -185,6 +188,7 @@ async def test_a_failure_has_its_last_error_and_two_log_records(kind, fault, sta
     assert f"s ({state})" in better
 
 
+@pytest.mark.slow
 async def test_two_outages_are_four_log_records(caplog):
     simulation = simulated(
         faults=Faults.outage(NOON + HOUR, NOON + 5 * HOUR) + Faults.outage(NOON + 8 * HOUR, NOON + 20 * HOUR)

@@ -29,6 +29,7 @@ HOST_ERRORS = [0, 600, HOUR, 3 * DAY, -600, -HOUR, -2 * DAY]
 OUTAGES = [10, 300, 1_500]
 
 
+@pytest.mark.slow_except("0-10", "-600-300", "259200-1500", "600-10")
 @pytest.mark.parametrize("outage", OUTAGES)
 @pytest.mark.parametrize("host_error", HOST_ERRORS)
 async def test_a_watch_started_in_an_outage_has_every_window(host_error, outage):
@@ -43,6 +44,7 @@ async def test_a_watch_started_in_an_outage_has_every_window(host_error, outage)
     assert sum(simulation.service.refusals.values()) <= 3
 
 
+@pytest.mark.slow_except("0-10", "600-1500", "-172800-10", "259200-10")
 @pytest.mark.parametrize("outage", OUTAGES)
 @pytest.mark.parametrize("host_error", HOST_ERRORS)
 async def test_a_watch_resumed_in_an_outage_continues_at_its_checkpoint(host_error, outage):
@@ -59,6 +61,7 @@ async def test_a_watch_resumed_in_an_outage_continues_at_its_checkpoint(host_err
     assert rest[-1].span.end > now + 2 * HOUR - 600
 
 
+@pytest.mark.slow_except("0-10", "-600-300", "259200-300", "-3600-10")
 @pytest.mark.parametrize("outage", OUTAGES)
 @pytest.mark.parametrize("host_error", HOST_ERRORS)
 async def test_a_follow_started_in_an_outage_has_every_call(host_error, outage):
@@ -75,6 +78,7 @@ async def test_a_follow_started_in_an_outage_has_every_call(host_error, outage):
     assert gaps_since_noon(events) == []
 
 
+@pytest.mark.slow_except("watch")
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 async def test_an_initial_outage_of_a_week_ends_no_stream(kind):
     simulation = simulated(faults=Faults.outage(NOON, NOON + 7 * DAY))
@@ -135,6 +139,7 @@ async def test_windows_that_expire_in_an_initial_outage_are_lost_to_it(host_erro
     assert abs(outage.span.end - (end - 2_400)) < 700  # the longest pause between retries
 
 
+@pytest.mark.slow_except("831-it ends during the sleep", "0-it ends after the sleep")
 @pytest.mark.parametrize("end", [3 * HOUR, 6 * HOUR], ids=["it ends during the sleep", "it ends after the sleep"])
 @pytest.mark.parametrize("host_error", [0, 831, -831])
 async def test_a_sleep_before_the_time_is_known_is_distinguished_from_the_outage(host_error, end):
@@ -173,6 +178,7 @@ async def test_a_minute_of_failed_requests_is_lost_to_the_outage_not_the_quota(r
     assert [gap.reason for gap in of_type(Gap, events)] == ["before_start", "outage"]
 
 
+@pytest.mark.slow_except("-7200")
 @pytest.mark.parametrize("host_error", [0, 831, -2 * HOUR])
 async def test_a_follow_separates_its_losses_from_those_before_its_start(host_error):
     start = NOON + 9 * DAY  # the retention of call lists is 7 days

@@ -95,11 +95,8 @@ async def test_a_ledger_error_at_the_first_poll_is_raised_at_once():
                 await asyncio.wait_for(collect(stream_of(client, kind)), DAY)
 
 
-@pytest.mark.parametrize(
-    ("fault", "state"),
-    [pytest.param(*RETRIED[name], id=name) for name in ONE_PER_KIND]
-    + [pytest.param(*RETRIED[name], id=name, marks=pytest.mark.slow) for name in RETRIED if name not in ONE_PER_KIND],
-)
+@pytest.mark.slow_except("HTML", "429")
+@pytest.mark.parametrize(("fault", "state"), RETRIED.values(), ids=RETRIED)
 async def test_a_watch_that_has_worked_retries_for_two_days(fault, state):
     # The outage ends at midnight: after a refusal for the day, a stream waits until then.
     simulation = simulated(faults=Faults.outage(NOON + 3_600, NOON + 5 * DAY // 2, fault))
@@ -119,6 +116,7 @@ async def test_a_watch_that_has_worked_retries_for_two_days(fault, state):
     assert_bounded(transport)
 
 
+@pytest.mark.slow_except("no access", "429")
 @pytest.mark.parametrize(("fault", "state"), [RETRIED[name] for name in ONE_PER_KIND], ids=ONE_PER_KIND)
 async def test_a_follow_that_has_worked_retries_for_two_days(fault, state):
     simulation = simulated(faults=Faults.outage(NOON + 3_600, NOON + 3_600 + 2 * DAY, fault))
@@ -147,6 +145,7 @@ def assert_bounded(transport: CountingTransport) -> None:
     assert transport.sent_between(6 * HOUR, 7 * HOUR) < 2 * transport.sent_between(3_600, 3_600 + 1_800)
 
 
+@pytest.mark.slow_except("follow")
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 async def test_a_later_ledger_error_is_retried(kind):
     simulation = simulated()
@@ -215,6 +214,7 @@ async def test_a_checkpoint_that_cannot_be_saved_ends_the_stream(kind):
         assert stream.health.state == "stopped"
 
 
+@pytest.mark.slow_except("fault0")
 @pytest.mark.parametrize("fault", [Fault("refusal", code=400), NO_ACCESS, Fault("status", status=500)])
 async def test_one_bad_series_of_three_does_not_stop_the_others(fault):
     faults = Faults.outage(NOON + 600, NOON + DAY, fault).only(metric="videoFreezeRate")
@@ -271,6 +271,12 @@ def asleep_for(minutes: int):
 SCENARIOS = [quota_spent_for_22_hours, half_of_the_requests_fail, three_outages, *map(asleep_for, (39, 45, 70, 480))]
 
 
+@pytest.mark.slow_except(
+    "asleep_for_45_minutes-watch",
+    "half_of_the_requests_fail-follow",
+    "three_outages-follow",
+    "quota_spent_for_22_hours-watch",
+)
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 async def test_each_request_is_for_a_span_that_is_available_when_it_is_sent(scenario, kind):

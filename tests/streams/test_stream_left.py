@@ -42,6 +42,7 @@ async def _by_timeout(stream) -> None:
             await asyncio.wait_for(anext(stream), 1)
 
 
+@pytest.mark.slow_except("by_cancellation-follow", "by_cancellation-watch", "by_break-follow", "in_aclosing-watch")
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize(
     "leave",

@@ -34,6 +34,7 @@ from agora_analytics import (
 from agora_analytics.simulator import Fault, Faults, VirtualLoop
 
 
+@pytest.mark.slow_except("wait_for-30", "cancelled-30")
 @pytest.mark.parametrize("seconds", [1, 30])
 @pytest.mark.parametrize("way", ["wait_for", "cancelled"])
 async def test_timeouts_around_anext_lose_no_event_and_cost_no_request(seconds, way):
@@ -202,6 +203,18 @@ SITUATIONS = [
 ]
 
 
+@pytest.mark.slow_except(
+    "requesting_sessions",
+    "follow_waiting_for_quota",
+    "follow_in_a_slow_request",
+    "waiting_for_quota",
+    "follow_sleeping_between_polls",
+    "sleeping_between_polls",
+    "in_a_slow_request",
+    "between_retries",
+    "in_the_first_request",
+    "before_the_first_poll",
+)
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.__name__.strip("_"))
 async def test_stop_ends_any_wait_within_a_second(situation):
     simulation, store, before = simulated(), MemoryCheckpoints(), []

@@ -24,6 +24,7 @@ from agora_analytics import CallFinished, CallLost, CallStarted, Gap, Window
 from agora_analytics.simulator import Fault, Faults
 
 
+@pytest.mark.slow_except("query time range limit")
 @pytest.mark.parametrize("message", ["query latency limit", "query time range limit", "query time length limit"])
 async def test_after_hours_of_refusals_a_watch_is_up_to_date_again(message):
     refused = Fault("refusal", code=300, message=message)
@@ -69,6 +70,7 @@ async def test_a_watch_continues_at_once_when_a_misdated_service_clock_is_correc
     assert min(ts for ts in timestamps(events) if ts > NOON + 2 * HOUR) < end
 
 
+@pytest.mark.slow_except("-3600", "3456000")
 @pytest.mark.parametrize("date_off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
 async def test_a_date_wrong_for_hours_stops_no_watch(date_off):
     simulation = simulated(faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=date_off)))
@@ -79,6 +81,7 @@ async def test_a_date_wrong_for_hours_stops_no_watch(date_off):
     assert sum(gap.span.duration for gap in of_type(Gap, events)) < 2 * HOUR + 300
 
 
+@pytest.mark.slow_except("3600", "-3456000")
 @pytest.mark.parametrize("date_off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
 async def test_a_date_wrong_for_hours_loses_no_call(date_off):
     simulation = simulated(

@@ -69,6 +69,7 @@ async def test_a_stream_waiting_for_quota_ends_soon_after_its_client(kind):
         await asyncio.wait_for(task, 120)
 
 
+@pytest.mark.slow_except("fault0")
 @pytest.mark.parametrize(
     "fault", [Fault("refusal", code=403), Fault("status", status=401), Fault("refusal", code=1001)]
 )

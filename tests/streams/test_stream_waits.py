@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from helpers.streaming import DAY, DEFAULT, HOUR, MIDNIGHT, NOON, USERS, simulated
 
 from agora_analytics import CallFinished, CallStarted, Gap, MemoryLedger, Series, Window
@@ -15,6 +16,7 @@ from agora_analytics.simulator import Fault, Faults, Simulation, World
 NEXT_MIDNIGHT = MIDNIGHT + DAY
 
 
+@pytest.mark.slow
 async def test_calls_are_read_while_a_thousand_wait_for_sessions():
     simulation = simulated("enterprise", world=World(seed=7, calls_per_hour=1_500, typical_minutes=1))
     simulation.service.plan = plan = simulation.service.plan.with_limits("call_details", per_day=10)

@@ -47,6 +47,7 @@ async def test_a_watch_with_a_wrong_date_has_every_window(date_off):
     assert sum(simulation.service.refusals.values()) < 60
 
 
+@pytest.mark.slow_except("-10800", "3456000")
 @pytest.mark.parametrize("date_off", DATE_OFFSETS)
 async def test_a_follow_with_a_wrong_date_has_every_call_once(date_off):
     simulation = misdated(date_off)

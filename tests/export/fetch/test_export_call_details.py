@@ -145,6 +145,7 @@ async def test_only_a_call_with_an_invalid_id_is_skipped(tmp_path, simulation, w
     assert {row[1] for row in rows(tmp_path / "invalid", "metrics")} == others
 
 
+@pytest.mark.slow_except("a,b")
 @pytest.mark.parametrize("value", ["", "a,b"])
 async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_path, simulation, whole, value):
     found, _, _ = await whole(last_hours(1))
@@ -162,6 +163,7 @@ async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_
 # Sessions without metrics
 
 
+@pytest.mark.slow_except("10800")
 @pytest.mark.parametrize("longest", [10_800, 5])
 async def test_sessions_missing_from_metrics_are_reported_as_unmeasured(tmp_path, simulation, longest):
     remove_rate_limits(simulation)

@@ -28,6 +28,7 @@ def count_refusals(simulation: Simulation) -> int:
     return simulation.service.refusals["range"]
 
 
+@pytest.mark.slow_except("{4}-3456000-200", "{4}--172800-200", "{1}-3456000-502")
 @pytest.mark.parametrize(
     ("misdated", "ahead", "status"),
     [
@@ -87,6 +88,7 @@ async def test_a_wrong_host_clock_changes_no_row_and_delays_nothing(tmp_path, si
     assert loop.time() - started < 60
 
 
+@pytest.mark.slow
 async def test_expired_data_is_probed_once_and_not_again_by_the_next_run(tmp_path, simulation):
     remove_rate_limits(simulation)
     selection = Selection(NOON - 40 * DAY, NOON - HOUR, datasets=("calls",))

@@ -33,6 +33,7 @@ def oldest_call(found) -> str:
 # Calls
 
 
+@pytest.mark.slow_except("404-404", "300-200")
 @pytest.mark.parametrize(("code", "status"), REFUSALS)
 async def test_a_call_whose_details_are_refused_is_skipped_and_reported_by_its_id(
     tmp_path, simulation, whole, code, status
@@ -161,6 +162,7 @@ async def test_details_that_the_plan_does_not_include_are_skipped_for_all_calls(
 # App IDs
 
 
+@pytest.mark.slow_except("1-401-401", "0-403-200")
 @pytest.mark.parametrize(
     ("position", "code", "status"), [(0, 403, 200), (0, 400, 200), (1, 401, 401), (2, 404, 200), (2, 404, 404)]
 )
@@ -284,6 +286,7 @@ async def test_an_estimate_does_not_need_a_refused_call(simulation, whole):
 # Values
 
 
+@pytest.mark.slow_except("jsonl", "sqlite")
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
 async def test_a_row_with_a_value_out_of_range_is_skipped_and_the_rest_is_exported(tmp_path, simulation, whole, form):
     found, _, _ = await whole(last_hours(1))

@@ -23,6 +23,9 @@ def selection_of(what: str, start: int, end: int) -> Selection:
     return Selection(start, end, datasets=(what.split(maxsplit=1)[0],), **DATASETS[what])
 
 
+@pytest.mark.slow_except(
+    "to now-40 days-calls", "to now-40 days-insights", "to the far future-1970-insights by", "to now-1970-realtime"
+)
 @EVERY_DATASET
 @pytest.mark.parametrize(
     "back", [40 * DAY, pytest.param(25 * 365 * DAY, marks=pytest.mark.slow), NOON], ids=["40 days", "25 years", "1970"]
@@ -67,6 +70,7 @@ async def test_an_estimate_reports_what_has_expired_of_every_dataset(simulation,
             assert skipped.span.end <= end
 
 
+@pytest.mark.slow_except("insights by", "insights", "realtime")
 @EVERY_DATASET
 async def test_data_kept_longer_than_the_plan_says_is_exported_from_long_spans(tmp_path, simulation, what):
     remove_rate_limits(simulation)

@@ -38,6 +38,7 @@ def exported_ids(folder) -> list[str]:
     return sorted(row[1] for row in rows(folder, "calls"))
 
 
+@pytest.mark.slow_except("refused", "repeated")
 @pytest.mark.parametrize("beyond", ["empty", "refused", "repeated", "ended"])
 async def test_an_export_of_a_truncated_list_has_all_calls_and_reports_extra_requests(tmp_path, clock, beyond):
     simulation = simulate(clock, most_rows=200, beyond=beyond)
@@ -61,6 +62,7 @@ async def test_a_list_that_is_not_truncated_costs_no_extra_request(tmp_path, clo
     assert (report.narrowed, report.requests) == (0, -(-len(world_ids(BUSY, START, END)) // 100))
 
 
+@pytest.mark.slow_except("1", "5", "11")
 @pytest.mark.parametrize("max_requests", range(1, 12))
 async def test_an_export_of_a_truncated_list_resumes_wherever_it_stopped(tmp_path, clock, max_requests):
     simulation = simulate(clock, most_rows=200, beyond="refused")

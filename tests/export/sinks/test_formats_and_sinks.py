@@ -20,9 +20,6 @@ from agora_analytics.export.formats import NAMES
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 HOUR = 3_600
-OF_EACH_KIND = ("jsonl", "parquet", "duckdb")
-"""One format of each kind: lines of text, files of a library, a database."""
-
 DATASETS = ("calls", "sessions", "metrics", "statistics", "insights", "realtime")
 SELECTION = Selection(
     NOON - 11 * HOUR,
@@ -95,13 +92,24 @@ def expected(tmp_path_factory, world) -> dict[str, Rows]:
     return found
 
 
+@pytest.mark.slow_except(
+    "local-jsonl",
+    "local-sqlite",
+    "memory-csv",
+    "memory-jsonl",
+    "memory-jsonl.gz",
+    "memory-jsonl.zst",
+    "memory-parquet",
+    "memory-duckdb",
+    "file-jsonl",
+    "file-sqlite",
+    "s3-jsonl",
+)
 @pytest.mark.parametrize(
     ("place", "form"),
     [
         *(pytest.param("local", form, marks=pytest.mark.process) for form in NAMES),
-        *((place, form) for place in ("memory", "file") for form in NAMES),
-        *(("s3", form) for form in OF_EACH_KIND),
-        *(pytest.param("s3", form, marks=pytest.mark.slow) for form in NAMES if form not in OF_EACH_KIND),
+        *((place, form) for place in ("memory", "file", "s3") for form in NAMES),
     ],
     indirect=["place"],
 )
@@ -158,6 +166,7 @@ def set_hostile_names(document: dict[str, Any]) -> None:
         session["account"] = HOSTILE[number % len(HOSTILE)]
 
 
+@pytest.mark.slow_except("jsonl", "csv", "sqlite")
 @pytest.mark.parametrize("form", NAMES)
 @pytest.mark.usefixtures("subprocess_writer")
 async def test_hostile_names_are_exported_as_data_and_create_no_other_file(tmp_path, simulation, form):
@@ -186,6 +195,7 @@ def set_long_texts(document: dict[str, Any]) -> None:
             session[name] = f"{name} {session['sid']} " * 400
 
 
+@pytest.mark.slow_except("sqlite")
 @pytest.mark.parametrize("form", ["parquet", "sqlite", "duckdb"])
 @pytest.mark.usefixtures("subprocess_writer")
 async def test_long_texts_are_exported_in_full(tmp_path, simulation, form):
@@ -264,6 +274,7 @@ async def test_no_credential_is_written_to_any_file(tmp_path, simulation):
     assert "settings" in manifest_of(tmp_path)
 
 
+@pytest.mark.slow_except("jsonl", "sqlite")
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "sqlite", "duckdb"])
 @pytest.mark.usefixtures("subprocess_writer")
 async def test_a_folder_with_a_newline_in_its_name_can_be_exported_to(tmp_path, simulation, form, monkeypatch):

@@ -104,6 +104,7 @@ def test_two_writers_can_check_a_place_at_the_same_time(memory_place, monkeypatc
     assert memory_place.files() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(fsspec.__version__ < "2026", reason="older s3fs cannot create a file exclusively")
 def test_only_one_writer_can_create_a_file_even_at_the_same_time(tmp_path, s3, monkeypatch):
     one, other = (open_sink(f"s3://bucket/{tmp_path.name}", s3_options(s3)) for _ in range(2))

@@ -42,6 +42,7 @@ def state_files(place: RemotePlace, kind: str) -> list[str]:
     return [name for name in place.files() if name.startswith(f".agora-export/{kind}-")]
 
 
+@pytest.mark.slow_except("memory-sqlite", "file-duckdb")
 @pytest.mark.parametrize("form", DATABASES)
 async def test_another_machine_resumes_where_a_killed_run_stopped(
     simulation, remote_place, truth, killed, tmp_path, form
@@ -60,6 +61,7 @@ async def test_another_machine_resumes_where_a_killed_run_stopped(
     assert state_files(remote_place, "database") == []
 
 
+@pytest.mark.slow
 async def test_a_kill_at_any_step_leaves_a_matching_pair_of_database_and_state(
     simulation, memory_place, truth, tmp_path, monkeypatch
 ):
@@ -91,6 +93,7 @@ def die_at(method, steps_left: Iterator[int]):
     return count_step
 
 
+@pytest.mark.slow_except("sqlite")
 @pytest.mark.parametrize("form", DATABASES)
 async def test_killed_runs_of_many_machines_finish_the_export(simulation, memory_place, truth, killed, tmp_path, form):
     for number in range(4):

@@ -68,6 +68,7 @@ def delete_state_folder(folder: Path) -> None:
     shutil.rmtree(folder / ".agora-export")
 
 
+@pytest.mark.slow_except("delete_state_folder-jsonl", "delete_state_folder-sqlite", "empty_state-parquet")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("remove", [empty_state, delete_state_folder])
 async def test_files_without_their_state_are_not_written_again(refusal_after, form, remove):

@@ -73,6 +73,7 @@ async def test_a_part_has_its_day_as_a_date_and_older_numbers_are_read(tmp_path,
     assert {part["day"] for part in manifest_of(tmp_path)["parts"]} == {"2026-11-24"}
 
 
+@pytest.mark.slow_except("open calls")
 @pytest.mark.parametrize("minutes", [0.2, 15.0], ids=["finished calls", "open calls"])
 async def test_a_rebuilt_export_resumes_like_one_that_kept_its_state(tmp_path, simulation, minutes):
     remove_rate_limits(simulation)

@@ -24,6 +24,7 @@ from agora_analytics.simulator import Faults
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
 
 
+@pytest.mark.slow_except("memory", "file")
 async def test_another_machine_resumes_where_a_run_ended_without_repeating_requests(simulation, remote_place, truth):
     before = request_count(simulation)
     await remote_place.run(simulation, "one", max_requests=10)
@@ -36,6 +37,7 @@ async def test_another_machine_resumes_where_a_run_ended_without_repeating_reque
     assert again - before <= before + 2
 
 
+@pytest.mark.slow_except("jsonl", "sqlite")
 @pytest.mark.parametrize("form", FORMS)
 async def test_runs_of_two_machines_alternate_in_every_format(simulation, memory_place, truth, form):
     longer = last_hours(2, *DATASETS)

@@ -15,6 +15,7 @@ from agora_analytics.export.write import part_writer
 from agora_analytics.simulator import Simulation, World
 
 
+@pytest.mark.slow_except("jsonl", "sqlite")
 @pytest.mark.parametrize("form", ["jsonl", "sqlite", "duckdb"])
 async def test_an_open_part_survives_rewritten_or_removed_provisional_parts(tmp_path, monkeypatch, clock, form):
     if form == "duckdb":

@@ -102,6 +102,7 @@ async def test_each_value_of_a_dimension_is_reported_by_itself_and_alike_from_a_
     assert told(shared) == told(direct)
 
 
+@pytest.mark.slow_except("only final")
 @pytest.mark.parametrize("more", [{}, {"only_final": True}], ids=["revised", "only final"])
 async def test_restarts_neither_repeat_nor_lose_an_alert(more):
     """The process ends after every few events, at once or after it has asked for the next one."""

@@ -42,6 +42,7 @@ def test_every_rule_has_a_case_in_which_it_fires():
     assert set(firing) == set(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [

@@ -74,6 +74,7 @@ def test_queries_name_only_metrics_that_the_guide_lists():
     assert used - listed == set()
 
 
+@pytest.mark.slow
 @pytest.mark.real_time
 @pytest.mark.process
 @pytest.mark.skipif(PROMETHEUS is None, reason=MISSING)

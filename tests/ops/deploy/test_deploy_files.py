@@ -73,6 +73,7 @@ def test_the_unit_exposes_little(unit):
     assert found.returncode == 0, found.stdout[-300:]
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_the_unit_runs_a_command_that_the_program_has_with_the_settings_of_the_guide(tmp_path):
     service = options_of("Service")

@@ -119,6 +119,7 @@ async def test_a_scrape_of_two_thousand_series_does_not_hold_the_loop():
         assert min(held) < 0.010
 
 
+@pytest.mark.slow
 async def test_thousands_of_values_and_of_series_that_are_dropped_do_not_hold_the_loop():
     users = Series("userCount", product="Native", dimension="country")
     freezes = Series("videoFreezeRate", product="Native", dimension="country")

@@ -195,6 +195,7 @@ async def test_a_registry_in_another_thread_gets_the_present_quota(tmp_path):
         assert value == 3
 
 
+@pytest.mark.slow
 async def test_a_day_of_scrapes_costs_no_request_and_no_memory():
     simulation = simulated()
     async with simulation.client() as client:

@@ -49,6 +49,7 @@ def test_every_metric_of_the_catalogue_has_a_name():
     assert {*RealtimeUsageMetric, *QualityMetric} == set(NAMES)
 
 
+@pytest.mark.slow_except("{}")
 @pytest.mark.parametrize("options", [{}, {"only_final": True}, {"revisions": False}], ids=str)
 async def test_values_are_those_of_the_newest_final_window_after_revisions_and_outages(options):
     simulation = simulated(
@@ -172,6 +173,7 @@ async def watched(values, *series: Series, seconds: float = 180, windows: int = 
             return texts[0]
 
 
+@pytest.mark.slow_except("0")
 @pytest.mark.parametrize("number", [0, 10_000])
 async def test_values_of_any_name_are_few_valid_and_add_up(number):
     total = hostile(number)
@@ -200,6 +202,7 @@ async def test_a_mean_of_the_others_is_weighted_by_their_users():
     assert len(values) == 21
 
 
+@pytest.mark.slow
 async def test_quality_without_users_keeps_the_values_that_it_shows():
     simulation, names = simulated("enterprise"), [f"value {each}" for each in range(1_000)]
     transport = ManyValues(simulation.transport(), lambda _: dict.fromkeys(names, 0.1))
@@ -222,6 +225,7 @@ async def test_a_number_too_large_for_a_sample_is_left_out():
     assert (await scraped(seen, USERS_BY_COUNTRY))[1] == {"small": 1}
 
 
+@pytest.mark.slow
 async def test_samples_beyond_the_cap_are_dropped_and_counted():
     series = [
         Series(metric, product=product, dimension=dimension)
@@ -238,6 +242,7 @@ async def test_samples_beyond_the_cap_are_dropped_and_counted():
     assert {"agora_quota_left", "agora_stream_state", "agora_watch_windows_total"} <= seen.names()
 
 
+@pytest.mark.slow
 async def test_memory_is_bounded_by_the_windows_that_are_not_final():
     async with simulated("enterprise").client() as client:
         collector = Collector(client, **APP)

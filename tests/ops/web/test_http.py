@@ -17,6 +17,7 @@ from agora_analytics import Series
 from agora_analytics.errors import LedgerError
 from agora_analytics.models import Call
 from agora_analytics.ops import LiveState, alerts, routes
+from agora_analytics.ops.web.assets import load_assets
 from agora_analytics.ops.web.board import listed
 from agora_analytics.ops.web.replies import MAX_BODY
 from agora_analytics.simulator import Fault, Faults, Simulation
@@ -262,3 +263,7 @@ def test_the_reference_lists_every_event():
     documented = set(re.findall(r"^\| `(\w+)` \|", page.partition("## Events")[2], re.MULTILINE))
     code = "".join(path.read_text() for path in (ROOT / "agora_analytics/ops/web").glob("*.py"))
     assert documented == {*re.findall(r'publish\("(\w+)"', code), "reset"}
+
+
+def test_the_files_of_the_page_are_below_300_kilobytes():
+    assert sum(len(asset.body) for asset in load_assets().values()) < 300_000

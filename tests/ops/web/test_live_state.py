@@ -371,6 +371,7 @@ async def test_rules_are_evaluated_on_the_windows_of_the_page_and_their_series_a
         assert users.values.count(None) == 0
 
 
+@pytest.mark.slow
 async def test_alerts_are_not_repeated_after_a_restart_with_a_checkpoint():
     simulation = simulated("enterprise")
     rule = alerts.parse("userCount:Native > 0 for 2")

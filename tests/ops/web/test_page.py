@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 
 import pytest
-from helpers.browser import HIDE, VIEWS, needs_browser, tab
+import pytest_asyncio
+from helpers.browser import HIDE, IN_BROWSER, VIEWS
 from helpers.page_state import HOSTILE, SERIES, add_users, call, filled, following, over
 from helpers.streaming import BUSY, USERS
 from helpers.times import NOON
 from helpers.web_server import site, until
 
 from agora_analytics.ops import LiveState, alerts, routes
-from agora_analytics.ops.web.assets import load_assets
 from agora_analytics.ops.web.board import listed
 from agora_analytics.plans import Plan
 from agora_analytics.simulator import Fault, Faults, Simulation
 
-pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
+pytestmark = IN_BROWSER
 
 PAINTED = """() => [...document.querySelectorAll("canvas")].map((canvas) => {
     const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -26,26 +26,26 @@ PAINTED = """() => [...document.querySelectorAll("canvas")].map((canvas) => {
 """How many colours each canvas has: a blank one has one."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def client():
     async with Simulation(world=BUSY, plan="enterprise", clock=NOON).client() as found:
         yield found
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def state(client):
     found = filled(client)
     await found.monitor.refresh()
     return found
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def followed():
     async with following() as found:
         yield found
 
 
-async def test_charts_are_drawn_without_an_error_or_another_host(state):
+async def test_charts_are_drawn_without_an_error_or_another_host(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         address = f"http://127.0.0.1:{here.port}/"
         for view in VIEWS:
@@ -60,7 +60,8 @@ async def test_charts_are_drawn_without_an_error_or_another_host(state):
         assert viewer.hosts - {""} == {f"127.0.0.1:{here.port}"}
 
 
-async def test_thresholds_gaps_and_late_windows_are_in_the_pixels(state):
+@pytest.mark.slow
+async def test_thresholds_gaps_and_late_windows_are_in_the_pixels(state, tab):
     """Each is drawn in a colour that nothing else of the chart has, or is hatched."""
     async with site(routes(state)) as here, tab(device_scale_factor=1) as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
@@ -82,7 +83,7 @@ async def test_thresholds_gaps_and_late_windows_are_in_the_pixels(state):
         assert (await viewer.page.text_content(".chart .sr")).endswith("; 1 gap.")
 
 
-async def test_the_lines_are_the_thresholds_of_the_rules_in_force(client):
+async def test_the_lines_are_the_thresholds_of_the_rules_in_force(client, tab):
     rules = [alerts.parse("videoFreezeRate:Native > 7% for 2"), alerts.parse("userCount:WebRTC < 4")]
     state = LiveState(client, *SERIES, calls=False, rules=rules)
     add_users(state, NOON - 20, native=50)
@@ -98,7 +99,7 @@ async def test_the_lines_are_the_thresholds_of_the_rules_in_force(client):
         assert "limit 5 %" not in await viewer.text("main")
 
 
-async def test_windows_that_may_still_change_are_shaded_and_become_final(state, monkeypatch):
+async def test_windows_that_may_still_change_are_shaded_and_become_final(state, monkeypatch, tab):
     monkeypatch.setattr(state, "_final_before", lambda _: NOON - 100)
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
@@ -117,7 +118,7 @@ async def test_windows_that_may_still_change_are_shaded_and_become_final(state, 
         assert "may still change" not in await newest()
 
 
-async def test_simulated_data_are_said_to_be_simulated(state):
+async def test_simulated_data_are_said_to_be_simulated(state, tab):
     for simulated in (True, False):
         async with (
             site(routes(state, simulated=simulated)) as here,
@@ -128,7 +129,7 @@ async def test_simulated_data_are_said_to_be_simulated(state):
             assert await viewer.page.get_by_text("Simulated data", exact=True).is_visible() is simulated
 
 
-async def test_a_value_changes_with_an_event(state):
+async def test_a_value_changes_with_an_event(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
         await viewer.says("live", "#connection")
@@ -138,7 +139,8 @@ async def test_a_value_changes_with_an_event(state):
         assert viewer.complaints == []
 
 
-async def test_the_page_reconnects_after_a_restart_of_the_server_and_says_so(client, state):
+@pytest.mark.slow
+async def test_the_page_reconnects_after_a_restart_of_the_server_and_says_so(client, state, tab):
     async with tab() as viewer:
         async with site(routes(state)) as here:
             await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
@@ -159,7 +161,7 @@ async def used(state, counter: str) -> int:
     return next(one.used for one in snapshot if (one.counter, one.unit) == (counter, "day"))
 
 
-async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed):
+async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed, tab):
     call = over(followed)
     async with site(routes(followed)) as here, tab() as viewer:
         address = f"http://127.0.0.1:{here.port}/"
@@ -188,7 +190,8 @@ async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed):
         assert viewer.complaints == []
 
 
-async def test_an_address_shows_the_same_view_to_a_colleague(state):
+@pytest.mark.slow
+async def test_an_address_shows_the_same_view_to_a_colleague(state, tab):
     async with site(routes(state)) as here, tab() as viewer, tab() as colleague:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
         await viewer.page.get_by_role("radio", name="Worst").click()
@@ -201,7 +204,7 @@ async def test_an_address_shows_the_same_view_to_a_colleague(state):
         assert await colleague.page.evaluate(first) == await viewer.page.evaluate(first)
 
 
-async def test_hostile_names_are_text(state):
+async def test_hostile_names_are_text(state, tab):
     async with site(routes(state)) as here, tab(viewport={"width": 360, "height": 740}) as viewer:
         for view in ("calls?order=worst", "alerts", "now"):
             await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
@@ -217,7 +220,8 @@ async def test_hostile_names_are_text(state):
         assert viewer.complaints == []
 
 
-async def test_a_call_that_the_server_does_not_know_leads_to_a_search(state):
+@pytest.mark.slow
+async def test_a_call_that_the_server_does_not_know_leads_to_a_search(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/call/X?channel=room-1&at={NOON - 7_200}")
         await viewer.says("This call is not known here")
@@ -226,7 +230,8 @@ async def test_a_call_that_the_server_does_not_know_leads_to_a_search(state):
         assert await viewer.page.input_value("input[type=text]") == "room-1"
 
 
-async def test_a_viewer_without_the_token_is_asked_for_it(state):
+@pytest.mark.slow
+async def test_a_viewer_without_the_token_is_asked_for_it(state, tab):
     async with site(routes(state, token="viewers-of-this-test")) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/quota")
         await viewer.page.fill("input[type=password]", "viewers-of-this-test")
@@ -234,7 +239,8 @@ async def test_a_viewer_without_the_token_is_asked_for_it(state):
         await viewer.says("live", "#connection")
 
 
-async def test_times_are_in_utc_or_in_the_zone_of_the_viewer(state):
+@pytest.mark.slow
+async def test_times_are_in_utc_or_in_the_zone_of_the_viewer(state, tab):
     async with site(routes(state)) as here, tab(timezone_id="Asia/Tokyo") as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
         await viewer.says("newest 11:59:40 UTC")
@@ -244,11 +250,8 @@ async def test_times_are_in_utc_or_in_the_zone_of_the_viewer(state):
         await viewer.says("newest 20:59:40 GMT+9")
 
 
-def test_the_files_of_the_page_are_below_300_kilobytes():
-    assert sum(len(asset.body) for asset in load_assets().values()) < 300_000
-
-
-async def test_the_first_view_loads_less_than_300_kilobytes_with_its_data(state):
+@pytest.mark.slow
+async def test_the_first_view_loads_less_than_300_kilobytes_with_its_data(state, tab):
     for at in range(100, 1_000):
         state.calls.add(listed(call(at, f"room {at}"), NOON))
     async with site(routes(state)) as here, tab() as viewer:
@@ -262,7 +265,7 @@ async def test_the_first_view_loads_less_than_300_kilobytes_with_its_data(state)
         await viewer.says("50 of 965 known calls", ".sub")
 
 
-async def test_all_views_are_there_when_the_server_is_away(state):
+async def test_all_views_are_there_when_the_server_is_away(state, tab):
     async with tab() as viewer:
         async with site(routes(state)) as here:
             await viewer.show(f"http://127.0.0.1:{here.port}/")
@@ -276,7 +279,7 @@ async def test_all_views_are_there_when_the_server_is_away(state):
         await viewer.says("3 alerts, newest first")
 
 
-async def test_a_wrong_secret_is_said_above_every_view():
+async def test_a_wrong_secret_is_said_above_every_view(tab):
     refused = Faults.always(Fault("status", status=401))
     async with (
         Simulation(world=BUSY, plan="enterprise", clock=NOON, faults=refused).client() as client,
@@ -291,7 +294,8 @@ async def test_a_wrong_secret_is_said_above_every_view():
         await viewer.says("no window has come yet", ".sub")
 
 
-async def test_a_load_beyond_the_day_is_refused_and_says_why():
+@pytest.mark.slow
+async def test_a_load_beyond_the_day_is_refused_and_says_why(tab):
     plan = Plan.of("enterprise").with_limits("call_details", per_day=2)
     async with following(plan=plan) as state, site(routes(state)) as here, tab() as viewer:
         call = over(state)
@@ -302,7 +306,8 @@ async def test_a_load_beyond_the_day_is_refused_and_says_why():
         assert await used(state, "call_details") == 2
 
 
-async def test_an_alert_leads_to_the_calls_behind_it(state):
+@pytest.mark.slow
+async def test_an_alert_leads_to_the_calls_behind_it(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/alerts")
         await viewer.says("Video freeze Native: 27.0 %")
@@ -315,7 +320,8 @@ async def test_an_alert_leads_to_the_calls_behind_it(state):
         assert await viewer.page.evaluate("location.hash.split('?')[0]") == "#/call/C3"
 
 
-async def test_minutes_of_a_month_are_set_against_the_budget_in_the_address(followed):
+@pytest.mark.slow
+async def test_minutes_of_a_month_are_set_against_the_budget_in_the_address(followed, tab):
     async with site(routes(followed)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/insights?budget=1000")
         button = viewer.page.locator("button.paid", has_text="Load minutes by day")
@@ -330,7 +336,7 @@ async def test_minutes_of_a_month_are_set_against_the_budget_in_the_address(foll
         assert viewer.complaints == []
 
 
-async def test_a_search_costs_its_price_and_its_calls_can_be_opened(followed):
+async def test_a_search_costs_its_price_and_its_calls_can_be_opened(followed, tab):
     async with site(routes(followed)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls?find=1&from={NOON - 3_000}&to={NOON - 600}")
         before = await used(followed, "call_lists")
@@ -342,7 +348,8 @@ async def test_a_search_costs_its_price_and_its_calls_can_be_opened(followed):
         assert viewer.complaints == []
 
 
-async def test_a_hidden_page_gives_its_connection_back_and_catches_up_when_it_is_seen(state):
+@pytest.mark.slow
+async def test_a_hidden_page_gives_its_connection_back_and_catches_up_when_it_is_seen(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.page.clock.install()
         await viewer.show(f"http://127.0.0.1:{here.port}/#/now")

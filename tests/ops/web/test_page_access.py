@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-from helpers.browser import VIEWS, Tab, needs_browser, tab
+import pytest_asyncio
+from helpers.browser import IN_BROWSER, VIEWS, Tab
 from helpers.page_state import add_users, filled, following, over
 from helpers.streaming import BUSY
 from helpers.times import NOON
@@ -16,14 +17,14 @@ from helpers.web_server import site
 from agora_analytics.ops import routes
 from agora_analytics.simulator import Simulation
 
-pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
+pytestmark = IN_BROWSER
 
 needs_axe = pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="needs axe-playwright-python")
 
 SETTLED = "() => document.querySelector('main h2') && !document.querySelector('main .loading')"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def state():
     async with Simulation(world=BUSY, plan="enterprise", clock=NOON).client() as client:
         yield filled(client)
@@ -41,19 +42,21 @@ async def serious(viewer: Tab) -> list[Any]:
     ]
 
 
+@pytest.mark.slow_except("now-light", "call/C3-dark")
 @needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_serious(state, scheme):
+@pytest.mark.parametrize("view", [*VIEWS, "calls?find=1", "call/C3", "call/unknown"])
+async def test_axe_finds_nothing_serious(state, view, scheme, tab):
     async with site(routes(state)) as here, tab(color_scheme=scheme) as viewer:
-        for view in (*VIEWS, "calls?find=1", "call/C3", "call/unknown"):
-            await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
-            await viewer.until(SETTLED)
-            assert (view, await serious(viewer)) == (view, [])
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
+        await viewer.until(SETTLED)
+        assert await serious(viewer) == []
 
 
+@pytest.mark.slow_except("dark-360")
 @needs_axe
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1_280), ("dark", 360)])
-async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width):
+async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width, tab):
     async with (
         following() as state,
         site(routes(state)) as here,
@@ -69,17 +72,17 @@ async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width)
         assert await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
+@pytest.mark.slow_except("calls-360", "call/C3-360")
 @pytest.mark.parametrize("width", [360, 1_280, 3_840])
-async def test_no_view_scrolls_sideways(state, width):
+@pytest.mark.parametrize("view", [*VIEWS, "calls?find=1", "call/C3"])
+async def test_no_view_scrolls_sideways(state, view, width, tab):
     async with site(routes(state)) as here, tab(viewport={"width": width, "height": 900}) as viewer:
-        for view in (*VIEWS, "calls?find=1", "call/C3"):
-            await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
-            await viewer.until(SETTLED)
-            wide = await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-            assert (view, wide) == (view, 0)
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
+        await viewer.until(SETTLED)
+        assert await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
-async def test_all_views_are_reached_by_keyboard_alone(state):
+async def test_all_views_are_reached_by_keyboard_alone(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
         await viewer.until(SETTLED)
@@ -97,7 +100,8 @@ async def test_all_views_are_reached_by_keyboard_alone(state):
             assert await viewer.page.evaluate("document.activeElement.tagName") in {"H2", "A"}
 
 
-async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state):
+@pytest.mark.slow
+async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
         await viewer.until("() => document.querySelectorAll('.calls tbody tr').length === 50")
@@ -111,7 +115,8 @@ async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state):
         await viewer.until("() => document.activeElement.tagName === 'H2'")
 
 
-async def test_the_values_of_a_chart_are_in_a_table_too(state):
+@pytest.mark.slow
+async def test_the_values_of_a_chart_are_in_a_table_too(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
         await viewer.until("() => document.querySelectorAll('canvas').length === 2")
@@ -124,7 +129,7 @@ async def test_the_values_of_a_chart_are_in_a_table_too(state):
         assert about.startswith("Users. Native: newest ")
 
 
-async def test_the_cursor_of_a_chart_is_moved_by_keys_and_says_its_values(state):
+async def test_the_cursor_of_a_chart_is_moved_by_keys_and_says_its_values(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
         await viewer.until("() => document.querySelectorAll('canvas').length === 2")
@@ -157,7 +162,8 @@ async def test_the_cursor_of_a_chart_is_moved_by_keys_and_says_its_values(state)
         assert text == "12:00:00; Native 8.0 %, beyond the limit"
 
 
-async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state):
+@pytest.mark.slow
+async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state, tab):
     async with site(routes(state)) as here, tab(color_scheme="dark") as viewer:
         background = "() => getComputedStyle(document.body).backgroundColor"
         await viewer.show(f"http://127.0.0.1:{here.port}/")

@@ -6,7 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from helpers.browser import HIDE, needs_browser, tab
+import pytest_asyncio
+from helpers.browser import HIDE, IN_BROWSER
 from helpers.page_state import call, filled, following, over
 from helpers.streaming import BUSY
 from helpers.times import NOON
@@ -16,7 +17,7 @@ from agora_analytics.ops import LiveState, routes
 from agora_analytics.ops.web.board import listed
 from agora_analytics.simulator import Simulation
 
-pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
+pytestmark = [*IN_BROWSER, pytest.mark.slow]
 
 LATE_HOUR = 1_792_890_000
 """25 October 2026, 01:00 UTC: in Berlin the second 02:00 of that day."""
@@ -32,7 +33,7 @@ TEXTS = """() => {
 """Notes the texts that are drawn on canvases."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def state():
     async with Simulation(world=BUSY, plan="enterprise", clock=NOON).client() as client:
         found = filled(client)
@@ -55,7 +56,7 @@ async def state():
         "%E0%A4%A",
     ],
 )
-async def test_an_address_that_nobody_wrote_shows_a_view(state, address):
+async def test_an_address_that_nobody_wrote_shows_a_view(state, address, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/{address}")
         await viewer.until("() => document.querySelector('main h2') && !document.querySelector('main .loading')")
@@ -65,7 +66,7 @@ async def test_an_address_that_nobody_wrote_shows_a_view(state, address):
 
 
 @pytest.mark.parametrize("hours", [-11, 7])
-async def test_the_clock_of_the_browser_may_be_wrong(state, hours):
+async def test_the_clock_of_the_browser_may_be_wrong(state, hours, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.page.clock.install(time=datetime.fromtimestamp(NOON, UTC) + timedelta(hours=hours))
         await viewer.show(f"http://127.0.0.1:{here.port}/#/quota")
@@ -74,7 +75,7 @@ async def test_the_clock_of_the_browser_may_be_wrong(state, hours):
         await viewer.until(r"() => /newest 11:59:40 UTC, \d+ s ago/.test(document.querySelector('.sub').innerText)")
 
 
-async def test_a_machine_that_slept_asks_for_the_time(state):
+async def test_a_machine_that_slept_asks_for_the_time(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.page.clock.install()
         await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
@@ -87,7 +88,7 @@ async def test_a_machine_that_slept_asks_for_the_time(state):
         await until(lambda: "status" in asked)
 
 
-async def test_the_hour_that_comes_twice_stays_the_one_that_it_is(state):
+async def test_the_hour_that_comes_twice_stays_the_one_that_it_is(state, tab):
     async with site(routes(state)) as here, tab(timezone_id="Europe/Berlin") as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
         await viewer.page.click("#zone")
@@ -100,7 +101,7 @@ async def test_the_hour_that_comes_twice_stays_the_one_that_it_is(state):
         assert f"from={start}&to={end}" in viewer.page.url
 
 
-async def test_the_axis_of_times_is_that_of_its_zone():
+async def test_the_axis_of_times_is_that_of_its_zone(tab):
     async with following() as state, site(routes(state)) as here, tab(timezone_id="Asia/Kolkata") as viewer:
         await viewer.page.add_init_script(f"({TEXTS})()")
         await viewer.show(f"http://127.0.0.1:{here.port}/#/quota")
@@ -110,7 +111,7 @@ async def test_the_axis_of_times_is_that_of_its_zone():
         assert {text[3:] for text in hours} == {"00"}
 
 
-async def test_a_page_that_was_opened_in_the_background_gives_its_connection_back(state):
+async def test_a_page_that_was_opened_in_the_background_gives_its_connection_back(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.page.clock.install()
         await viewer.page.add_init_script(f"({HIDE})(true)")
@@ -122,7 +123,7 @@ async def test_a_page_that_was_opened_in_the_background_gives_its_connection_bac
         await viewer.says("live", "#connection")
 
 
-async def test_going_back_shows_the_same_place_of_the_same_list(state):
+async def test_going_back_shows_the_same_place_of_the_same_list(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
         await viewer.page.get_by_text("Show 100 more").click()
@@ -138,7 +139,7 @@ async def test_going_back_shows_the_same_place_of_the_same_list(state):
         await viewer.says("Users at peak")
 
 
-async def test_a_session_is_chosen_without_losing_the_order():
+async def test_a_session_is_chosen_without_losing_the_order(tab):
     async with following() as state, site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{over(state).call_id}")
         await viewer.page.locator("button.paid", has_text="Load the sessions").click()
@@ -147,7 +148,7 @@ async def test_a_session_is_chosen_without_losing_the_order():
         await viewer.until("() => location.hash.includes('session=') && location.hash.includes('sort=worst')")
 
 
-async def test_very_long_names_break_nothing(state):
+async def test_very_long_names_break_nothing(state, tab):
     for at, letter in enumerate(("x", "\u0e49", "\U0001f4a9", "\u202e")):
         state.calls.add(listed(call(70 + at, letter * 10_000), NOON))
     async with site(routes(state)) as here, tab(viewport={"width": 320, "height": 700}) as viewer:
@@ -160,7 +161,7 @@ async def test_very_long_names_break_nothing(state):
 
 
 @pytest.mark.parametrize("width", [240, 320, 5_120])
-async def test_no_view_scrolls_sideways_on_a_watch_or_a_wall(state, width):
+async def test_no_view_scrolls_sideways_on_a_watch_or_a_wall(state, width, tab):
     async with site(routes(state)) as here, tab(viewport={"width": width, "height": 500}) as viewer:
         for view in ("now", "calls", "insights", "quota", "alerts", "call/C3"):
             await viewer.show(f"http://127.0.0.1:{here.port}/#/{view}")
@@ -168,7 +169,7 @@ async def test_no_view_scrolls_sideways_on_a_watch_or_a_wall(state, width):
             assert (view, await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth")) == (view, 0)
 
 
-async def test_a_server_without_series_and_calls_says_what_it_has(state):
+async def test_a_server_without_series_and_calls_says_what_it_has(state, tab):
     nothing = LiveState(state.client, calls=False)
     nothing.board.histories.clear()
     async with site(routes(nothing)) as here, tab() as viewer:

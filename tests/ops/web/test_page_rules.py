@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-from helpers.browser import needs_browser, tab
+import pytest_asyncio
+from helpers.browser import IN_BROWSER
 from helpers.streaming import BUSY
 from helpers.times import NOON
 from helpers.web_server import site
@@ -13,7 +13,7 @@ from helpers.web_server import site
 from agora_analytics.ops import LiveState, routes
 from agora_analytics.simulator import Simulation
 
-pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
+pytestmark = IN_BROWSER
 
 CALL = {"call_id": "C", "created_ts": NOON, "destroyed_ts": NOON + 1_800, "finished": True}
 VIDEO = 20011
@@ -24,8 +24,8 @@ SECONDS = "(ts) => new Date(ts * 1000).toISOString().slice(11, 19)"
 WRITE = f"{{ second: {SECONDS}, minute: (ts) => ({SECONDS})(ts).slice(0, 5) }}"
 
 
-@pytest.fixture
-async def run():
+@pytest_asyncio.fixture(loop_scope="session")
+async def run(tab):
     """Run a script in a page whose address is the server's: `modules.NAME` are its modules."""
     async with (
         Simulation(world=BUSY, plan="enterprise", clock=NOON).client() as client,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 
 import pytest
-from helpers.browser import HIDE, needs_browser, tab
+import pytest_asyncio
+from helpers.browser import HIDE, IN_BROWSER
 from helpers.page_state import add_users, filled
 from helpers.streaming import BUSY, USERS
 from helpers.times import NOON
@@ -19,7 +20,7 @@ from agora_analytics.plans import Plan
 from agora_analytics.simulator import Fault, Faults, Simulation
 from agora_analytics.streams import MemoryCheckpoints
 
-pytestmark = [pytest.mark.real_time, pytest.mark.process, needs_browser]
+pytestmark = [*IN_BROWSER, pytest.mark.slow]
 
 FRESH = Plan.of("enterprise").with_limits("realtime", per_minute=600, per_day=864_000)
 """So many requests that each window is polled once it is there."""
@@ -31,7 +32,7 @@ POLLED = 45
 """Seconds in which the next window is polled even if the browser took longer than that to start."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def state():
     async with Simulation(world=BUSY, plan="enterprise", clock=NOON).client() as client:
         found = filled(client)
@@ -46,7 +47,7 @@ async def metric(here, sample: str) -> float | None:
     return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(sample)), None)
 
 
-async def test_an_outage_is_said_in_words_and_what_it_lost_is_a_gap():
+async def test_an_outage_is_said_in_words_and_what_it_lost_is_a_gap(tab):
     simulation = Simulation(world=BUSY, plan=FRESH, clock=SOON)
     async with (
         simulation.client() as client,
@@ -75,7 +76,7 @@ async def test_an_outage_is_said_in_words_and_what_it_lost_is_a_gap():
         assert viewer.complaints == []
 
 
-async def test_a_spent_day_is_said_with_its_end_and_is_no_trouble():
+async def test_a_spent_day_is_said_with_its_end_and_is_no_trouble(tab):
     simulation = Simulation(world=BUSY, plan=FRESH, clock=SOON)
     async with (
         simulation.client() as client,
@@ -107,7 +108,7 @@ class FullDisk(MemoryCheckpoints):
         await super().save(name, checkpoint)
 
 
-async def test_a_full_disk_is_said_and_the_windows_go_on_once_there_is_room(monkeypatch):
+async def test_a_full_disk_is_said_and_the_windows_go_on_once_there_is_room(monkeypatch, tab):
     monkeypatch.setattr(restarts, "_OTHERS", (2.0, 2.0))
     simulation, store = Simulation(world=BUSY, plan=FRESH, clock=SOON), FullDisk()
     async with (
@@ -132,7 +133,7 @@ async def test_a_full_disk_is_said_and_the_windows_go_on_once_there_is_room(monk
         assert await metric(here, "agora_checkpoint_saved_timestamp_seconds{") is not None
 
 
-async def test_a_viewer_that_missed_events_says_how_many_and_loads_its_state_again(state, monkeypatch):
+async def test_a_viewer_that_missed_events_says_how_many_and_loads_its_state_again(state, monkeypatch, tab):
     monkeypatch.setattr(feed_module, "_MAX_EVENTS", 10)
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.page.clock.install()
@@ -154,7 +155,7 @@ async def test_a_viewer_that_missed_events_says_how_many_and_loads_its_state_aga
         assert viewer.complaints == []
 
 
-async def test_a_viewer_who_leaves_is_counted_no_more(state):
+async def test_a_viewer_who_leaves_is_counted_no_more(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.page.clock.install()
         async with tab() as other:
@@ -169,7 +170,7 @@ async def test_a_viewer_who_leaves_is_counted_no_more(state):
         await viewer.until("() => /Viewers\\s*1/.test(document.body.innerText)")
 
 
-async def test_a_page_without_live_updates_says_so_and_loads_again_and_again(state, monkeypatch):
+async def test_a_page_without_live_updates_says_so_and_loads_again_and_again(state, monkeypatch, tab):
     monkeypatch.setattr(live, "MAX_VIEWERS", 0)
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
@@ -183,7 +184,7 @@ async def test_a_page_without_live_updates_says_so_and_loads_again_and_again(sta
 
 
 @pytest.mark.parametrize("data", [b"{", b'{"start":0,"end":20,"changes":null}', b"null", b"[]"])
-async def test_an_event_that_cannot_be_understood_is_loaded_instead(state, data):
+async def test_an_event_that_cannot_be_understood_is_loaded_instead(state, data, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
         await until(here.viewers)

@@ -39,6 +39,7 @@ def starts_and_ends(events) -> tuple[Counter[str], Counter[str]]:
     return count_by_call(CallStarted, events), count_by_call(CallFinished, events)
 
 
+@pytest.mark.slow_except("True-1")
 @pytest.mark.parametrize("days", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("overlap", [False, True])
 async def test_thousands_of_calls_start_and_finish_once_each(overlap, days):
@@ -155,6 +156,7 @@ async def test_an_expired_span_is_a_gap():
     assert set(starts_and_ends(rest)[1]) == set(calls_started(simulation.world, first.span.end, NOON - DAY + HOUR))
 
 
+@pytest.mark.slow
 async def test_a_follow_paces_its_polls_to_a_small_daily_quota():
     simulation = simulated("standard", world=DEFAULT)
     plan = simulation.service.plan.with_limits("call_lists", per_day=200)

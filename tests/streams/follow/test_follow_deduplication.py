@@ -28,6 +28,12 @@ def duplicates(kind, events) -> list[str]:
     return [call_id for call_id, count in count_by_call(kind, events).items() if count > 1]
 
 
+@pytest.mark.slow_except(
+    "backlog-zero-lists calls that were open",
+    "outage-zero-lists calls that started",
+    "outage-null-lists calls that were open",
+    "rare polls-zero-lists calls that started",
+)
 @pytest.mark.parametrize("overlap", [False, True], ids=["lists calls that started", "lists calls that were open"])
 @pytest.mark.parametrize("unfinished_end", ["null", "zero"])
 @pytest.mark.parametrize("situation", ["backlog", "outage", "rare polls"])
@@ -69,6 +75,7 @@ async def test_a_call_whose_sessions_come_after_a_restart_is_not_reported_again(
     assert of_type(CallSessions, events)
 
 
+@pytest.mark.slow
 async def test_a_lost_call_is_not_reported_again_when_it_ends():
     plan = PREMIUM.with_limits("call_lists", available=2 * HOUR)
     simulation = simulated(plan, world=LONG, calls_overlap=True)

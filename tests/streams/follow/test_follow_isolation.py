@@ -58,6 +58,7 @@ REFUSALS = {
 }
 
 
+@pytest.mark.slow_except("HTTP 403", "HTTP 500", "body 404", "body 1001")
 @pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
 async def test_a_refused_call_has_no_sessions_and_all_others_have_theirs(fault):
     simulation, store = simulated(world=BUSY), MemoryCheckpoints()
@@ -146,7 +147,8 @@ async def end_delays(count: int) -> list[float]:
     return delays
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [10, 1])
 async def test_calls_that_never_end_hardly_delay_other_calls(count):
     baseline, delays = await end_delays(0), await end_delays(count)
     assert len(delays) > len(baseline) - count - 20
@@ -155,6 +157,7 @@ async def test_calls_that_never_end_hardly_delay_other_calls(count):
     assert median(delays[-len(delays) // 4 :]) <= 1.3 * median(baseline[-len(baseline) // 4 :])
 
 
+@pytest.mark.slow
 async def test_an_endless_call_is_lost_once_although_it_stays_listed():
     world = World(seed=7, calls_per_hour=15, typical_minutes=6, long_share=0.0, large_share=0.0)
     endless = {call.call_id for call in world.calls(NOON, NOON + HOUR)[:3]}
@@ -169,6 +172,7 @@ async def test_an_endless_call_is_lost_once_although_it_stays_listed():
     assert set(count_by_call(CallStarted, events).values()) == set(count_by_call(CallLost, events).values()) == {1}
 
 
+@pytest.mark.slow_except("False--2000", "False-5")
 @pytest.mark.parametrize("by", [5, -2_000, 7_200])
 @pytest.mark.parametrize("overlap", [False, True])
 async def test_a_call_whose_start_moves_is_reported_once(by, overlap):
@@ -185,6 +189,7 @@ async def test_a_call_whose_start_moves_is_reported_once(by, overlap):
     assert call.call_id in count_by_call(CallFinished, events)
 
 
+@pytest.mark.slow
 async def test_a_provisional_end_is_not_a_change():
     changes = []
     for unfinished_end in ("null", "zero", "last_seen"):
@@ -203,6 +208,7 @@ def details_quota_left(snapshot) -> int:
     return next(state.left for state in snapshot if (state.counter, state.unit) == ("call_details", "day"))
 
 
+@pytest.mark.slow_except("itself-False", "another program-True")
 @pytest.mark.parametrize("late_sessions", [True, False])
 @pytest.mark.parametrize("by", ["itself", "another program"])
 async def test_an_exhausted_details_quota_delays_no_other_event(late_sessions, by):
@@ -294,6 +300,7 @@ async def test_an_outage_longer_than_the_retention_is_a_gap_with_the_reason():
     assert len(of_type(Gap, events)) == 1
 
 
+@pytest.mark.slow
 async def test_the_memory_of_a_follow_is_bounded():
     world = attrs.evolve(BUSY, calls_per_hour=20)
     simulation = simulated(world=world, deleted_calls=0.1, endless_calls=0.01, moved_calls=0.1)
@@ -308,6 +315,7 @@ async def test_the_memory_of_a_follow_is_bounded():
     assert max(sizes[8:]) < 60
 
 
+@pytest.mark.slow
 async def test_a_call_is_not_gone_because_its_lookups_are_rate_limited():
     call = a_long_call()
     busy = Fault("refusal", code=300, message="qps limit error")

@@ -66,6 +66,7 @@ def start_clock_at(simulation: Simulation, start: int):
     return simulation.service.clock
 
 
+@pytest.mark.slow_except("premium-True")
 @pytest.mark.parametrize(("plan", "loses_windows"), [("premium", True), ("enterprise", False)])
 async def test_a_day_with_faults_loses_only_what_the_service_dropped(simulation, plan, loses_windows):
     world = World(seed=7)
