@@ -108,6 +108,7 @@ class Screen:
         """Write one JSON line and flush it."""
         out = sys.stdout.buffer
         out.write(encode(StepRow(self.step, value) if self.step else value) + b"\n")
+        # At once: the next event of a stream may be minutes away.
         out.flush()
 
     def emit_if_json(self, value: object) -> None:
@@ -325,6 +326,7 @@ def _records(table: Table, console: Console) -> Group:
 
 
 def _cell(cell: Cell, console: Console, layout: _Layout) -> Text:
+    # Other encodings lack the block characters, and printing them would fail.
     unicode = console.encoding.startswith("utf")
     if isinstance(cell, Plot):
         plot = sparkline(cell.series, layout.plot, BLOCKS if unicode else ASCII)

@@ -69,6 +69,7 @@ def metrics(context: RequestContext) -> Document:
         for session in selected
         if call and (tracks := _tracks(context, time_range, call, session))
     ]
+    # A client must match rows by `sid`, so a fixed order would hide one that relies on it.
     rng_for(context.world.seed, *sids).shuffle(rows)
     return {"metrics": rows}
 
