@@ -71,6 +71,12 @@ async def names(service: Service, **options) -> list[str]:
         return [row.name async for row in iterator]
 
 
+async def process_slowly(iterator) -> None:
+    """Take a second for each row, in which a prefetch is sent."""
+    async for _ in iterator:
+        await asyncio.sleep(1)
+
+
 with_and_without_read_ahead = pytest.mark.parametrize("ahead", [False, True])
 
 
@@ -135,8 +141,7 @@ async def test_nothing_is_prefetched_before_an_incomplete_list_raises(ahead):
     # From this list the service's longest length is learned, so that the next one ends with a page of new rows.
     assert [row.name async for row in rows([Span(0, 1)], service.fetch, ROWS, missing=[].append, **options)]
     with pytest.raises(IncompleteList):
-        async for _ in rows([Span(10, 11), Span(20, 21)], service.fetch, ROWS, **options):
-            await asyncio.sleep(1)
+        await process_slowly(rows([Span(10, 11), Span(20, 21)], service.fetch, ROWS, **options))
     assert service.requests[3:] == [(10, 1), (10, 2)]
 
 

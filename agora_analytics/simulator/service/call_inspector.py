@@ -69,7 +69,7 @@ def metrics(context: RequestContext) -> Document:
         for session in selected
         if call and (tracks := _tracks(context, time_range, call, session))
     ]
-    # A client must match rows by `sid`, so a fixed order would hide one that relies on it.
+    # Clients must match rows by `sid`; a fixed order would hide that one matches them by position.
     rng_for(context.world.seed, *sids).shuffle(rows)
     return {"metrics": rows}
 

@@ -28,7 +28,7 @@ from agora_analytics.streams.events import (
 _REMEMBER_LOST: Final = 30 * DAY
 """Seconds for which a lost call is remembered: a search may find it again at any time."""
 
-# Stored checkpoints have these names, so they do not follow the attributes.
+# Stored checkpoints have these names, so they stay when attributes are renamed.
 _FIELDS: Final = frozenset({"going", "look_at", "misses", "seen", "ended", "owed", "told", "since"})
 _RETRIABLE_REASONS: Final = frozenset({"quota", "outage"})
 """Reasons of missing sessions that may be fetched later."""
