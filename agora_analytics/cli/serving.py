@@ -79,6 +79,7 @@ def _from_values(values: Mapping[str, Any], where: str, folder: Path) -> ServeSe
         if not _fits(name, value):
             kind = "a list of texts" if name in _LISTS else "true or false" if name in _FLAGS else "text"
             kind = f"a whole number from 0 to {_MAX_PORT}" if name == "port" else kind
+            # It may be the token.
             raise ValueError(f"{where}: {name} must be {kind} (value not shown)")
     found: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in values.items()}
     file = found.pop("token_file", None)

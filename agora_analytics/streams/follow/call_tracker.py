@@ -106,6 +106,7 @@ class CallTracker:
         shows it again and again, long after it was reported as lost.
         """
         if call.call_id in self.recently_closed:
+            # It was listed just now, so searches still find it, whatever its end says.
             self.recently_closed[call.call_id] = max(self.recently_closed[call.call_id], self.now)
         if call.call_id in self.recently_closed or call.call_id in self.pending:
             return
