@@ -38,6 +38,7 @@ class RateLimits:
         for unit, limit in sorted(rates.items(), key=lambda rate: -WINDOWS[rate[0]]):
             if self.spent(counter, unit, now) + others.get(unit, 0) >= limit and error is None:
                 error = too_frequent(unit, limit)
+        # A refused request counts too, as it may at the service; the client must not rely on either.
         if error is None or self.refusals_count:
             self.add(counter, rates, now)
         return error
