@@ -106,8 +106,10 @@ class Screen:
 
     def emit(self, value: object) -> None:
         """Write one JSON line and flush it."""
+        # Bytes: JSON is UTF-8, whatever the encoding of the terminal.
         out = sys.stdout.buffer
         out.write(encode(StepRow(self.step, value) if self.step else value) + b"\n")
+        # At once: the next event of a stream may be minutes away.
         out.flush()
 
     def emit_if_json(self, value: object) -> None:
@@ -133,6 +135,7 @@ class Screen:
         with self.progress(what) as advance:
             async with aclosing(items) as rows:
                 async for item in rows:
+                    # One item beyond the limit is read, which shows that there are more.
                     if limit is not None and count >= limit:
                         more = True
                         break
@@ -325,6 +328,7 @@ def _records(table: Table, console: Console) -> Group:
 
 
 def _cell(cell: Cell, console: Console, layout: _Layout) -> Text:
+    # Other encodings lack the block characters, and printing them would fail.
     unicode = console.encoding.startswith("utf")
     if isinstance(cell, Plot):
         plot = sparkline(cell.series, layout.plot, BLOCKS if unicode else ASCII)

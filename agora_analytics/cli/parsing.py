@@ -53,6 +53,7 @@ def parse_duration(text: str, option: str = "--last") -> int:
     """Return the seconds of a text like `45s`, `20m`, `3h`, `2d`, `1w` or `1h30m`."""
     if not durations.DURATION.fullmatch(text):
         raise ValueError(f"{option}={short_repr(text)}: allowed are durations like {durations.EXAMPLES}")
+    # Before any is converted: `int` is slow for huge numbers, and fails with a message of its own.
     for number in re.findall(r"\d+", text):
         _whole_number(option, number)
     if not 0 < (found := durations.seconds_of(text) or 0) <= _LONGEST:
@@ -70,6 +71,7 @@ def parse_time(text: str, option: str) -> int:
         raise ValueError(
             f"{option}={text!r}: allowed are ISO 8601 like 2026-11-24T12:00:00Z, or seconds since 1970"
         ) from None
+    # No guess of a zone: the wrong hours would be requested without any error.
     if time.utcoffset() is None:
         with_zone = time.isoformat() + "Z"
         raise ValueError(f"{option}={text!r} has no time zone: write {with_zone}, or an offset like +01:00 for the Z")

@@ -72,6 +72,7 @@ class _WarningHandler(logging.Handler):
         self._throttle = MessageThrottle()
 
     def emit(self, record: logging.LogRecord) -> None:
+        # The message without its arguments, so that the times in it do not make a new kind.
         kind = f"{record.name}: {record.msg}"
         write_stderr(*self._throttle.add(kind, record.getMessage(), time.monotonic()))
 
@@ -84,6 +85,7 @@ class _WarningHandler(logging.Handler):
 def _show_warnings() -> Iterator[None]:
     """Show the library's warnings while inside, unless the program has set up logging itself."""
     library, handler = logging.getLogger("agora_analytics"), _WarningHandler(logging.WARNING)
+    # Otherwise every warning would appear twice.
     if library.hasHandlers():
         yield
         return

@@ -66,6 +66,7 @@ def _from_texts(texts: Mapping[str, str]) -> ServeSettings:
         values[name] = text
         if name in _LISTS:
             values[name] = list(split_list(text))
+        # `isdigit` alone also accepts characters such as ², on which `int` fails.
         elif name == "port" and text.isascii() and text.isdigit():
             values[name] = int(text)
         elif name in _FLAGS and text.lower() in {"true", "false"}:
@@ -78,6 +79,7 @@ def _from_values(values: Mapping[str, Any], where: str, folder: Path) -> ServeSe
         if not _fits(name, value):
             kind = "a list of texts" if name in _LISTS else "true or false" if name in _FLAGS else "text"
             kind = f"a whole number from 0 to {_MAX_PORT}" if name == "port" else kind
+            # It may be the token.
             raise ValueError(f"{where}: {name} must be {kind} (value not shown)")
     found: dict[str, Any] = {name: tuple(value) if name in _LISTS else value for name, value in values.items()}
     file = found.pop("token_file", None)
@@ -94,5 +96,6 @@ def _fits(name: str, value: object) -> bool:
     if name in _LISTS:
         return isinstance(value, list) and all(isinstance(one, str) for one in value)
     if name == "port":
+        # `true` is a whole number for `isinstance`.
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_PORT
     return isinstance(value, bool if name in _FLAGS else str)

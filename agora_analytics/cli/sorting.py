@@ -75,6 +75,7 @@ class TopN(Generic[ItemT]):
     def add(self, item: ItemT) -> None:
         """Add an item and drop the lowest if there are too many; of equal items the first stays."""
         value = self._key(item)
+        # The number breaks ties, so that items are never compared.
         entry = (-math.inf if value is None else float(value), -next(self._sequence), item)
         if self._size is None or len(self._heap) < self._size:
             heapq.heappush(self._heap, entry)

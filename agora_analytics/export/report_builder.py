@@ -117,6 +117,7 @@ def _database(state: ExportState) -> dict[str, Any] | None:
 
 
 def _parts(state: ExportState, name: Callable[[Part], str]) -> Iterator[dict[str, Any]]:
+    # Nobody counted the rows of a file that was changed after it was published.
     altered = {one.part.id for one in state.originals()}
     for part, facts in state.parts():
         about = {"path": name(part), "dataset": part.dataset, "app_id": part.app, "day": iso_day(part.day)}

@@ -146,7 +146,7 @@ class WindowCounter:
         if unit == "day":
             short = ahead + 1 - self._remaining_of_days(limit, possible_days(reading), reading)
             # The requests ahead may fill further days.
-            days = (short - 1) // max(limit, 1)
+            days = (short - 1) // limit
             return max(pause, 0.0 if short <= 0 else seconds_until_next_day(reading) + days * DAY)
         since, since_early = cutoffs(unit, reading)
         limited_at = self.rate_limited_at.get(unit, -math.inf)
@@ -158,7 +158,7 @@ class WindowCounter:
         if short <= 0:
             return first
         # Each whole limit of missing permits takes a window more; `index` is the answer that frees the last one.
-        rounds, index = divmod(short - 1, max(limit, 1))
+        rounds, index = divmod(short - 1, limit)
         freed = merge(
             (frees_at(at, unit, reading) for at in islice(self.completed, free, None)),
             (early_frees_at(at, unit, reading) for at in islice(self.completed_early, free_early, None)),
@@ -188,8 +188,8 @@ class WindowCounter:
             pauses = (unit.until - reading.monotonic for unit in self.blocked.values())
             waits = (self.time_until(unit, limit, reading, requests - 1) for unit, limit in limits.items())
             return max(0.0, *pauses, *waits)
-        days, before = divmod(requests - today - 1, max(daily, 1))
-        windows = (before // max(limit, 1) * WINDOWS[unit] for unit, limit in limits.items())
+        days, before = divmod(requests - today - 1, daily)
+        windows = (before // limit * WINDOWS[unit] for unit, limit in limits.items())
         return seconds_until_next_day(reading) + days * DAY + max(windows, default=0.0)
 
     def acquire(self, number: int, rates: Rates, reading: ClockReading, reserved: int = 0) -> Permit | Rejection:
@@ -333,7 +333,8 @@ class WindowCounter:
         if "day" in self.blocked:
             return True
         counted = self.used_per_day.get(possible_days(reading)[-1], 0) - len(self.in_flight)
-        # Where much of the new day is used already, the error is about today.
+        # If the error is about today, then others used what we did not: more than half a day in its first minutes.
+        # When in doubt it is yesterday's: that costs a few probes, while the other mistake gives up a whole day.
         return just_after_midnight(reading) and 2 * counted <= self.limit("day", planned, reading)
 
     def _reject(self, rates: Rates, reading: ClockReading, reserved: int) -> Rejection:

@@ -205,7 +205,7 @@ class Limiter:
 
             unit, rate = next(iter(self._rates.items()))
             # Capacity 1: an idle time saves up nothing, so there is never a burst of exports.
-            self._export_pacer = AsyncLimiter(1, WINDOWS[unit] / max(rate, 1))
+            self._export_pacer = AsyncLimiter(1, WINDOWS[unit] / rate)
         self._pacing += 1
         try:
             await self._export_pacer.acquire()

@@ -101,7 +101,7 @@ class LedgerFile:
                 raise ValueError("an earlier version of the library stored it; delete it when no program uses it")
             for table in _LAYOUT:
                 self._database.execute(table)
-            # Before it registers, so that the slot that it takes owns nothing of a crashed process.
+            # Before it registers: crashed processes may have left no slot free.
             self._reclaim_crashed()
             for account in self._accounts():
                 state = self._read(account)
@@ -114,7 +114,10 @@ class LedgerFile:
         name = secrets.token_hex(4)
         self._lock = ProcessLock(self._lock_path(name))
         taken = {slot for (slot,) in self._database.execute("SELECT slot FROM process_slots")}
-        self._slot = next(slot for slot in range(MAX_PROCESSES) if slot not in taken)
+        free = next((slot for slot in range(MAX_PROCESSES) if slot not in taken), None)
+        if free is None:
+            raise ValueError(f"{MAX_PROCESSES} processes use it already")
+        self._slot = free
         self._database.execute("INSERT INTO process_slots VALUES (?, ?)", (self._slot, name))
 
     def _reclaim_crashed(self) -> None:

@@ -56,6 +56,7 @@ class Clock:
         if loop is None:
             return
         source = loop.time if isinstance(loop, VirtualLoop) else time.time
+        # Each source has its own zero; the clock must not jump from one to the other.
         self._offset += self._source() - source()
         self._source = source
 

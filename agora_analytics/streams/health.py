@@ -134,6 +134,7 @@ class HealthMonitor:
         self.health = attrs.evolve(self.health, failures=self.health.failures + 1, last_error=str(errors[0]))
         for error in errors:
             rule = rule_for(error)
+            # By rule and not by error: each failure of one kind may have another message.
             lasted = now - self._failing_since.setdefault(rule, now)
             if lasted >= rule.tolerance(worked=self._ever_answered, certain=certain):
                 raise error

@@ -10,7 +10,7 @@ import pytest
 
 from agora_analytics import IncompleteList, TransportError
 from agora_analytics._core.paging import rows
-from agora_analytics._core.truncation import ListQuery, RowKind
+from agora_analytics._core.truncation import ListQuery, RowKind, TruncationState
 from agora_analytics.spans import Span
 
 
@@ -71,6 +71,12 @@ async def names(service: Service, **options) -> list[str]:
         return [row.name async for row in iterator]
 
 
+async def process_slowly(iterator) -> None:
+    """Take a second for each row, in which a prefetch is sent."""
+    async for _ in iterator:
+        await asyncio.sleep(1)
+
+
 with_and_without_read_ahead = pytest.mark.parametrize("ahead", [False, True])
 
 
@@ -125,6 +131,18 @@ async def test_a_list_that_never_ends_raises_after_a_few_requests(ahead):
     with pytest.raises(IncompleteList, match="2 of more rows came"):
         await anext(iterator)
     assert len(service.requests) < 60
+
+
+@with_and_without_read_ahead
+async def test_nothing_is_prefetched_before_an_incomplete_list_raises(ahead):
+    pages = [page("a", "b", total=9), page("c", "d", total=9), page(total=9)]
+    service = Service({0: pages, 10: pages, 20: pages})
+    options = {"read_ahead": ahead, "size": 2, "learned": TruncationState()}
+    # From this list the service's longest length is learned, so that the next one ends with a page of new rows.
+    assert [row.name async for row in rows([Span(0, 1)], service.fetch, ROWS, missing=[].append, **options)]
+    with pytest.raises(IncompleteList):
+        await process_slowly(rows([Span(10, 11), Span(20, 21)], service.fetch, ROWS, **options))
+    assert service.requests[3:] == [(10, 1), (10, 2)]
 
 
 @with_and_without_read_ahead

@@ -18,6 +18,7 @@ from agora_analytics import ENTERPRISE, FileLedger, LedgerError
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.quota import LedgerState
 from agora_analytics.quota.date_trust import DateSample, DateTrust
+from agora_analytics.quota.ledger_state import MAX_PROCESSES
 from agora_analytics.quota.limiters import Limiters
 from agora_analytics.simulator import Simulation
 
@@ -223,6 +224,18 @@ async def test_requests_in_flight_of_a_killed_process_are_completed_within_half_
     assert 0 < answered - time.monotonic() <= 0.5
     await file.close()
     assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+async def test_a_file_whose_process_slots_all_belong_to_crashed_processes_opens(file, path):
+    await file.change("a", increment)
+    database = sqlite3.connect(path)
+    slots = [(slot, f"crashed-{slot}") for slot in range(1, MAX_PROCESSES)]
+    database.executemany("INSERT INTO process_slots VALUES (?, ?)", slots)
+    database.commit()
+    database.close()
+    other = FileLedger(path)
+    assert await other.change("a", read_count) == 1
+    await other.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from agora_analytics import ENTERPRISE, PREMIUM, MemoryLedger, Plan, Priority, QuotaExhausted
+from agora_analytics import ENTERPRISE, PREMIUM, MemoryLedger, Plan, PlanRefused, Priority, QuotaExhausted
 from agora_analytics.plans import CALL_LISTS, REALTIME_USAGE, Endpoint
 from agora_analytics.protocols import WallClock
 from agora_analytics.quota.limiters import Limiters
@@ -166,6 +166,14 @@ async def test_exports_leave_the_reservation_of_another_client_of_the_ledger(clo
     async with limiters_of(plan, clock, ledger).reserve(CALL_LISTS) as reservation:
         await reservation.keep(95, 95)
         assert await export_for_an_hour(limiters_of(plan, clock, ledger)) == 0
+
+
+async def test_a_stream_reserves_although_its_endpoint_was_refused_as_outside_the_plan(clock):
+    limiters = limiters_of(PREMIUM, clock)
+    limiters.remember_not_in_plan(CALL_LISTS, PlanRefused("no auth"))
+    async with limiters.reserve(CALL_LISTS) as reservation:
+        await reservation.keep(30, 60)
+        assert (await day_of(limiters)).expected == 30
 
 
 async def test_without_quotas_a_reservation_has_no_effect(clock):

@@ -44,6 +44,13 @@ def test_the_first_daily_limit_error_shows_how_much_other_programs_used(limit, o
     assert counter.other_programs.daily == others / 2
 
 
+def test_a_count_that_began_at_midnight_shows_no_use_by_other_programs_on_the_new_day():
+    counter = WindowCounter()
+    spend(counter, 1, known_clock(MIDNIGHT - 0.005))  # the service may have counted it on either day
+    rate_limited(counter, known_clock(NOON))
+    assert counter.other_programs.daily == 0
+
+
 def test_a_request_sent_before_a_rate_limit_error_does_not_unblock_the_unit():
     counter = WindowCounter()
     before, at = acquire(counter, 1, known_clock(MIDNIGHT + 1)), known_clock(MIDNIGHT + 2)

@@ -69,6 +69,7 @@ class CallQueue:
                 if not self._refusals.is_skipped(call.app, DETAILS):
                     return call
                 continue
+            # Taken before the state is read, so that a `notify` meanwhile is not missed.
             wakeup = self._wakeup
             listed = self.lists_in_progress == 0
             if listed or not self._worst:
@@ -98,6 +99,7 @@ class CallQueue:
             if self._queue:
                 return None
             newest = self._dispatcher.plan.of_endpoint(CALL_SESSIONS).newest(self._dispatcher.time.utc_second())
+            # A clock that may be wrong must not hold calls back; the service refuses what is too new.
             if not self._dispatcher.time.confirmed:
                 newest = _NEVER
             apps = self._refusals.apps_with_details()

@@ -51,6 +51,7 @@ class SlicePlanner:
         """Add the spans in which calls began that were open when last seen."""
         spans: list[Span] = []
         for _, start in marks.open_calls(state, app, source):
+            # Calls that began close together cost one request instead of one each.
             if spans and start < spans[-1].end + NEARBY_SECONDS:
                 spans[-1] = Span(spans[-1].start, start + 1)
             else:

@@ -74,6 +74,7 @@ def _escape(text: str | None) -> str:
 
 
 def _number(value: float | None) -> str:
+    # `repr` is the shortest text that reads back as the same number.
     return "" if value is None else repr(value)
 
 

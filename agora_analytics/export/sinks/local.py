@@ -41,6 +41,7 @@ class LocalSink:
     def put(self, file: Path, name: str) -> None:
         """Move a finished file here: fsync it, then rename it."""
         target = self._place_of(name)
+        # For writing, because Windows cannot flush a file that is open for reading only.
         with opened(file, "rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
@@ -128,6 +129,7 @@ def _below(folder: Path) -> Iterator[tuple[Path, FileStat]]:
 def _file_stat(found: os.stat_result) -> FileStat:
     if not stat.S_ISREG(found.st_mode):
         return _NOT_A_FILE
+    # The change time too: the modification time can be set back after an edit.
     return FileStat(found.st_size, f"{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}")
 
 

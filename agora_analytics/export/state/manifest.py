@@ -121,6 +121,7 @@ def day_of(day: str | int) -> int:
     if isinstance(day, int):
         return day
     found = date.fromisoformat(day)
+    # `fromisoformat` also reads 20261120 and week dates; one day must have one spelling.
     if found.isoformat() != day:
         raise ValueError(f"{day!r} is not written like {found}")
     return found.toordinal() - _EPOCH_ORDINAL

@@ -30,6 +30,7 @@ def drop_expired(state: ExportState, source: Source, one: PendingSlice, begin: i
 
 def _mark_expired(state: ExportState, one: PendingSlice, gone: Span) -> None:
     """Mark a span as expired. Provisional rows in it become final."""
+    # Read first: marking the whole span as expired replaces these spans.
     kept = [
         Span(max(span.start, gone.start), min(span.end, gone.end))
         for span in state.spans(one.app, one.source, SpanStatus.UNSETTLED)
@@ -51,6 +52,7 @@ def _skip_never_ended(state: ExportState, source: CallSource, app: str, gone: Sp
     for number, first in open_calls(state, app, source):
         if first in gone:
             state.skip_call(number, "never seen to end")
+            # Its rows become final: the service will never show newer ones.
             for _, day, rows in state.take_provisional(f"call {number}"):
                 state.stage(app, day, serialized(rows))
 

@@ -93,6 +93,7 @@ class PartWriter:
                 await self._mark_incomplete()
                 held_back = await self._seal_without_publishing()
             for part in empty:
+                # The file first: one that the state has forgotten would never be removed.
                 await self._run_io(partial(self.target.remove, part))
                 await self._state_thread.change(partial(ExportState.remove_part, part=part))
             for part in (*full, *held_back):

@@ -69,6 +69,7 @@ def metrics(context: RequestContext) -> Document:
         for session in selected
         if call and (tracks := _tracks(context, time_range, call, session))
     ]
+    # Clients must match rows by `sid`; a fixed order would hide that one matches them by position.
     rng_for(context.world.seed, *sids).shuffle(rows)
     return {"metrics": rows}
 

@@ -38,6 +38,7 @@ class RateLimits:
         for unit, limit in sorted(rates.items(), key=lambda rate: -WINDOWS[rate[0]]):
             if self.spent(counter, unit, now) + others.get(unit, 0) >= limit and error is None:
                 error = too_frequent(unit, limit)
+        # The service may or may not count refused requests; the client must stay within the plan either way.
         if error is None or self.refusals_count:
             self.add(counter, rates, now)
         return error

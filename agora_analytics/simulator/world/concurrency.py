@@ -54,6 +54,7 @@ def count_concurrent(intervals: Iterable[Interval], start: int, count: int) -> t
     steps = [0] * (count + 1)
     for interval in intervals:
         first = max(0, (interval.start - start) // WINDOW)
+        # Half-open: an interval that ends where a window begins is not in that window.
         after = min(count, (interval.end - 1 - start) // WINDOW + 1)
         if first < after:
             steps[first] += 1

@@ -28,6 +28,7 @@ from agora_analytics.streams.events import (
 _REMEMBER_LOST: Final = 30 * DAY
 """Seconds for which a lost call is remembered: a search may find it again at any time."""
 
+# Stored checkpoints have these names, so they stay when attributes are renamed.
 _FIELDS: Final = frozenset({"going", "look_at", "misses", "seen", "ended", "owed", "told", "since"})
 _RETRIABLE_REASONS: Final = frozenset({"quota", "outage"})
 """Reasons of missing sessions that may be fetched later."""
@@ -105,6 +106,7 @@ class CallTracker:
         shows it again and again, long after it was reported as lost.
         """
         if call.call_id in self.recently_closed:
+            # It was listed just now, so searches still find it, whatever its end says.
             self.recently_closed[call.call_id] = max(self.recently_closed[call.call_id], self.now)
         if call.call_id in self.recently_closed or call.call_id in self.pending:
             return
@@ -150,6 +152,7 @@ class CallTracker:
         if isinstance(event, CallLost):
             return self.now + _REMEMBER_LOST
         end = call.destroyed_ts if call.ended_at and (call.destroyed_ts or 0) >= (start_of(call) or 0) else None
+        # Bounded: a wrong end in the far future would keep the id for ever.
         return max(self.now if end is None else min(end, self.read_to + DAY), self.read_to)
 
     def add_pending(self, call: Call, available_at: float) -> None:
