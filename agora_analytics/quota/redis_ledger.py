@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 from agora_analytics._core import validation
+from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState
 from agora_analytics.quota.shared_account import LEASE, Exchange, SharedAccount, StoreAnswer, StoreUnavailableError
 from agora_analytics.quota.store_clock import StoreClock
@@ -137,6 +139,8 @@ class _RedisStore:
     """The two scripts, and the connections that run them."""
 
     def __init__(self, store: str | Redis | RedisCluster, prefix: str) -> None:
+        if isinstance(store, str) and find_spec("redis") is None:
+            raise MissingExtraError(f"RedisLedger needs redis: {install_command('redis')}")
         self._prefix = prefix
         self._url = store if isinstance(store, str) else None
         self._client: Any = None if isinstance(store, str) else store

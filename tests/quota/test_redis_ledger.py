@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
+import textwrap
+from inspect import cleandoc
 
 import pytest
 from helpers.ledger_changes import increment, read_count
 from helpers.redis_server import MISSING, REDIS, RedisServer
 
-from agora_analytics import LedgerError
+from agora_analytics import AnalyticsClient, LedgerError
 from agora_analytics.quota import RedisLedger, shared_account
 from agora_analytics.quota.store_clock import StoreClock
+from agora_analytics.simulator import Simulation
 
 pytestmark = [
     pytest.mark.real_time,
@@ -145,3 +149,14 @@ def test_a_clock_that_was_set_is_noticed_and_one_that_is_read_late_is_not(monkey
     assert clock.now() == pytest.approx(5_100.005)
     assert clock.observe(199.99, 200.0, 5_090.0)
     assert clock.now() == pytest.approx(5_090.005)
+
+
+async def test_the_example_runs(redis, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", cleandoc(RedisLedger.__doc__ or ""), re.DOTALL)
+    simulation = Simulation()
+    monkeypatch.setattr(AnalyticsClient, "from_env", simulation.client)
+    assert code is not None
+    lines = code[1].replace("redis://quota.internal/0", redis.url)
+    names = {"RedisLedger": RedisLedger, "AnalyticsClient": AnalyticsClient}
+    exec(f"async def main():\n{textwrap.indent(lines, '    ')}", names)  # noqa: S102 - our own docstring
+    await names["main"]()

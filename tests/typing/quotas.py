@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import assert_type
 
 from agora_analytics import AnalyticsClient, FileLedger
+from agora_analytics.protocols import Ledger
+from agora_analytics.quota import RedisLedger
 
 
 async def trusting(client: AnalyticsClient) -> None:
@@ -17,3 +19,8 @@ async def trusting(client: AnalyticsClient) -> None:
 async def sharing() -> None:
     async with FileLedger("quota.db") as ledger:
         assert_type(ledger, FileLedger)
+    async with RedisLedger("redis://localhost", prefix="p") as shared:
+        assert_type(shared, RedisLedger)
+        assert_type(shared.time(), float)
+        ledgers: list[Ledger] = [ledger, shared]
+        assert ledgers

@@ -176,13 +176,20 @@ function newestAlerts(store) {
 
 const TROUBLE = { outage: "bad", refused: "bad", stopped: "bad", "waiting for consumer": "warn" };
 
+/** How far the service's clock is ahead of the server's: at least the offset, at most the uncertainty more. */
+function clockRange({ offset, uncertainty }) {
+  if (uncertainty === null) return "not confirmed yet";
+  const signed = (seconds) => `${seconds >= 0 ? "+" : "−"}${Math.abs(seconds).toFixed(2)}`;
+  return `${signed(offset)} to ${signed(offset + uncertainty)} s`;
+}
+
 function streamRows(store) {
   const { streams, coverage, plan, app, viewers, clock: service } = store.status;
   const rows = streams.map((stream) => streamRow(stream, store.now()));
   const more = [
     ["Plan", name(plan)], ["App ID", name(app)],
     coverage && ["Windows come every", duration(coverage.interval)],
-    service && ["Clock", service.uncertainty === null ? "not confirmed yet" : `${service.offset >= 0 ? "+" : "−"}${Math.abs(service.offset).toFixed(2)} s ± ${service.uncertainty.toFixed(2)} s`],
+    service && ["Clock", clockRange(service)],
     ["Viewers", count(viewers)],
   ].filter(Boolean);
   return [
