@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE
-from contextlib import closing
+from contextlib import closing, suppress
 from random import Random
 
 import pytest
@@ -32,7 +32,9 @@ async def test_each_window_is_stored_once_although_its_writer_is_killed_repeated
         """Run the example; kill it after it has printed so many lines, or let it end after so many windows."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", str(ROOT / "examples/watch_windows.py"), str(table)),
-            *("1000" if kill else str(lines), "58"),
+            # On a busy machine the signal is late: with no end it would write all windows that there are, and after
+            # those one comes in 20 s.
+            *(str(lines + 3 * kill), "58"),
             env=environment,
             stdout=PIPE,
         )
@@ -42,7 +44,8 @@ async def test_each_window_is_stored_once_although_its_writer_is_killed_repeated
                 await process.stdout.readline()
             if kill:
                 await asyncio.sleep(random.random() * 0.005)
-                process.kill()
+                with suppress(ProcessLookupError):
+                    process.kill()
             await process.communicate()
         return process.returncode or 0
 
@@ -58,7 +61,8 @@ async def test_each_window_is_stored_once_although_its_writer_is_killed_repeated
         codes = [await write(random.randint(0, 4), kill=True) for _ in range(kills)]
         assert await write(5, kill=False) == 0
 
-    assert codes == [-signal.SIGKILL] * kills
+    assert set(codes) <= {0, -signal.SIGKILL}
+    assert -signal.SIGKILL in codes
     with closing(sqlite3.connect(table)) as database:
         rows = database.execute("SELECT ts, count FROM users ORDER BY rowid").fetchall()
     stamps = [ts for ts, _ in rows]
