@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from helpers.times import NOON
 
 from agora_analytics import MemoryLedger, Plan, Span, TransportError
 from agora_analytics.cli.commands.search import NewestFirst, SearchBudget
@@ -20,7 +21,9 @@ both_overlaps = pytest.mark.parametrize(
 
 
 def simulated(*, overlap: bool = False) -> Simulation:
-    return Simulation(Service(World(seed=3, calls_per_hour=40), "enterprise", variants=Variants(calls_overlap=overlap)))
+    world, variants = World(seed=3, calls_per_hour=40), Variants(calls_overlap=overlap)
+    # On virtual time: calls that are listed late must not appear between two searches of a test.
+    return Simulation(world=world, plan="enterprise", clock=NOON, variants=variants)
 
 
 @both_overlaps
