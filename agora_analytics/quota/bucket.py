@@ -262,7 +262,9 @@ class WindowCounter:
 
     def release(self, permit: Permit) -> None:
         """Take back the permit of a request that was not sent."""
-        if self.in_flight.pop(permit.number, None) is not None:
+        # If the change that issued it was not stored, another process may have drawn the same number since.
+        if self.in_flight.get(permit.number) == permit.at + IN_FLIGHT_TTL:
+            del self.in_flight[permit.number]
             self.early_in_flight.pop(permit.number, None)
             # It may have been the probe of a blocked unit, which another request makes now.
             self.on_unanswered(permit)

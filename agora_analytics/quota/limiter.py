@@ -104,7 +104,10 @@ class Limiter:
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
-                await self._account.change(partial(self._release, issued))
+                try:
+                    await self._account.change(partial(self._release, issued))
+                except Exception:  # noqa: BLE001 - the caller's cancellation matters, and the release can wait
+                    self._account.defer(partial(self._release, issued), self._on_settled)
                 self.queue.notify()
             raise
         except Exception:

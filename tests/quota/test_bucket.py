@@ -359,3 +359,12 @@ def test_a_forecast_counts_windows_and_days(requests, seconds):
 
 def test_a_forecast_without_a_daily_limit_counts_windows():
     assert WindowCounter().forecast(601, {"minute": 10}, known_clock(NOON)) == pytest.approx(3_600, abs=2)
+
+
+def test_the_release_of_a_permit_that_was_not_stored_leaves_another_of_its_number():
+    counter = WindowCounter()
+    lost = acquire(WindowCounter(), 1, known_clock(NOON))
+    acquire(counter, 1, known_clock(NOON + 1))
+    counter.release(lost)
+    assert list(counter.in_flight) == [1]
+    assert counter.used_per_day == {TODAY: 1}
