@@ -85,7 +85,7 @@ class _WarningHandler(logging.Handler):
 def _show_warnings() -> Iterator[None]:
     """Show the library's warnings while inside, unless the program has set up logging itself."""
     library, handler = logging.getLogger("agora_analytics"), _WarningHandler(logging.WARNING)
-    # Otherwise every warning would appear twice.
+    # The handlers of the program receive the warnings too: with ours, they would appear twice.
     if library.hasHandlers():
         yield
         return

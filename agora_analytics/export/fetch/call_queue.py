@@ -99,7 +99,7 @@ class CallQueue:
             if self._queue:
                 return None
             newest = self._dispatcher.plan.of_endpoint(CALL_SESSIONS).newest(self._dispatcher.time.utc_second())
-            # A clock that may be wrong must not hold calls back; the service refuses what is too new.
+            # An unconfirmed clock may be wrong: no call may wait, or be skipped as too new, because of it.
             if not self._dispatcher.time.confirmed:
                 newest = _NEVER
             apps = self._refusals.apps_with_details()

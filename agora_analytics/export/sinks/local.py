@@ -41,7 +41,7 @@ class LocalSink:
     def put(self, file: Path, name: str) -> None:
         """Move a finished file here: fsync it, then rename it."""
         target = self._place_of(name)
-        # For writing, because Windows cannot flush a file that is open for reading only.
+        # Opened for writing although nothing is written: Windows flushes only files that are open for writing.
         with opened(file, "rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
@@ -129,7 +129,8 @@ def _below(folder: Path) -> Iterator[tuple[Path, FileStat]]:
 def _file_stat(found: os.stat_result) -> FileStat:
     if not stat.S_ISREG(found.st_mode):
         return _NOT_A_FILE
-    # The change time too: the modification time can be set back after an edit.
+    # A file whose mark is unchanged is not read again. An edit can restore size and modification time, and on POSIX
+    # systems not the change time (on Windows, `st_ctime` is the time of creation).
     return FileStat(found.st_size, f"{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}")
 
 

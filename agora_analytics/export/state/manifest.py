@@ -117,11 +117,11 @@ def iso_day(day: int) -> str | int:
 
 
 def day_of(day: str | int) -> int:
-    """Return the days since 1970 of a date or of that number; raises `ValueError` for anything else."""
+    """Return a day, written as by `iso_day`, in days since 1970; raises `ValueError` for any other text."""
     if isinstance(day, int):
         return day
     found = date.fromisoformat(day)
-    # `fromisoformat` also reads 20261120 and week dates; one day must have one spelling.
+    # `fromisoformat` also reads 20261120 and week dates, which no export writes.
     if found.isoformat() != day:
         raise ValueError(f"{day!r} is not written like {found}")
     return found.toordinal() - _EPOCH_ORDINAL
