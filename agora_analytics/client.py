@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["AnalyticsClient"]
 
 _SHORT = 8
+"""Characters of the shortest App ID that is abbreviated."""
 
 _ONCE: Final = RequestOptions(retry=Retry(attempts=1, total=0.0), max_rate_limited=0)
 """One attempt, also after a rate-limit error."""
@@ -62,9 +63,9 @@ class AnalyticsClient:
         session: your own `aiohttp.ClientSession`; it is not closed with the client.
         timeouts: seconds for one attempt.
         retry: how often and how long to retry.
-        max_wait: longest wait of one request in seconds: for quota, else `QuotaExhausted`, and for a `Retry-After`,
-            else its error. None: no limit, but an hour for a `Retry-After`.
-        max_bytes: largest answer read, after decompression.
+        max_wait: seconds that one interactive request may wait. If quota takes longer, it raises `QuotaExhausted`; if
+            a `Retry-After` is longer, the error that has it. None: no limit, but an hour for a `Retry-After`.
+        max_bytes: bytes of the largest answer that is read, after decompression.
         read_ahead: prefetch the next page while you process the current one.
         ledger: stores the count of requests and the service's clock; by default in memory, for this client alone. A
             `FileLedger` shares both with other processes of the machine and survives restarts.
@@ -74,8 +75,8 @@ class AnalyticsClient:
             the answer's `skipped`; "raise" raises `DecodeError`.
         checkpoints: stores the positions of streams by name, such as `FileCheckpoints(folder)`.
         transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
-        clock: seconds since 1970.
-        observers: are told of each request, for metrics and traces.
+        clock: a function that returns seconds since 1970 in UTC by the host's clock.
+        observers: are called for each request, for metrics and traces.
 
     """
 
@@ -176,7 +177,9 @@ class AnalyticsClient:
     def with_priority(self, priority: Priority | str) -> AnalyticsClient:
         """Return a client that shares this one's connections and quotas, with this priority; close only this one.
 
-        Interactive requests come first, then streams, then exports; these two wait for quota as long as it takes.
+        Interactive requests come first, then streams, then exports. Interactive requests wait for quota for at most
+        `max_wait` seconds, the others as long as it takes.
+
         Raises `ValueError` for any other name.
         """
         chosen = Priority(validation.one_of("priority", priority, Priority))
@@ -276,7 +279,7 @@ def with_options(client: AnalyticsClient, **changes: Any) -> AnalyticsClient:
 
 
 def app_of(client: AnalyticsClient) -> str | None:
-    """Return the beginning of a client's App ID: enough to tell two apart."""
+    """Return the first four characters of a client's App ID, or all of a short one: enough to tell two apart."""
     app = client._scope.app_id  # noqa: SLF001 - as above
     return app if app is None or len(app) < _SHORT else f"{app[:4]}…"
 

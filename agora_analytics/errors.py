@@ -135,7 +135,7 @@ class ResponseError(AgoraError):
         code: the `code` in the body, if there was one.
         message: the service's message, shortened.
         request_id: for Agora support, if there was one.
-        retry_after: seconds of a `Retry-After` header, if there was one.
+        retry_after: seconds of a `Retry-After` header, a day at most; None without one.
 
     """
 
@@ -242,8 +242,8 @@ class IncompleteList(DecodeError):
 
     Attributes:
         span: the narrowest `Span` found in which rows are missing.
-        rows: the number of rows in it that came.
-        told: the number of rows by the service, None if it does not say.
+        rows: the number of its rows that arrived.
+        told: the number of rows that the service claims; None if it does not say.
 
     """
 

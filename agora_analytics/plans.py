@@ -335,7 +335,7 @@ class Plan:
 
 
 def is_cut(wanted: timedelta | int, span: Span) -> bool:
-    """Whether `Plan.recent` cut a span by more than its margins: by more than ten minutes or a hundredth."""
+    """Whether `Plan.recent` cut a span by more than a hundredth, or by more than ten minutes if that is less."""
     return length(wanted) - span.duration > min(10 * MINUTE, length(wanted) // 100)
 
 

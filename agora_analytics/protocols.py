@@ -139,7 +139,7 @@ class Attempt:
         counter: the counter of the plan that it spends from.
         waited: seconds that it waited for its permit.
         host: index of the host.
-        address: name of the host, empty if the transport does not tell it.
+        address: name of the host, empty if the transport does not name it.
         port: port of the host.
 
     """
@@ -180,7 +180,7 @@ class RequestResult:
 
 
 class RequestTrace(Protocol):
-    """Is told what one request does, in this order: its attempts, each with its result, and the end."""
+    """Observes one request: is called for each attempt and its result, in order, and once for the end."""
 
     def attempt_started(self, attempt: Attempt) -> None:
         """Called when an attempt has its permit and is about to be sent."""
@@ -193,7 +193,7 @@ class RequestTrace(Protocol):
 
 
 class RequestObserver(Protocol):
-    """Is told of each request of a client, for metrics and traces: `AnalyticsClient(observers=[...])`.
+    """Observes the requests of a client, for metrics and traces: `AnalyticsClient(observers=[...])`.
 
     It is called in the event loop, in the task and context of the request, and must return at once. If it raises, the
     error is logged and it is not called again; the request goes on.
@@ -203,7 +203,7 @@ class RequestObserver(Protocol):
     """
 
     def request_started(self, endpoint: Endpoint, priority: str) -> RequestTrace | None:
-        """Return what is told of this request, None for nothing.
+        """Return the observer of this request, or None to ignore it.
 
         Called before the request waits for its quota. `priority` is `interactive`, `stream` or `export`.
         """

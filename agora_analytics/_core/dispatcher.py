@@ -52,6 +52,7 @@ log = logging.getLogger("agora_analytics")
 
 
 OnSkipped = Callable[[Endpoint, Sequence[BadRow]], None]
+"""Is called with the endpoint and the rows of an answer that were left out."""
 
 
 @attrs.frozen(kw_only=True)
@@ -182,7 +183,7 @@ class Dispatcher:
                 remaining = self._remaining_wait(options, loop.time() - begun)
                 host = options.host
                 if host is None:
-                    host = self._hosts.current and self._hosts.pick(loop.time())  # nearly always the first
+                    host = self._hosts.current and self._hosts.pick(loop.time())  # 0, nearly always: nothing to pick
                 try:
                     answer = await self._attempt(pending, host, remaining, options.priority)
                 except AgoraError as error:

@@ -12,7 +12,7 @@ _by_time = attrgetter("ts")
 
 
 def merge_points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
-    """Merge points in order of time; where parts overlap, the later part wins."""
+    """Return all points in order of time; where parts overlap, the later part wins."""
     if len(parts) == 1:
         # Sorted all the same: the service sends minutes of a timeline in any order.
         return tuple(sorted(parts[0], key=_by_time))
@@ -21,7 +21,7 @@ def merge_points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
 
 
 def merge_tracks(sid: str, parts: Sequence[SessionMetrics]) -> Steps[SessionMetrics]:
-    """Merge the metrics of one session, in steps of one track; without parts the result has no data."""
+    """Return the merged metrics of one session, in steps of one track; without parts they have no data."""
     if len(parts) == 1:
         return parts[0]
     values: dict[tuple[int, Uid | None], dict[int, float | None]] = {}

@@ -24,6 +24,7 @@ Fetch = Callable[[ListQuery, int], Awaitable[ListPage[ItemT]]]
 """Fetches the page with this number (from 1) of a list."""
 
 Missing = Callable[[IncompleteList], None]
+"""Is called for each list whose rows cannot all be fetched."""
 
 log = logging.getLogger("agora_analytics")
 

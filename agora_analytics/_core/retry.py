@@ -25,7 +25,8 @@ class Retry:
     """Retry policy: exponential backoff with full jitter.
 
     `attempts` includes the first (1: no retry). Delays are seconds, drawn evenly from 0 to `base * 2**n` but at most
-    `cap`. No retry is due later than `total` seconds after the start. Each attempt costs one request of the quota.
+    `cap`; `n` is the number of retries so far. No retry is due later than `total` seconds after the start. Each attempt
+    costs one request of the quota.
 
     >>> Retry(attempts=2, cap=3.0)
     Retry(attempts=2, base=1.0, cap=3.0, total=120.0)

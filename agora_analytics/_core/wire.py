@@ -42,7 +42,7 @@ Param = str | int | bool | None
 
 
 class NothingToFetchError(Exception):
-    """The data expired while the request waited for quota: nothing was sent."""
+    """When the request's turn came, nothing was left to fetch, or allowed to be: nothing was sent."""
 
 
 _SUCCESS = frozenset({None, 0, 200})

@@ -1,4 +1,4 @@
-"""What the three groups of endpoints share: checked spans, and requests for what of them the service still keeps.
+"""Shared by the three groups of endpoints: checks spans, and requests the part of each that the service still keeps.
 
 The service forgets its oldest data while a consumer works, and its clock is unknown before the first answer. A
 `SpanTracker` follows the spans of one call of a method: when a request is sent, it clips the span to what the service
@@ -66,7 +66,7 @@ class SpanTracker:
     Attributes:
         missing: what could not be fetched.
         requests: requests so far; a retried request counts once.
-        narrowed: the requests among them that read on where the service had cut off a list.
+        narrowed: the requests among them that fetched the rest of a list that the service had truncated.
         skipped: rows that do not fit the reference, the first thousand.
         exhausted: whether `most` attempts were too few.
 
@@ -140,7 +140,7 @@ class SpanTracker:
         the answer is about another time.
         """
         while True:
-            # As it is known before the request: the answer may tell the time, and show that this was another span.
+            # By what is known before the request: the answer may correct the clock: then this was another span.
             asked = self.moved(span)
             self._check_budget()  # before it waits for quota
             before, self.requests = self._attempts, self.requests + 1
@@ -152,7 +152,7 @@ class SpanTracker:
                     raise
                 return default
             except PlanRefused as error:
-                # The refusal itself told the time: what was refused was not the span that was meant.
+                # The refusal corrected the clock: what was refused was not the span that was meant.
                 if self.moved(span) != asked and error.kind in {"latency", "range"}:
                     continue
                 if error.kind != "range" or not self._widen_margin(span):
@@ -200,7 +200,7 @@ class SpanTracker:
         if not self._clips_start or self._refusals + 1 == len(_MARGINS):
             return False
         self._refusals += 1
-        # By the time that the refusal has told, and with the wider margin.
+        # By the clock as the refusal corrected it, and with the wider margin.
         now = self._earliest() or 0
         asked = self.moved(span)
         return asked.start < now < asked.end and (before is None or now > before)
@@ -243,7 +243,7 @@ class EndpointGroup:
         self._dispatcher = dispatcher
         self._scope = scope
         self._app_id = scope.app_id
-        # Frames that an error passes through hold no App ID.
+        # Passed on in place of the App ID: error reporters show the arguments of every frame.
         self._app_key = "" if scope.app_id is None else fingerprint(scope.app_id)
         self._read_ahead = scope.read_ahead
         self._options = scope.options

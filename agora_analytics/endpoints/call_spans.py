@@ -1,7 +1,8 @@
 """What of a call is available now: details appear later than lists, and both expire after some days.
 
 Before the service's clock is known, the whole of a call is requested, as the host's clock does not show what is too
-young. An error response then tells the time, or, where responses have no date, that the host's clock must do.
+young. If the service refuses that as too young, the date of the response sets the clock; a response without a date
+shows only that the data is too young, and the host's clock is used from then on.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _RECHECK: Final = 5.0
 """Seconds between two checks of the service's clock, and of whether the client was closed, while waiting."""
 
 _MAX_DOUBTFUL_WAIT: Final = 60.0
-"""Seconds to wait while only one response has told the time."""
+"""Seconds to wait while the time is known from one response only."""
 
 _MAX_REFUSALS: Final = 3
 """`PlanRefused` (too young) before one is believed, while the clock is in doubt: some have no date."""
@@ -78,7 +79,7 @@ class CallSpanTracker(SpanTracker):
             at = self._limits.askable_at(self._start + 1)
             raise _too_early(self._call, now - self._start, at, self._limits.delay)
         gone = self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN
-        # Given up for good by a confirmed clock alone; otherwise the service decides.
+        # Only a confirmed clock is a reason to give up; otherwise the service decides.
         if gone and self._dispatcher.time.confirmed:
             raise _gone(self._call, self._limits.available)
 
@@ -133,7 +134,7 @@ class CallSpanTracker(SpanTracker):
         if span.end <= newest or not self._known or (self._call is None and not self._waits):
             return span
         if self._waits and self._doubtful:
-            return span  # waited long enough: the response tells the time
+            return span  # waited long enough: the response corrects the clock
         # Too young: `fetch` waits for it and asks again.
         if self._waits:
             raise NothingToFetchError
@@ -145,7 +146,7 @@ class CallSpanTracker(SpanTracker):
         return Span(span.start, newest)
 
     async def fetch(self, send: Callable[[], Awaitable[AnswerT]], span: Span, default: AnswerT) -> AnswerT:
-        """Return what `send` gets for `clip(span)`, or `default`; sends again once an error has told the time."""
+        """Return what `send` gets for `clip(span)`, or `default`; sends again once an error has corrected the clock."""
         # What may be sent again, and how often, in one place: longer than 25 lines for that.
         refusals, pause = 0, 0.0
         most = _MAX_REFUSALS_WAITING if self._waits else _MAX_REFUSALS
@@ -161,11 +162,11 @@ class CallSpanTracker(SpanTracker):
                 refusals += 1
                 if error.kind != "latency" or (self._call is None and not self._waits):
                     raise
-                # By a certain clock it was not too young: the service is later than its plan, so asking again is no
+                # By a certain clock it was not too young: the service is later than the plan says, so a retry is no
                 # use.
                 if known and not (doubtful and refusals < most):
                     raise
-                # Even without a date it tells that it is that early: the host's clock must do then.
+                # Even without a date the refusal shows that it is that early: the host's clock is used from now on.
                 self._refused = True
                 if self._waits and known:  # a wrong clock may say again and again that no wait is needed
                     await asyncio.sleep(pause)
@@ -195,7 +196,7 @@ class CallSpanTracker(SpanTracker):
 
     def _whole_span(self) -> Span:
         span = Span(self._start, self._until(self._start))
-        # By a wrong clock an open call may seem longer than a request may carry: the answer tells the time.
+        # By a wrong clock an open call may seem longer than a request may carry: the answer corrects that.
         if self._whole is None and not self._known:
             return Span(span.start, min(span.end, span.start + self._limits.longest_query))
         if self._call is not None and span.duration > self._limits.longest_query:
@@ -224,7 +225,7 @@ class CallSpanTracker(SpanTracker):
         begun = time.monotonic()
         while (rest := self._limits.askable_at(self.moved(span).end) - time.utc_second()) > 0 and not limiters.closed:
             if self._doubtful and time.monotonic() - begun > _MAX_DOUBTFUL_WAIT:
-                return  # the next response tells the time
+                return  # the next response corrects the clock
             await asyncio.sleep(min(rest, _RECHECK))
 
     @property
@@ -333,7 +334,7 @@ def _gone(call: Call | None, available: int) -> PlanRefused:
 
 
 def _created(call: Call | None) -> int:
-    """Return when a call began; 0 means that the service does not know."""
+    """Return when a call began; raises `ValueError` if the service does not know (None or 0)."""
     assert call is not None  # noqa: S101 - or a span was given
     if not call.created_ts:
         raise ValueError(f"call {call.call_id!r} has no created_ts: give start and end")

@@ -206,10 +206,10 @@ class Calls(CallRequests):
     ) -> Found[Statistic]:
         """Return the average of a freeze rate by a dimension's values, in one request.
 
-        `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; averages cannot be merged, so the span must fit
-        one request. Raises `PlanRefused` (kind `length`, with the limit) for a longer `Call`: fetch parts of it then.
-        What is not available now is left out, and listed in `missing` of the result.
-        `GET /beta/analytics/call/statistics`.
+        `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; averages are fractions, in the service's order.
+        They cannot be merged, so the span must fit one request. Raises `PlanRefused` (kind `length`, with the limit)
+        for a longer `Call`: fetch parts of it then. What is not available now is left out, and listed in `missing` of
+        the result. `GET /beta/analytics/call/statistics`.
         """
         params: dict[str, Param] = {
             "metric": validation.non_empty_str("metric", metric),

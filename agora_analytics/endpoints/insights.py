@@ -101,8 +101,8 @@ class Insights(EndpointGroup):
             print(total.dimension_value, total.value)
         ```
 
-        Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` need the dimension
-        `region`; peak metrics take no dimension. `POST /beta/insight/usage/aggregation`.
+        Without `dimension_values` a dimension answers with its top 20 (device: 50), in the service's order. `filters`
+        need the dimension `region`; peak metrics take no dimension. `POST /beta/insight/usage/aggregation`.
         """
         metric = validation.non_empty_str("metric", metric)
         # The service would answer for the whole App ID, as if no dimension had been asked for.
@@ -131,8 +131,8 @@ class Insights(EndpointGroup):
             print(total.dimension_value, total.value, total.ref_usage)
         ```
 
-        As `usage_total`; `ref_usage` of each total is the usage it rests on. The dimension `channelSize` has steps of
-        its own and takes no values; `product` is sent when given. `POST /beta/insight/quality/aggregation`.
+        As `usage_total`; `ref_usage` of each total is the usage that it is based on. The dimension `channelSize` has
+        steps of its own and takes no values; `product` is sent when given. `POST /beta/insight/quality/aggregation`.
         """
         span, tracker, _ = self._open(INSIGHT_QUALITY_TOTAL, start, end)
         body = _body(span, metric, dimension, dimension_values, filters)

@@ -33,7 +33,7 @@ class Results(AsyncGenerator[T, None], Generic[T]):
 
     @property
     def narrowed(self) -> int:
-        """The requests among them that read on where the service had cut off a list."""
+        """The requests among them that fetched the rest of a list that the service had truncated."""
         return self._tracker.narrowed
 
     @property

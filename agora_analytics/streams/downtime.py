@@ -20,7 +20,7 @@ _JUMP: Final = 30.0
 """Seconds by which UTC must outrun the monotonic clock before that counts as a sleep of this machine."""
 
 _MINUTE: Final = 61.0
-"""Longer waits for quota are for a day's limit, shorter ones for a minute's, which is part of the attempt."""
+"""Seconds: a longer wait for quota is for a day's limit, a shorter one for a minute's and part of the attempt."""
 
 _MAX_ENTRIES: Final = 1_024
 """Entries kept: an outage adds one every few minutes, and this covers more than any plan's retention."""
@@ -50,7 +50,7 @@ class Downtime:
         return self._failing_since is not None
 
     def main_reason(self, start: float, end: float) -> Loss:
-        """Return what took most of a time; `quota` where nothing was recorded."""
+        """Return the reason with the largest share of a span (UTC seconds); `quota` where nothing was recorded."""
         return self._log.main_reason(start, end, "quota")
 
     def start(self, now: Now) -> None:
@@ -191,7 +191,7 @@ class DowntimeLog:
             self._spans += [(max(start, since) + seconds, end + seconds, reason)] if end > since else []
 
     def main_reason(self, start: float, end: float, default: Loss) -> Loss:
-        """Return the reason with the largest share of a time; of equal shares, one other than `quota`."""
+        """Return the reason with the largest share of a span; of equal shares, one other than `quota`."""
         shares: dict[Loss, float] = {}
         for first, last, reason in islice(self._spans, bisect_right(self._spans, start, key=_end_of), None):
             if first >= end:

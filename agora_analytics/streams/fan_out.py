@@ -271,7 +271,7 @@ def broadcast(
     ```
 
     If a queue is full, `on_overflow="block"` makes the stream and the other consumers wait; `on_overflow="drop_oldest"`
-    drops that consumer's oldest event, counts it in `dropped`, and logs it.
+    drops that consumer's oldest event and counts it in `dropped`; the first one of each consumer is logged.
 
     Delivery is at least once: a named checkpoint moves past an event once every subscriber that got it has asked for
     the next one. After a crash some events are repeated. Lost are only events that `drop_oldest` drops, and what was in

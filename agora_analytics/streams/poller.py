@@ -34,8 +34,11 @@ _MAX_RATE_LIMITED: Final = 5
 """Rate limit refusals in a row after which a request counts as failed."""
 
 _MAX_RETRY_AFTER: Final = 3_600.0
+"""Longest `Retry-After` in seconds that is honoured."""
 
 _MAX_PROBES: Final = 3
+"""Answers after which a stream starts even if the clock is not confirmed: some services send no date."""
+
 _NEXT_SECOND: Final = 1.1
 """Seconds after which another second has begun, so that a second answer has a later date and can confirm the clock."""
 
@@ -43,7 +46,10 @@ _MAX_PROBE_INTERVAL: Final = 300.0
 """Seconds between two probes in an outage, at most: every plan keeps windows for 40 minutes or longer."""
 
 _MAX_DOUBLINGS: Final = 10
+"""Doublings of the pause between probes: by then it has reached `_MAX_PROBE_INTERVAL`."""
+
 _BUSY: Final = 1.0
+"""Seconds: shorter waits for quota, and shorter work of the consumer, are not recorded as downtime."""
 
 
 class StoppedError(Exception):
@@ -223,7 +229,7 @@ class Poller(ABC, Generic[T]):
     async def sleep_without_quota(self, seconds: float, until: float | None = None, expected: float = 0.0) -> None:
         """Sleep while there is no quota, a minute at most; report the wait in `health` and record it as downtime.
 
-        `expected` is how long the whole wait takes.
+        `until` is when quota is expected (UTC seconds; None: in `seconds`), `expected` how long the whole wait takes.
         """
         if seconds < _BUSY:
             await self.pause(seconds)

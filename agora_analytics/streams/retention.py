@@ -17,10 +17,14 @@ _MIN_REFUSALS: Final = 2
 """Refusals in a row before spans become smaller: a single one may be due to a wrong clock."""
 
 _MIN_SPAN: Final = 120
+"""Seconds that stay queryable, beside the margin, however often the service refuses."""
+
 _DRIFT: Final = 3e-4
 """Seconds by which a clock may fall behind for each second without an accepted span."""
 
 _MAX_DELAY: Final = 3_600
+"""Longest delay in seconds that refusals can lead to, unless the plan's is longer."""
+
 _SET_BACK: Final = 30
 """Seconds by which the oldest queryable second must fall behind an accepted one before a clock counts as set back."""
 

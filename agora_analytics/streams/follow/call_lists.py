@@ -28,7 +28,7 @@ class RequestSender(Protocol):
 
 
 class CallListReader:
-    """Reads call lists, and counts what that took."""
+    """Reads call lists, and counts the requests."""
 
     def __init__(
         self, source: CallPageSource, bounds: RetentionBounds, utc: Callable[[], float], request: RequestSender

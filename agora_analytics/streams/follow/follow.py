@@ -37,6 +37,8 @@ _SLICE: Final = HOUR
 """Seconds read at a time, because the calls are held in memory until they are delivered."""
 
 _MARGIN: Final = 60
+"""Seconds by which requests stay inside the plan's retention: a request takes time."""
+
 _MAX_INTERVAL: Final = 900.0
 """Seconds between two polls, at most."""
 
@@ -204,7 +206,7 @@ class FollowPoller(Poller[CallEvent]):
         except NothingToFetchError:
             return []  # the span expired; the next poll starts where the plan does by then
         except AgoraError as error:
-            # A list without a readable row is an error. A longer span has readable rows, and skips the others.
+            # A list without a readable row is an error. A longer span may have readable rows, and skips the others.
             unreadable = isinstance(error, DecodeError) and error.path
             self._slice = min(2 * self._slice, self._bounds.limits.longest_query) if unreadable else _SLICE
             self.finish_poll(started, [error], answered=False)

@@ -27,6 +27,8 @@ from agora_analytics.streams.follow.call_tracker import CallTracker, OpenCall
 from agora_analytics.streams.health import log
 
 _LONG: Final = 7_200
+"""Seconds ahead for which a lookup of any call may be planned; see `_is_due`."""
+
 _AGE: Final = 0.1
 """Share of its age after which a call is looked up again."""
 

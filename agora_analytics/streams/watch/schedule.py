@@ -65,8 +65,8 @@ class PollSchedule:
     def requests_needed(self, windows: int, max_interval: float) -> float:
         """Return the requests that poll every query at least once in `max_interval`, for `windows`.
 
-        The query of least weight waits longest. At least one request for each query, or failed ones could not be
-        retried.
+        The query of least weight waits longest. There is at least one request for each query, or failed ones could not
+        be retried.
         """
         return max(windows * sum(self._weights) / (min(self._weights) * max_interval), len(self._weights))
 

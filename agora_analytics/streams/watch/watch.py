@@ -48,8 +48,10 @@ _REACH_SHARE: Final = 0.8
 """Longest polling interval, as a share of the windows that one request can bring: the rest is for retries."""
 
 _CLOCK_CHECK: Final = 60.0
+"""Seconds between two checks of the clock in a sleep."""
+
 _SET_BACK: Final = 30.0
-"""How often a sleep checks the clock, and the seconds by which that must have been set back to end the sleep."""
+"""Seconds by which the clock must have been set back to end a sleep."""
 
 _MARGIN: Final = 5
 """Seconds by which requests stay inside the plan's retention: a request takes time."""
