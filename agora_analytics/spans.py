@@ -88,7 +88,7 @@ def moment(ts: float | None) -> datetime | None:
 
 def is_moment(ts: float | None) -> bool:
     """Whether seconds are in range, so that `moment` returns a datetime."""
-    return ts is not None and 0 < ts < _MILLISECONDS
+    return ts is not None and 0 < ts < _MILLISECONDS - 1
 
 
 class HostSecond(int):

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agora_analytics.spans import WINDOW, Span, length, merged, moment, seconds, without
+from agora_analytics.spans import WINDOW, Span, is_moment, length, merged, moment, seconds, without
 
 NOW = 1_795_521_600
 DAY = 86_400
@@ -133,9 +133,11 @@ def test_a_span_does_not_contain_its_end():
 
 
 @given(st.one_of(st.none(), st.integers(), st.floats(allow_nan=False)))
+@example(99_999_999_999)
 def test_the_moment_of_any_number_is_a_datetime_or_none(ts):
     at = moment(ts)
     assert at is None or (at.utcoffset() == timedelta(0) and abs(at.timestamp() - ts) < 1)
+    assert is_moment(ts) == (at is not None)
 
 
 @pytest.mark.parametrize(("ts", "year"), [(None, None), (0, None), (NOW, 2026), (NOW + 0.5, 2026), (NOW * 1000, None)])
