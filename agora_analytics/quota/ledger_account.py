@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
-from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.futures import retrieve_error, wait_until_done
 from agora_analytics.protocols import Ledger
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
 from agora_analytics.quota.service_time import ServiceTime
@@ -41,6 +41,7 @@ class LedgerAccount:
         # State in memory can be changed without awaiting, and without a coroutine.
         self.state = ledger.state(account) if isinstance(ledger, MemoryLedger) else None
         self._deferred: list[_Deferred] = []
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.Task[bool] | None = None
 
@@ -63,15 +64,24 @@ class LedgerAccount:
             results[:] = [deferred.change(state) for deferred in riding]
             return change(state)
 
+        # A task, whose outcome is known even where the caller is cancelled.
+        work = asyncio.ensure_future(self._ledger.change(self._account, change_all))
         try:
-            return await self._ledger.change(self._account, change_all)
-        except Exception:  # not a cancellation, before which the change was applied
-            self._deferred[:0] = riding
-            results.clear()
-            raise
+            return await wait_until_done(work)
         finally:
-            for deferred, result in zip(riding, results, strict=False):  # none where the change failed
-                deferred.on_result(result)
+            if work.cancelled() or work.exception() is not None:
+                self._deferred[:0] = riding
+            else:
+                for deferred, result in zip(riding, results, strict=True):
+                    deferred.on_result(result)
+
+    async def record(self, change: Callable[[LedgerState], bool], on_result: Callable[[bool], None]) -> None:
+        """Apply a change now, and report its result; raises nothing: if the ledger fails, the change is deferred."""
+        if self.state is not None:
+            on_result(change(self.state))
+            return
+        self._deferred.append(_Deferred(change, on_result))
+        await self._apply_deferred()
 
     def defer(self, change: Callable[[LedgerState], bool], on_result: Callable[[bool], None]) -> None:
         """Apply a change together with the next one, or within 50 ms, and report its result.
@@ -79,11 +89,15 @@ class LedgerAccount:
         A ledger that cannot be changed meanwhile gets it with the first change that it takes.
         """
         self._deferred.append(_Deferred(change, on_result))
-        if self._timer is None:
+        if self._closed:
+            self._start_flush()  # the ledger may be closed next
+        elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_MAX_DELAY, self._start_flush)
 
-    async def flush(self) -> None:
-        """Apply what is deferred, if the ledger can be changed; it stays deferred otherwise."""
+    async def close(self) -> None:
+        """Apply what is deferred, if the ledger can be changed; nothing is deferred for long from now on."""
+        self._closed = True
+        self._stop_timer()
         while self._flush is not None:
             await asyncio.wait([self._flush])
         await self._apply_deferred()

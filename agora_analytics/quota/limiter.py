@@ -104,11 +104,7 @@ class Limiter:
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
-                try:
-                    await self._account.change(partial(self._release, issued))
-                except Exception:  # noqa: BLE001 - the caller's cancellation matters, and the release can wait
-                    self._account.defer(partial(self._release, issued), self._on_settled)
-                self.queue.notify()
+                await self._account.record(partial(self._release, issued), self._on_settled)
             raise
         except Exception:
             # A store may have made the change and lost the answer. To release what was not stored changes nothing.
@@ -124,9 +120,7 @@ class Limiter:
 
     async def release(self, permit: Permit) -> None:
         """Return a permit whose request was not sent."""
-        await self._account.change(partial(self._release, [permit]))
-        # Waiters sleep until a time that was computed without this permit.
-        self.queue.notify()
+        await self._account.record(partial(self._release, [permit]), self._on_settled)
 
     def return_spare(self, now: float = math.inf) -> None:
         """Release, with the next change, spare permits that nobody took in time; without `now`, all of them."""
@@ -140,10 +134,10 @@ class Limiter:
             return
         self.return_spare(self._time.ledger_now())
         settle = partial(self._settle, permit, settlement)
-        # Others must hear of an error at once; and whoever asked may look at the time, which this may be the first to
-        # tell.
+        # Other processes must know of an error at once, and the caller may need the time, which this answer may be the
+        # first to show.
         if settlement.error is not None or not self._time.confirmed:
-            self._on_settled(await self._account.change(settle))
+            await self._account.record(settle, self._on_settled)
         else:
             self._account.defer(settle, self._on_settled)
 
@@ -216,6 +210,7 @@ class Limiter:
             self._pacing -= 1
         return await self.queue.acquire(Priority.EXPORT, max_wait)
 
+    # Waiters sleep until a time that was computed without what was released or unblocked.
     def _on_settled(self, unblocked: bool) -> None:  # noqa: FBT001 - the result of `_settle`
         if unblocked:
             self.queue.notify()

@@ -6,6 +6,7 @@ requests of the day (`Reserve`). `Quota` is the public view.
 
 from __future__ import annotations
 
+import asyncio
 from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -101,7 +102,9 @@ class Limiters:
         self.closed = True
         for limiter in self._limiters.values():
             limiter.return_spare()
-        await self._account.flush()
+        # Requests that failed with the closed transport settle first.
+        await asyncio.sleep(0)
+        await self._account.close()
 
     async def snapshot(self) -> QuotaSnapshot:
         """See `Quota.snapshot`."""

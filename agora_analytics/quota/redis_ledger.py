@@ -61,7 +61,13 @@ if member then
   if tag ~= ARGV[3] then
     body = redis.call('HGET', KEYS[1], 'body')
   elseif ARGV[4] ~= '' then
-    replaced, tag = 1, ARGV[4]
+    replaced = 1
+    for place = 7, #ARGV do
+      if tonumber(redis.call('ZSCORE', KEYS[2], ARGV[place]) or 0) >= now then replaced = 0 end
+    end
+  end
+  if replaced == 1 then
+    tag = ARGV[4]
     redis.call('HSET', KEYS[1], 'tag', tag, 'body', ARGV[5])
     redis.call('EXPIRE', KEYS[1], ARGV[6])
     redis.call('EXPIRE', KEYS[2], ARGV[6])
@@ -109,17 +115,20 @@ class RedisLedger:
         """Apply a change to the state of an account, whole or not at all, and return its result."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
+            # Connections belong to the loop, and to the process, in which they were opened.
             self._loop, self._accounts = loop, {}
+            self._store.forget_connections()
         if account not in self._accounts:
             self._accounts[account] = SharedAccount(self._store, account, self._clock)
         return await self._accounts[account].change(change)
 
     async def close(self) -> None:
         """End the leases and close the connection; may be called twice, and the ledger may be used again after it."""
-        accounts, self._accounts = self._accounts, {}
         try:
-            for account in accounts.values():
-                await account.close()
+            # A request that ends meanwhile may open its account again.
+            while self._accounts:
+                accounts, self._accounts = self._accounts, {}
+                await asyncio.gather(*(account.close() for account in accounts.values()))
         finally:
             await self._store.close()
 
@@ -171,6 +180,10 @@ class _RedisStore:
         if self._url is not None and self._client is not None:
             client, self._client = self._client, None
             await client.aclose()
+
+    def forget_connections(self) -> None:
+        if self._url is not None:
+            self._client = None
 
     def _key(self, account: str, part: str) -> str:
         # The braces keep an account's keys in one slot of a cluster.

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import secrets
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -87,7 +88,10 @@ class Store(Protocol):
         """Become a member under a slot that no other has; return `slot:name`."""
 
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
-        """Renew the member's lease, and replace the state if it is the expected one; all or nothing."""
+        """Renew the member's lease, and replace the state if it is the expected one; all or nothing.
+
+        Nothing is replaced either if a member that was to be buried has renewed its lease.
+        """
 
     async def leave(self, account: str, member: str) -> None:
         """End a membership."""
@@ -130,7 +134,8 @@ class SharedAccount:
         self._reachable_since = self._renewed_at = time.monotonic()
         self._submitted: list[_Submitted] = []
         self._runner: asyncio.Task[None] | None = None
-        self._heartbeat = asyncio.get_running_loop().create_task(self._renew_lease())
+        # A weak reference: an account that nobody uses any more is collected, and its lease ends by itself.
+        self._heartbeat = asyncio.get_running_loop().create_task(_renew_lease(weakref.ref(self)))
 
     async def change(self, change: Callable[[LedgerState], T]) -> T:
         """See `protocols.Ledger.change`."""
@@ -154,14 +159,13 @@ class SharedAccount:
                 log.info("the ledger could not be left in order, its lease ends by itself: %s", error)
             self._member = ""
 
-    async def _renew_lease(self) -> None:
-        while True:
-            await asyncio.sleep(_RENEW_EVERY)
-            if time.monotonic() >= self._renewed_at + _RENEW_EVERY:
-                try:
-                    await self.change(lambda _: None)
-                except LedgerError as error:
-                    log.debug("the lease could not be renewed: %s", error)  # the next request will say so
+    async def renew_lease(self) -> None:
+        """Show that this process lives, unless a change has just done so."""
+        if time.monotonic() >= self._renewed_at + _RENEW_EVERY:
+            try:
+                await self.change(lambda _: None)
+            except LedgerError as error:
+                log.debug("the lease could not be renewed: %s", error)  # the next request will say so
 
     async def _make_changes(self) -> None:
         try:
@@ -197,17 +201,22 @@ class SharedAccount:
             body = state.encode()
             if body == self._known.body and is_newest:
                 break  # nothing to store, by a state that the store has just sent
-            exchange = Exchange(self._known.tag, self._known.next_tag(), body, buried)
+            # What did not change is not stored, as that would make the changes of all other processes run again.
+            is_look = body == self._known.body and not buried
+            exchange = Exchange(self._known.tag, self._known.next_tag(), None if is_look else body, buried)
             attempted.add(exchange.tag)
             answer = await self._exchange(exchange)
             if not answer.member:
                 self._member = ""
+            elif is_look and answer.tag == self._known.tag:
+                break
             # An attempt whose answer was lost may have succeeded.
             elif answer.replaced or answer.tag in attempted:
                 self._known = _Known(self._known.changes + 1, answer.tag, body)
                 self._clock_was_set = False
                 break
-            else:
+            # Otherwise a member that was to be buried has renewed its lease, and the state is as it was.
+            elif answer.tag != self._known.tag:
                 is_newest = self._adopt(answer)
         for one, result in zip(submitted, results, strict=True):
             one.done.set_result(result) if not isinstance(result, _Raised) else one.done.set_exception(result.error)
@@ -290,3 +299,10 @@ class SharedAccount:
 
 class _Raised(NamedTuple):
     error: Exception
+
+
+async def _renew_lease(account: weakref.ref[SharedAccount]) -> None:
+    while (found := account()) is not None:
+        await found.renew_lease()
+        del found
+        await asyncio.sleep(_RENEW_EVERY)

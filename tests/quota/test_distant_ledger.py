@@ -173,3 +173,52 @@ async def test_a_refusal_is_stored_at_once():
         with pytest.raises(QuotaExhausted):
             await ask(client)
         assert decode(store.stored).counter("call_lists").refusals == 1
+
+
+async def test_a_cancelled_request_ends_as_cancelled_although_its_ledger_fails(clock):
+    store = Store(latency=0.02)
+    limiters = Limiters(ENTERPRISE, DistantLedger(store), account="a", clock=clock)
+    await send_request(limiters)
+    request = asyncio.create_task(send_request(limiters))
+    await asyncio.sleep(0.015)  # the change is made, and its answer under way
+    request.cancel()
+    store.failing = True
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    store.failing = False
+    await send_request(limiters)
+    await limiters.close()
+    assert not in_flight(store)
+    assert sum(decode(store.stored).counter("call_lists").used_per_day.values()) == 2
+
+
+async def test_how_a_request_ended_is_kept_where_the_next_change_fails_and_its_caller_is_cancelled():
+    simulation, store = simulated("enterprise"), Store()
+    async with simulation.client(ledger=DistantLedger(store)) as client:
+        await ask(client)
+        await ask(client)
+        store.latency = 0.02
+        store.failing = True
+        request = asyncio.create_task(ask(client))
+        await asyncio.sleep(0.005)
+        request.cancel()
+        await asyncio.wait([request])
+        store.failing = False
+        await ask(client)
+        await asyncio.sleep(0.1)
+        assert not in_flight(store)
+
+
+async def test_the_first_answer_is_returned_although_the_ledger_fails_by_then():
+    simulation, store = simulated("enterprise"), Store()
+    transport = simulation.transport(latency=(0.1, 0.1), hosts=1)
+    async with simulation.client(ledger=DistantLedger(store), transport=transport) as client:
+        request = asyncio.create_task(ask(client))
+        await asyncio.sleep(0.05)
+        store.failing = True
+        await request
+        store.failing = False
+        await ask(client)
+        await asyncio.sleep(0.1)
+        assert not in_flight(store)
+        assert decode(store.stored).clock.known

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import math
 import re
 import secrets
 import textwrap
@@ -13,7 +15,8 @@ from helpers.ledger_changes import increment, read_count
 from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import AnalyticsClient, LedgerError
-from agora_analytics.quota import RedisLedger, shared_account
+from agora_analytics.quota import RedisLedger, redis_ledger, shared_account
+from agora_analytics.quota.shared_account import Exchange, SharedAccount
 from agora_analytics.quota.store_clock import StoreClock
 from agora_analytics.simulator import Simulation
 
@@ -135,6 +138,51 @@ def test_a_url_of_another_kind_is_refused_without_showing_it():
     with pytest.raises(ValueError, match="begins with redis, rediss, unix") as caught:
         RedisLedger("postgres://user:secret-word@host/db")
     assert "secret-word" not in str(caught.value)
+
+
+async def test_what_changes_nothing_is_not_stored_and_lets_no_other_change_run_again(redis):
+    prefix = secrets.token_hex(4)
+    runs = 0
+
+    def count_runs(state):
+        nonlocal runs
+        runs += 1
+        return increment(state)
+
+    async with RedisLedger(redis.url, prefix=prefix) as one, RedisLedger(redis.url, prefix=prefix) as other:
+        await one.change("a", increment)
+        await other.change("a", increment)
+        for _ in range(5):
+            assert await one.change("a", read_count) == 2
+        assert await other.change("a", count_runs) == 3
+    assert runs == 1
+
+
+async def test_a_member_that_has_renewed_its_lease_is_not_buried(redis):
+    store = redis_ledger._RedisStore(redis.url, secrets.token_hex(4))
+    living, other = await store.join("a", "x"), await store.join("a", "y")
+    answer = await store.exchange("a", other, Exchange("", "1-a", b"{}", (living,)))
+    assert (answer.replaced, answer.tag, answer.members) == (False, "", 2)
+    assert (await store.exchange("a", other, Exchange("", "1-a", b"{}"))).replaced
+    await store.close()
+
+
+class UnusedStore:
+    """A store that is never asked."""
+
+    name = "unused"
+
+
+async def test_an_account_that_nobody_uses_any_more_is_collected(monkeypatch):
+    monkeypatch.setattr(shared_account, "_RENEW_EVERY", 0.01)
+    account = SharedAccount(UnusedStore(), "a", StoreClock())
+    account._renewed_at = math.inf
+    heartbeat = account._heartbeat
+    await asyncio.sleep(0.05)
+    assert not heartbeat.done()
+    del account
+    gc.collect()
+    await asyncio.wait_for(heartbeat, 5)
 
 
 def test_a_clock_that_was_set_is_noticed_and_one_that_is_read_late_is_not(monkeypatch):
