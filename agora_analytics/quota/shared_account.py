@@ -192,34 +192,36 @@ class SharedAccount:
     async def _make_or_raise(self, submitted: list[_Submitted]) -> None:
         """Run the changes, and again on a newer state, until what they made of it is stored."""
         attempted: set[str] = set()
-        is_newest = False
-        while True:
+        is_stored = False
+        while not is_stored:
             if not self._member:
                 await self._join()
             buried = self._lost
             state, results = self._run(submitted, buried)
-            body = state.encode()
-            if body == self._known.body and is_newest:
-                break  # nothing to store, by a state that the store has just sent
-            # What did not change is not stored, as that would make the changes of all other processes run again.
-            is_look = body == self._known.body and not buried
-            exchange = Exchange(self._known.tag, self._known.next_tag(), None if is_look else body, buried)
-            attempted.add(exchange.tag)
-            answer = await self._exchange(exchange)
-            if not answer.member:
-                self._member = ""
-            elif is_look and answer.tag == self._known.tag:
-                break
-            # An attempt whose answer was lost may have succeeded.
-            elif answer.replaced or answer.tag in attempted:
-                self._known = _Known(self._known.changes + 1, answer.tag, body)
-                self._clock_was_set = False
-                break
-            # Otherwise a member that was to be buried has renewed its lease, and the state is as it was.
-            elif answer.tag != self._known.tag:
-                is_newest = self._adopt(answer)
+            is_stored = await self._store_state(state.encode(), buried, attempted)
         for one, result in zip(submitted, results, strict=True):
             one.done.set_result(result) if not isinstance(result, _Raised) else one.done.set_exception(result.error)
+
+    async def _store_state(self, body: bytes, buried: tuple[str, ...], attempted: set[str]) -> bool:
+        """Store a state in place of the known one, and return whether that was possible; learn the newer one if not."""
+        # What did not change is not stored, as that would make the changes of all other processes run again.
+        is_look = body == self._known.body and not buried
+        exchange = Exchange(self._known.tag, self._known.next_tag(), None if is_look else body, buried)
+        attempted.add(exchange.tag)
+        answer = await self._exchange(exchange)
+        if not answer.member:
+            self._member = ""
+            return False
+        # An attempt whose answer was lost may have succeeded.
+        if answer.replaced or answer.tag in attempted:
+            self._known = _Known(self._known.changes + 1, answer.tag, body)
+            self._clock_was_set = False
+            return True
+        # With the same tag, a member that was to be buried has renewed its lease, and the state is as it was.
+        if answer.tag != self._known.tag:
+            self._adopt(answer)
+            return False
+        return is_look
 
     def _run(self, submitted: list[_Submitted], lost: tuple[str, ...]) -> tuple[LedgerState, list[Any]]:
         """Run all changes on the newest state; one that raises is undone by running the others again."""
@@ -268,8 +270,8 @@ class SharedAccount:
         self._lost = tuple(member for member in answer.lost if member != self._member) if patient else ()
         return answer
 
-    def _adopt(self, answer: StoreAnswer) -> bool:
-        """Take over the stored state; return whether it is newer than the known one."""
+    def _adopt(self, answer: StoreAnswer) -> None:
+        """Take over the stored state, unless the known one is newer."""
         stored = _Known.of(answer)
         if lost := max(0, self._known.changes - stored.changes):
             # It gets them back from whoever knows them: what they counted was sent.
@@ -277,7 +279,6 @@ class SharedAccount:
             self._known = self._known._replace(tag=answer.tag)
         else:
             self._known = stored
-        return not lost
 
     def _failure(self, error: BaseException) -> LedgerError:
         reason = str(error) if isinstance(error, (*DecodeFailures, ValueError)) else self._reason
