@@ -100,7 +100,8 @@ class Limiter:
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
         try:
-            result = await self._account.change(partial(self._try_acquire_several, issued, priority, waiting, wanted))
+            change = partial(self._try_acquire_several, issued, priority, waiting, wanted)
+            result, ran_at = await self._account.change(change)
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
@@ -111,8 +112,10 @@ class Limiter:
             if issued:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
-        self._spare.add(priority, issued[1:], self._time.ledger_now())
-        return result
+        now = self._time.ledger_now()
+        self._spare.add(priority, issued[1:], now)
+        # The way from the ledger is a part of the wait; counted again, it would miss the start of every window.
+        return result._replace(wait=result.wait - (now - ran_at)) if isinstance(result, Rejection) else result
 
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least, and for which unit."""
@@ -233,11 +236,12 @@ class Limiter:
 
     def _try_acquire_several(
         self, issued: list[Permit], priority: Priority, waiting: int, wanted: int, state: LedgerState
-    ) -> Permit | Rejection:
-        """Take a permit and spare ones for the `wanted`, and put all into `issued`.
+    ) -> tuple[Permit | Rejection, float]:
+        """Take a permit and spare ones for the `wanted`, and put all into `issued`; return the first, and when it ran.
 
         Its caller may have been cancelled by the time it returns.
         """
+        ran_at = self._time.ledger_now()
         issued.clear()  # what an earlier run of this change took was not stored
         first = result = self._try_acquire(priority, waiting, state)
         most = min(wanted, self._fair_share(state))
@@ -246,7 +250,7 @@ class Limiter:
             if len(issued) >= most:
                 break
             result = self._try_acquire(priority, waiting, state)
-        return first
+        return first, ran_at
 
     def _fair_share(self, state: LedgerState) -> int:
         """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
@@ -342,17 +346,16 @@ class Limiter:
     def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
         """Record how a request ended; return whether others may be sent sooner than they were told."""
         received, sample, error, host = settlement
-        counter = state.counter(self.name)
-        # Not if this was stored already, and the answer of the ledger got lost: one header must not confirm itself.
-        is_news = permit.number in counter.in_flight
         # The time first: which day a rate-limit error is about depends on it.
-        if sample is not None and is_news:
+        if sample is not None:
             self._time.learn(host, sample, state)
-        reading = self._time.reading(state)
+        reading, counter = self._time.reading(state), state.counter(self.name)
+        is_settled = permit.number not in counter.in_flight
         counter.settle(permit, received, reading)
         if error is not None:
-            # The error of a permit that has expired is news, too, unless it is older than the last one.
-            if is_news or permit.at > counter.rate_limited_at.get(error.unit, -math.inf):
+            # A ledger may store an error and lose its answer: then this runs again, and the error is not newer than
+            # itself. That of a permit which has expired is.
+            if not is_settled or permit.at > counter.rate_limited_at.get(error.unit, -math.inf):
                 self._on_rate_limited(permit, error, state, reading)
             return False
         if not counter.blocked:
