@@ -20,7 +20,7 @@ from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
-from agora_analytics.quota.service_clock import TICK_TOLERANCE, ServiceClock
+from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
 from agora_analytics.quota.spare_permits import SparePermits
 from agora_analytics.quota.wait_queue import Priority, WaitQueue
 
@@ -114,8 +114,11 @@ class Limiter:
             raise
         now = self._time.ledger_now()
         self._spare.add(priority, issued[1:], now)
-        # The way from the ledger is a part of the wait; counted again, it would miss the start of every window.
-        return result._replace(wait=result.wait - (now - ran_at)) if isinstance(result, Rejection) else result
+        if not isinstance(result, Rejection):
+            return result
+        # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who
+        # asks just before it needs another round trip, and is late.
+        return result._replace(wait=result.wait * (1 + 2 * DRIFT) - (now - ran_at))
 
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least, and for which unit."""
