@@ -110,6 +110,8 @@ class RedisLedger:
     opens its own connections, unless a client was passed: then it needs a ledger of its own.
     """
 
+    _name = ""
+
     def __init__(self, store: str | Redis | RedisCluster, *, prefix: str = "agora") -> None:
         given = _Hidden(store)
         # Tracebacks of the errors below show the variables of this frame.
@@ -120,6 +122,7 @@ class RedisLedger:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._store = _RedisStore(given, self._prefix)
+        self._name = self._store.name
 
     def time(self) -> float:
         """Return UTC seconds by the store's clock; by the host's until the store has answered."""
@@ -152,7 +155,7 @@ class RedisLedger:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"RedisLedger({self._store.name!r})"
+        return f"RedisLedger({self._name!r})"
 
     def _bind(self) -> None:
         """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
@@ -277,13 +280,13 @@ def _checked(url: _Hidden) -> str:
     """Return what errors may show of a URL: no user, password or query; raises `ValueError` if it is none of Redis."""
     # Errors quote what they cannot read, which may be half a password, and their frames hold the URL.
     with suppress(ValueError, TypeError):
-        pool: Any = _connect(url.value).connection_pool
-        pool.make_connection()  # which opens nothing
         return _shown(url.value)
     raise ValueError("store: allowed is a URL of redis-py that begins with redis, rediss, unix: (value not shown)")
 
 
 def _shown(url: str) -> str:
+    pool: Any = _connect(url).connection_pool
+    pool.make_connection()  # which opens nothing, and finds what is wrong with the query
     parts = urlsplit(url)
     return parts.path if parts.scheme == "unix" else f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}"
 
