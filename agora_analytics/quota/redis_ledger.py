@@ -7,6 +7,8 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from hashlib import sha1
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -239,10 +241,16 @@ class _RedisStore:
         return f"{self._prefix}:{{{account}}}:{part}"
 
     async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
+        from redis.exceptions import NoScriptError  # noqa: PLC0415 - an extra
+
+        if self.client is None:
+            self.client = _connect(self._url or "")
         try:
-            if self.client is None:
-                self.client = _connect(self._url or "")
-            return await self.client.register_script(script)(keys=keys, args=arguments)
+            try:
+                return await self.client.evalsha(_hash(script), len(keys), *keys, *arguments)
+            except NoScriptError:
+                # Which stores the script, too. redis-py's way takes two round trips, and one may take 0.1 s.
+                return await self.client.eval(script, len(keys), *keys, *arguments)
         except Exception as error:  # noqa: BLE001 - a client or credential provider of the user's raises what it likes
             reason = self._reason(error)
         # Outside of `except`, or the error would have redis-py's as context, whose frames hold the password.
@@ -254,7 +262,13 @@ class _RedisStore:
 
         said = str(error) if isinstance(error, (RedisError, OSError)) else ""
         clean = self._secrets.scrub(said.encode(errors="replace")).decode(errors="replace")
-        return one_line(clean, _QUOTED) or type(error).__name__
+        # The class says what redis-py cuts off the text, such as that a key has moved.
+        return f"{type(error).__name__}: {one_line(clean, _QUOTED)}".removesuffix(": ")
+
+
+@cache
+def _hash(script: str) -> str:
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _connect(url: str) -> Redis:

@@ -51,7 +51,7 @@ def _little_patience(monkeypatch) -> None:
 
 FAULTS = {
     "wrong password": (f"redis://:{WRONG}@HERE/0", "invalid username-password pair"),
-    "no password": ("redis://HERE/0", "HELLO must be called with the client already authenticated|Authentication required"),
+    "no password": ("redis://HERE/0", "already authenticated|Authentication required"),
     "unknown user": (f"redis://{WRONG}:{PASSWORD}@HERE/0", "invalid username-password pair"),
     "no permission": (f"redis://reader:{PASSWORD}@HERE/0", "no permissions"),
     "password in the query": (f"redis://HERE/0?password={WRONG}", "invalid username-password pair"),
