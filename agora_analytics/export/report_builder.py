@@ -69,9 +69,9 @@ def build_manifest(state: ExportState, name: Callable[[Part], str], report: Expo
 
 def _skipped(state: ExportState) -> Iterator[Skipped]:
     yield from _skipped_calls(state)
-    for app, source, first, last, kind in state.all_spans():
-        if kind in {SpanStatus.EXPIRED, SpanStatus.TRUNCATED}:
-            reason, again = SPAN_STATUS_NAMES[kind], kind == SpanStatus.TRUNCATED
+    for app, source, first, last, status in state.all_spans():
+        if status in {SpanStatus.EXPIRED, SpanStatus.TRUNCATED}:
+            reason, again = SPAN_STATUS_NAMES[status], status == SpanStatus.TRUNCATED
             yield Skipped(app_id=app, what=source, reason=reason, span=Span(first, last), again=again)
     for app, source, count, reason in state.misfits():
         if source != UNMEASURED:
@@ -99,12 +99,12 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _spans(state: ExportState) -> Iterator[dict[str, Any]]:
-    for app, source, first, last, kind in state.all_spans():
+    for app, source, first, last, status in state.all_spans():
         yield {
             "app_id": app,
             "source": source,
             "span": str(Span(first, last)),
-            "state": SPAN_STATUS_NAMES[kind],
+            "state": SPAN_STATUS_NAMES[status],
             "start": first,
             "end": last,
         }

@@ -135,7 +135,7 @@ class SliceFetcher:
         self._fetcher.narrowed += bool(pending.rows_before)
         calls = await self._read(endpoints, source, pending, reading)
         # A call that appears after the first page was requested is on no page.
-        requested_at = self._passed(now) if pending.page == 1 else pending.asked
+        requested_at = self._passed(now) if pending.page == 1 else pending.requested_at
         verdict = self._learned.verdict(part, reading)
         if verdict is PageOutcome.TRUNCATED and part.span.duration == 1 and source.cname is None and reading.channels:
             return await self._page_by_channel(endpoints, source, pending, requested_at)
@@ -307,7 +307,9 @@ def _turn_page(
     state: ExportState, pending: PendingSlice, reading: ListProgress[Call], requested_at: int
 ) -> PendingSlice:
     """Save the next page of a slice, and return it."""
-    following = attrs.evolve(pending, page=pending.page + 1, count=reading.count, asked=requested_at, reading=reading)
+    following = attrs.evolve(
+        pending, page=pending.page + 1, count=reading.count, requested_at=requested_at, reading=reading
+    )
     state.set_slice_page(following)
     return following
 

@@ -116,7 +116,7 @@ async def test_a_run_resumed_between_two_pages_repeats_no_request_and_exports_th
 
 async def test_the_progress_of_a_call_is_deleted_when_the_call_is_done(tmp_path, large_calls):
     await export(large_calls, last_hours(3, "sessions"), tmp_path)
-    assert (count_rows(tmp_path, "pages"), count_rows(tmp_path, "halves")) == (0, 0)
+    assert (count_rows(tmp_path, "pages"), count_rows(tmp_path, "partials")) == (0, 0)
 
 
 # Invalid ids
