@@ -28,8 +28,10 @@ from agora_analytics.streams.events import (
 _REMEMBER_LOST: Final = 30 * DAY
 """Seconds for which a lost call is remembered: a search may find it again at any time."""
 
-# Stored checkpoints have these names, so they stay when attributes are renamed.
-_FIELDS: Final = frozenset({"going", "look_at", "misses", "seen", "ended", "owed", "told", "since"})
+# Stored checkpoints have these names.
+_FIELDS: Final = frozenset(
+    {"open", "next_lookup", "misses", "first_seen", "closed", "pending", "end_reported", "available_at"}
+)
 _RETRIABLE_REASONS: Final = frozenset({"quota", "outage"})
 """Reasons of missing sessions that may be fetched later."""
 
@@ -187,20 +189,20 @@ class CallTracker:
         """Return the state as a checkpoint."""
         entries: dict[str, Mapping[str, Any]] = {
             call_id: {
-                "going": attrs.asdict(known.call),
+                "open": attrs.asdict(known.call),
                 "misses": known.misses,
-                "look_at": known.next_lookup,
-                "seen": known.first_seen,
+                "next_lookup": known.next_lookup,
+                "first_seen": known.first_seen,
             }
             for call_id, known in self.open.items()
         }
-        entries |= {call_id: {"ended": until} for call_id, until in self.recently_closed.items()}
+        entries |= {call_id: {"closed": until} for call_id, until in self.recently_closed.items()}
         entries |= {
             call_id: {
                 **entries.get(call_id, {}),
-                "owed": attrs.asdict(pending.call),
-                "told": pending.end_reported,
-                "since": pending.available_at,
+                "pending": attrs.asdict(pending.call),
+                "end_reported": pending.end_reported,
+                "available_at": pending.available_at,
             }
             for call_id, pending in self.pending.items()
         }
@@ -212,19 +214,19 @@ class CallTracker:
         """Read the state back; raises `CheckpointError` for unknown fields and for what is no such state."""
         for key, entry in checkpoint.open.items():
             check_known(entry, _FIELDS, f"call {key!r} in the checkpoint")
-        lookups, misses = opened(checkpoint, "look_at", float), opened(checkpoint, "misses", int)
-        reported, available = opened(checkpoint, "told", bool), opened(checkpoint, "since", float)
-        first_seen = opened(checkpoint, "seen", int)
-        closed = opened(checkpoint, "ended", int)
+        lookups, misses = opened(checkpoint, "next_lookup", float), opened(checkpoint, "misses", int)
+        reported, available = opened(checkpoint, "end_reported", bool), opened(checkpoint, "available_at", float)
+        first_seen = opened(checkpoint, "first_seen", int)
+        closed = opened(checkpoint, "closed", int)
         tracker = cls(checkpoint.done[-1].end, recently_closed=closed, late_sessions=late_sessions)
-        for key, call in opened(checkpoint, "going", Call).items():
+        for key, call in opened(checkpoint, "open", Call).items():
             tracker.open[key] = OpenCall(
                 call=call,
                 next_lookup=lookups.get(key, 0.0),
                 misses=misses.get(key, 0),
                 first_seen=first_seen.get(key, tracker.read_to),
             )
-        for key, call in opened(checkpoint, "owed", Call).items():
+        for key, call in opened(checkpoint, "pending", Call).items():
             available_at = available.get(key, 0.0)
             tracker.pending[key] = PendingSessions(
                 call=call, end_reported=reported.get(key, False), available_at=available_at, next_at=available_at

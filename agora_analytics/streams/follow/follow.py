@@ -238,7 +238,7 @@ class FollowPoller(Poller[CallEvent]):
             len(calls),
             span or "nothing new",
             len(tracker.open),
-            extra={"agora_calls": len(calls), "agora_going": len(tracker.open), "agora_read_to": self._read_to},
+            extra={"agora_calls": len(calls), "agora_open_calls": len(tracker.open), "agora_read_to": self._read_to},
         )
 
     def _next_span(self, tracker: CallTracker, utc: float) -> Span | None:

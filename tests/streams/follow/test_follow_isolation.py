@@ -274,12 +274,12 @@ async def test_an_unknown_field_in_a_checkpoint_is_reported(where):
     async with simulation.client() as client:
         follow = client.calls.follow(start=NOON - HOUR, stop=NOON)
         async for _ in follow:
-            if any("going" in entry for entry in follow.checkpoint.open.values()):
+            if any("open" in entry for entry in follow.checkpoint.open.values()):
                 break
         text = json.loads(follow.checkpoint.encode())
         await follow.aclose()
-        entry = next(entry for entry in text["open"].values() if "going" in entry)
-        {"call": entry["going"], "entry": entry, "checkpoint": text}[where]["unknown"] = 1
+        entry = next(entry for entry in text["open"].values() if "open" in entry)
+        {"call": entry["open"], "entry": entry, "checkpoint": text}[where]["unknown"] = 1
         with pytest.raises(CheckpointError, match="unknown"):
             await collect(client.calls.follow(checkpoint=Checkpoint.decode(json.dumps(text)), stop=NOON))
 
