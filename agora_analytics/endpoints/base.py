@@ -47,7 +47,7 @@ log = logging.getLogger("agora_analytics")
 
 def to_service_clock(span: Span, ahead: float | None) -> Span:
     """Shift a span from the host's clock, which is `ahead` seconds ahead, to the service's."""
-    # Rounded to the past: a second later may not be available yet.
+    # Rounded to the past: a second later may not be queryable yet.
     by = -math.ceil(ahead or 0.0)
     return Span(max(span.start + by, 0), max(span.end + by, 1))
 
@@ -296,10 +296,10 @@ class EndpointGroup:
         if by_host:
             span = to_service_clock(span, self._dispatcher.time.steady_host_ahead())
         # Longer than all that the plan keeps: wrong whatever the time is, so no clock is needed to say so.
-        elif self._check_age and not ends and span.duration > limits.available:
+        elif self._check_age and not ends and span.duration > limits.retention:
             raise ValueError(
                 f"end - start = {span.duration} s: start is older than the plan keeps (plan"
-                f" {plan.name!r}, {endpoint}), or end lies in the future: at most {limits.available} s"
+                f" {plan.name!r}, {endpoint}), or end lies in the future: at most {limits.retention} s"
             )
         return plan.check(endpoint, span, now, whole=whole), limits
 

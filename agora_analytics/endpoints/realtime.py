@@ -131,7 +131,7 @@ class Realtime(RealtimeRequests):
 
         It resumes at its `checkpoint`: a name in the client's `checkpoints`, which is saved each time you ask for the
         next event, or a `Checkpoint` that you store yourself. Without one it starts at `start` (a moment, or a
-        `timedelta` before the newest available second), or at the newest window. It ends before `stop`, or never. It
+        `timedelta` before the newest queryable second), or at the newest window. It ends before `stop`, or never. It
         polls as often as the day's requests allow, at most every `every` seconds; `coverage` returns how often that is.
 
         Raises `ValueError` or `TypeError` for invalid arguments, and for series that the plan cannot cover without gaps

@@ -203,7 +203,7 @@ class Estimator:
         return CallPage(calls=(), total_size=0)
 
     def _kept_part(self, span: Span) -> Span:
-        kept = self._dispatcher.plan.of_endpoint(CALL_LISTS).askable(self._dispatcher.time.utc_second())
+        kept = self._dispatcher.plan.of_endpoint(CALL_LISTS).queryable(self._dispatcher.time.utc_second())
         end = max(min(span.end, kept.end), span.start + 1)
         return Span(min(max(span.start, kept.start + RETENTION_MARGIN), end - 1), end)
 
@@ -267,7 +267,7 @@ class Estimator:
         return span.slices(self._dispatcher.plan.of_endpoint(CALL_SESSIONS).longest_query)[0]
 
     def _has_details(self, call: Call) -> bool:
-        kept = self._dispatcher.plan.of_endpoint(CALL_SESSIONS).askable(self._dispatcher.time.utc_second())
+        kept = self._dispatcher.plan.of_endpoint(CALL_SESSIONS).queryable(self._dispatcher.time.utc_second())
         return call.span is not None and kept.start + 2 < call.span.start and call.span.end <= kept.end
 
     # Extrapolation
@@ -293,7 +293,7 @@ class Estimator:
 
     async def _will_expire(self, slices: Sequence[tuple[Span, float]], per_call: float) -> list[Skipped]:
         """Return the calls that will expire before their turn; with the worst first, any of them may be last."""
-        quota, available = self._dispatcher.quota, self._dispatcher.plan.of_endpoint(CALL_SESSIONS).available
+        quota, available = self._dispatcher.quota, self._dispatcher.plan.of_endpoint(CALL_SESSIONS).retention
         if not quota.enforced:
             return []
         lost, spans, before = 0.0, [], 0.0

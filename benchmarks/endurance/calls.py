@@ -21,7 +21,7 @@ _HOUR: Final = 3_600
 _SOON: Final = 3_600.0
 """Seconds without a hindrance in which a follow makes progress, even if single requests fail."""
 
-_JUDGED: Final = _LIMITS.available + DAY
+_JUDGED: Final = _LIMITS.retention + DAY
 """Seconds after the start of a call within which all its events come, even if it lasts twelve hours."""
 
 _MOVED: Final = 130
@@ -148,7 +148,7 @@ class CallJudge:
         if told.reason == "gone":
             return "" if fate.deleted is not None else "gone, and it is there"
         if told.reason == "expired":
-            old = now > call.created - _MOVED + _LIMITS.available
+            old = now > call.created - _MOVED + _LIMITS.retention
             return "" if fate.endless and fate.deleted is None and old else "expired, and it is not"
         return "lost for no documented reason"
 
@@ -165,7 +165,7 @@ class CallJudge:
             age = now - fate.deleted
             return "deleted, and not told" if age > 2 * _HOUR + 0.2 * (now - call.created) else ""
         if fate.endless:
-            return "expired, and not told" if now > call.created + _LIMITS.available + DAY else ""
+            return "expired, and not told" if now > call.created + _LIMITS.retention + DAY else ""
         return "an end that was not reported" if now > call.destroyed + _HOUR + 0.2 * call.duration else ""
 
 

@@ -75,7 +75,7 @@ class WindowJudge:
         if isinstance(event, Gap):
             self.seen[f"windows lost: {event.reason}"] += event.span.duration // WINDOW
             for ts in range(event.span.start, event.span.end, WINDOW):
-                too_old = ts + _LIMITS.available < self.lives[life - 1] + _LATEST
+                too_old = ts + _LIMITS.retention < self.lives[life - 1] + _LATEST
                 self._told[ts] = _Told(at, life, [], {}, lost=event.reason, too_old=too_old)
             return
         self._window(at, life, event)
@@ -127,7 +127,7 @@ class WindowJudge:
             self._report("windows to the end", f"the last was that before {self.due}, stopped at {stop}")
 
     def _judge_lost(self, ts: int, told: _Told) -> None:
-        first, last = ts + WINDOW + _LIMITS.delay, ts + _LIMITS.available
+        first, last = ts + WINDOW + _LIMITS.delay, ts + _LIMITS.retention
         causes = {_REASONS[kind] for kind in self._hindrances.kinds(first, last)}
         causes |= {"before_start"} if told.too_old else set()
         if self._begun_failing(first, last):
@@ -149,7 +149,7 @@ class WindowJudge:
         return "outage" in self._hindrances.kinds(max(asked), last)
 
     def _judge_values(self, ts: int, told: _Told) -> None:
-        final, last = ts + WINDOW + _LIMITS.delay + LATE, ts + _LIMITS.available
+        final, last = ts + WINDOW + _LIMITS.delay + LATE, ts + _LIMITS.retention
         for place, series in enumerate(SERIES):
             true = value(self._world, series, ts)
             if told.values[place] == true:

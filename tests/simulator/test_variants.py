@@ -250,7 +250,7 @@ def test_limits_are_the_documented_inequalities_and_by_default_never_wider(fract
     literal = {
         (start, end)
         for start, end in frames
-        if end < now - limits.delay and start > now - limits.available and end - start < (limits.longest or end)
+        if end < now - limits.delay and start > now - limits.retention and end - start < (limits.longest or end)
     }
     assert allowed[False] == literal
     assert allowed[True] <= literal

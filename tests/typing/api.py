@@ -287,12 +287,12 @@ def plans(limits: Limits, span: Span) -> None:
     assert_type((PREMIUM.offers(CALL_LISTS), PREMIUM.counter(CALL_LISTS)), tuple[bool, str])
     assert_type(limits.rates, dict[Unit, int])
     assert_type((limits.longest, limits.longest_query), tuple[int | None, int])
-    assert_type(limits.askable(0), Span)
-    assert_type(limits.askable_at(0), int)
+    assert_type(limits.queryable(0), Span)
+    assert_type(limits.queryable_at(0), int)
     assert_type(ENTERPRISE.with_limits("realtime", per_day=1).split().merge("all", ENDPOINTS), Plan)
     assert_type(PREMIUM.check(CALL_LISTS, span, 0, whole=False), Span)
     assert_type(PREMIUM.recent(CALL_LISTS, timedelta(days=1), 0), Span)
-    Limits(per_day=1, available=2)  # type: ignore[call-arg]
+    Limits(per_day=1, retention=2)  # type: ignore[call-arg]
 
 
 def missing(error: IncompleteList) -> DecodeError:
@@ -301,8 +301,8 @@ def missing(error: IncompleteList) -> DecodeError:
 
 
 def too_early(error: TooEarly, client: AnalyticsClient, call: Call) -> None:
-    assert_type((error.askable_at, client.calls.askable_at(call)), tuple[int, int])
-    assert_type(client.calls.is_askable(call), bool)
+    assert_type((error.queryable_at, client.calls.queryable_at(call)), tuple[int, int])
+    assert_type(client.calls.is_queryable(call), bool)
     assert_type(client.calls.sessions(call, wait=True), Results[Session])
     assert_type(client.calls.metrics(call, exclude_server_user=False, wait=True), Results[SessionMetrics])
 

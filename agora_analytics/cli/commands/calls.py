@@ -300,7 +300,7 @@ async def _newest_call(client: AnalyticsClient, cname: str, span: Span) -> Call 
     from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
 
     limits = client.plan.of_endpoint(CALL_LISTS)
-    kept = limits.askable(service_time(client).utc_second())
+    kept = limits.queryable(service_time(client).utc_second())
     end = min(span.end, kept.end)
     start = max(end - limits.longest_query, kept.start + _MARGIN)
     try:

@@ -181,9 +181,9 @@ class Tour:
         step.show([point for _, points in timelines for point in points], tables.plots("", "metric", rows))
 
     def _fits_one_request(self, call: Call) -> bool:
-        """Whether the details of a call are available, and one request can cover all of it."""
+        """Whether the details of a call are queryable, and one request can cover all of it."""
         limits = self.client.plan.of_endpoint(plans.CALL_SESSIONS)
-        newest = limits.askable(self._time().utc_second()).end
+        newest = limits.queryable(self._time().utc_second()).end
         return call.span is not None and call.span.end <= newest and call.span.duration <= limits.longest_query
 
     def _time(self) -> ServiceTime:
@@ -217,7 +217,7 @@ class Tour:
         step.print(f"{format_time(window)}  {'  '.join(texts)}")
 
     async def _wait_for(self, window: int, what: str) -> None:
-        """Wait until a window is complete and available."""
+        """Wait until a window is complete and queryable."""
         due = window + WINDOW + self.client.plan.of_endpoint(plans.REALTIME_USAGE).delay + 1
         wait = max(0.0, due - self._time().utc())
         with self.screen.progress(what, total=wait) as advance:

@@ -148,7 +148,7 @@ class SelectionOptions:
 
         Raises `ValueError` for options that contradict each other.
         """
-        kept = client.plan.of_endpoint(self.endpoint).available
+        kept = client.plan.of_endpoint(self.endpoint).retention
         span = await time.span(client, self.endpoint, kept, uncut=True)
         return agora.Selection(
             *span,
@@ -217,7 +217,7 @@ async def export(
 ) -> None:
     """Export data to files. Run the same command again to resume after any interruption.
 
-    Exit code: 0 if all selected rows are exported, 1 if some are left out (expired, refused, not available yet).
+    Exit code: 0 if all selected rows are exported, 1 if some are skipped (expired, refused) or pending.
     --dry-run exits with 0, and lists what has expired already.
 
     Example: agora-analytics export data --last 1d --format csv
@@ -307,7 +307,7 @@ def _stages(progress: ExportProgress) -> Iterator[tuple[str, str]]:
     if progress.waiting:
         yield "waiting for quota", format_number(progress.waiting)
     if progress.early:
-        yield "not available yet", format_number(progress.early)
+        yield "not queryable yet", format_number(progress.early)
     if progress.done_at is not None:
         yield "done at about", f"{progress.done_at:%Y-%m-%d %H:%M} UTC"
 
@@ -328,7 +328,7 @@ def _show_estimate(screen: Screen, estimate: ExportEstimate) -> None:
     if estimate.done_at is not None:
         screen.print(f"done by {estimate.done_at:%Y-%m-%d %H:%M} UTC, if nothing else uses the quota")
     for skipped in estimate.expired:
-        screen.print(f"not available: {_describe(skipped)}")
+        screen.print(f"skipped: {_describe(skipped)}")
 
 
 def _show_report(screen: Screen, report: ExportReport) -> None:
@@ -347,7 +347,7 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
     if report.pending:
         screen.print(f"pending: {format_number(report.pending)} calls and spans; run it again")
     for skipped in report.skipped:
-        screen.print(f"left out: {_describe(skipped)}")
+        screen.print(f"skipped: {_describe(skipped)}")
 
 
 def _describe(skipped: Skipped) -> str:

@@ -99,7 +99,7 @@ async def watch(
         limits = client.plan.of_endpoint(REALTIME_USAGE)
         stream = client.realtime.watch(
             *chosen,
-            start=stream_start(start, last, limits.available),
+            start=stream_start(start, last, limits.retention),
             checkpoint=checkpoint,
             allowed_lateness=allowed_lateness,
             only_final=only_final,

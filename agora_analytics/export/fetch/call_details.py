@@ -140,10 +140,10 @@ class CallDetailsFetcher:
         return True
 
     async def _send(self, progress: CallProgress, send: Callable[[], Awaitable[T]]) -> T:
-        return await self._fetcher(send, self._available(progress), category=f"details {progress.call.app}")
+        return await self._fetcher(send, self._queryable_check(progress), category=f"details {progress.call.app}")
 
-    def _available(self, progress: CallProgress) -> Callable[[], Awaitable[float]]:
-        """Return the check before every attempt: that a call has not expired, and how long until it is available."""
+    def _queryable_check(self, progress: CallProgress) -> Callable[[], Awaitable[float]]:
+        """Return the check before every attempt: that a call has not expired, and how long until it is queryable."""
         call, page = progress.call, progress.endpoints.calls.sessions_page
 
         async def check() -> float:

@@ -102,17 +102,17 @@ class SliceFetcher:
         span, owned_until = pending.slice.span, pending.slice.owned_until
         if slices:
             probe = source.probe(endpoints, pending.app, span.start)
-            await self._fetcher(probe.send, self._available(endpoints, source, pending))
+            await self._fetcher(probe.send, self._queryable_check(endpoints, source, pending))
         *parts, last = slices or (None,)
         rest = Slice(Span(last.span.start, span.end), owned_until) if last else None
         return await self._state_thread.change(
             lambda state: state.split_slice(pending, filter(None, (*parts, rest)), 0)[::-1]
         )
 
-    def _available(
+    def _queryable_check(
         self, endpoints: EndpointSet, source: Source, pending: PendingSlice
     ) -> Callable[[], Awaitable[float]]:
-        """Return the check before every attempt: that a slice has not expired, and how long until it is available."""
+        """Return the check before every attempt: that a slice has not expired, and how long until it is queryable."""
         limits, span = self._dispatcher.plan.of_endpoint(source.endpoint), pending.slice.span
 
         async def check() -> float:
@@ -159,7 +159,7 @@ class SliceFetcher:
         try:
             page = await self._fetcher(
                 lambda: endpoints.calls.page(*span, cname=source.cname, page_no=pending.page),
-                self._available(endpoints, source, pending),
+                self._queryable_check(endpoints, source, pending),
                 category=f"{source} {pending.app}",
             )
         except ResponseError as error:
@@ -239,7 +239,7 @@ class SliceFetcher:
             self._fetcher.narrowed += 1
             return await self._fetcher(
                 lambda: endpoints.calls.page(*part.span, cname=part.cname, page_no=number),
-                self._available(endpoints, source, pending),
+                self._queryable_check(endpoints, source, pending),
             )
 
         spans = [pending.slice.span]
@@ -296,7 +296,7 @@ class SliceFetcher:
         now = self._dispatcher.time.passed_second()
         rows = await self._fetcher(
             lambda: source.fetch(endpoints, pending.app, pending.slice),
-            self._available(endpoints, source, pending),
+            self._queryable_check(endpoints, source, pending),
             category=f"{source} {pending.app}",
         )
         final_before = source.final_before(self._passed(now))

@@ -223,10 +223,10 @@ class _Examination:
         limits = self._plan.of_endpoint(CALL_LISTS)
         start = limits.oldest(service_time(self._client).utc_second()) + _EDGE
         answer = await self._send(self._client.calls.page(start, start + MINUTE, page_size=1))
-        days = f"{limits.available / DAY:g} days of calls"
+        days = f"{limits.retention / DAY:g} days of calls"
         if isinstance(answer, PlanRefused):
             named = "" if answer.limit is None else f", but {answer.limit / DAY:g} days"
-            hint = "Is it another plan? If not, pass plan=Plan.of(…).with_limits('call_lists', available=…)."
+            hint = "Is it another plan? If not, pass plan=Plan.of(…).with_limits('call_lists', retention=…)."
             return Finding(check="retention", status="failed", answer=f"not {days}{named}: {answer.args[0]}", hint=hint)
         if isinstance(answer, AgoraError):
             return _error("retention", answer)

@@ -54,8 +54,8 @@ ENDPOINTS: Final = {
 
 
 @attrs.frozen
-class _Available:
-    """What of a call can be asked for now, in slices of one request each; a reason if nothing."""
+class _Queryable:
+    """What of a call is queryable now, in slices of one request each; a reason if nothing."""
 
     span: Span | None
     longest: int
@@ -98,7 +98,7 @@ class CallParts:
             "statistics": self._statistics,
             "metrics": self._metrics,
         }
-        have = self._available(call, ENDPOINTS[part])
+        have = self._queryable(call, ENDPOINTS[part])
         made = builders[part](call, values, have)
         return attrs.evolve(
             made,
@@ -108,23 +108,23 @@ class CallParts:
             available_at=have.available_at,
         )
 
-    def _available(self, call: Call, endpoint: Endpoint) -> _Available:
-        """Return what can be asked for: of a finished call everything or nothing, of an open one what there is."""
+    def _queryable(self, call: Call, endpoint: Endpoint) -> _Queryable:
+        """Return what is queryable: of a finished call everything or nothing, of an open one what there is."""
         if not self._plan.offers(endpoint):
-            return _Available(None, 1, f"the plan {self._plan.name} has no details of calls")
+            return _Queryable(None, 1, f"the plan {self._plan.name} has no details of calls")
         limits, now = self._plan.of_endpoint(endpoint), int(self._now())
         if not call.created_ts or not call.started_at:
-            return _Available(None, 1, "the service sent no start of this call")
+            return _Queryable(None, 1, "the service sent no start of this call")
         end = call.span.end if call.span else max(limits.newest(now), call.created_ts + 1)
         if end > limits.newest(now):
-            at = limits.askable_at(end)
-            return _Available(None, 1, "details come some minutes after a call", at)
+            at = limits.queryable_at(end)
+            return _Queryable(None, 1, "details come some minutes after a call", at)
         start = max(call.created_ts, limits.oldest(now) + _MARGIN)
         if start >= end:
-            return _Available(None, 1, "the plan no longer keeps this call")
-        return _Available(Span(start, end), limits.longest_query)
+            return _Queryable(None, 1, "the plan no longer keeps this call")
+        return _Queryable(Span(start, end), limits.longest_query)
 
-    def _sessions(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _sessions(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         page = int_of(values, "page", 1, 1, _MAX_PAGES) or 1
         slices, totals = have.slices(), self._totals.get(call.call_id, ())
         if page > 1:
@@ -155,7 +155,7 @@ class CallParts:
             )
         )
 
-    def _timeline(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _timeline(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         metric = choice_of(values, "metric", TIMELINES)
         slices = have.slices(MINUTE)
 
@@ -171,7 +171,7 @@ class CallParts:
             fetch=fetch,
         )
 
-    def _freeze(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _freeze(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         metric, slices = choice_of(values, "metric", FREEZES), have.slices()
 
         async def fetch() -> bytes:
@@ -187,7 +187,7 @@ class CallParts:
             reason=_too_long(slices),
         )
 
-    def _statistics(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _statistics(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         metric, dimension = choice_of(values, "metric", FREEZES), choice_of(values, "dimension", DIMENSIONS)
         slices = have.slices()
 
@@ -204,7 +204,7 @@ class CallParts:
             reason=_too_long(slices),
         )
 
-    def _metrics(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _metrics(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         sids = sids_of(values)
         start, end = (int_of(values, name, None, 0, 2**33) for name in ("start", "end"))
         slices = have.slices(1, start, end)

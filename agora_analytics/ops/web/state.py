@@ -230,7 +230,7 @@ class LiveState:
 
     def _open_watch(self, reached: Checkpoint | None) -> Watch:
         limits = self.client.plan.of_endpoint(REALTIME_USAGE)
-        back = max(min(HOUR, limits.available - limits.delay - MINUTE), MINUTE)
+        back = max(min(HOUR, limits.retention - limits.delay - MINUTE), MINUTE)
         named = self._checkpoint and f"{self._checkpoint}-windows"
         watch = self.client.realtime.watch(
             *self.series, start=timedelta(seconds=back), checkpoint=named or reached, gaps=self._gaps
@@ -238,7 +238,7 @@ class LiveState:
         return self._opened(watch)
 
     def _open_follow(self, reached: Checkpoint | None) -> Follow:
-        kept = timedelta(seconds=self.client.plan.of_endpoint(CALL_LISTS).available - HOUR)
+        kept = timedelta(seconds=self.client.plan.of_endpoint(CALL_LISTS).retention - HOUR)
         named = self._checkpoint and f"{self._checkpoint}-calls"
         follow = self.client.calls.follow(
             start=min(self._back, kept), checkpoint=named or reached, with_sessions=self._sessions

@@ -125,7 +125,7 @@ def _candidates(context: RequestContext, time_range: TimeRange) -> dict[str, Sim
     """Return the calls, by ID, that may be reported in a time range; endless ones only within the plan's retention."""
     world, variants = context.world, context.variants
     select = world.calls_during if variants.calls_overlap else world.calls
-    oldest = context.now - context.limits.available if variants.calls_overlap else time_range.start
+    oldest = context.now - context.limits.retention if variants.calls_overlap else time_range.start
     candidates = chain(
         select(time_range.start, time_range.end),
         call_changes.shown_elsewhere(world, variants, time_range.start, time_range.end),

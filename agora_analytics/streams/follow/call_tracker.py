@@ -30,7 +30,7 @@ _REMEMBER_LOST: Final = 30 * DAY
 
 # Stored checkpoints have these names.
 _FIELDS: Final = frozenset(
-    {"open", "next_lookup", "misses", "first_seen", "closed", "pending", "end_reported", "available_at"}
+    {"open", "next_lookup", "misses", "first_seen", "closed", "pending", "end_reported", "queryable_at"}
 )
 _RETRIABLE_REASONS: Final = frozenset({"quota", "outage"})
 """Reasons of missing sessions that may be fetched later."""
@@ -60,7 +60,7 @@ class PendingSessions:
 
     Attributes:
         end_reported: whether its `CallFinished` was delivered.
-        available_at: when all sessions are queryable.
+        queryable_at: when all sessions are queryable.
         next_at: when to try again.
         tries: failed attempts.
         own_failures: failed attempts while other calls were answered.
@@ -70,7 +70,7 @@ class PendingSessions:
 
     call: Call
     end_reported: bool = False
-    available_at: float = 0.0
+    queryable_at: float = 0.0
     next_at: float = 0.0
     tries: int = 0
     own_failures: int = 0
@@ -157,10 +157,10 @@ class CallTracker:
         # Bounded: a wrong end in the far future would keep the id for ever.
         return max(self.now if end is None else min(end, self.read_to + DAY), self.read_to)
 
-    def add_pending(self, call: Call, available_at: float) -> None:
+    def add_pending(self, call: Call, queryable_at: float) -> None:
         """Record that a call is over, and that its sessions are to be fetched."""
         self.open.pop(call.call_id, None)
-        self.pending[call.call_id] = PendingSessions(call=call, available_at=available_at, next_at=available_at)
+        self.pending[call.call_id] = PendingSessions(call=call, queryable_at=queryable_at, next_at=queryable_at)
 
     def unreported(self) -> int:
         """Return the number of finished calls whose end waits for their sessions."""
@@ -202,7 +202,7 @@ class CallTracker:
                 **entries.get(call_id, {}),
                 "pending": attrs.asdict(pending.call),
                 "end_reported": pending.end_reported,
-                "available_at": pending.available_at,
+                "queryable_at": pending.queryable_at,
             }
             for call_id, pending in self.pending.items()
         }
@@ -215,7 +215,7 @@ class CallTracker:
         for key, entry in checkpoint.open.items():
             check_known(entry, _FIELDS, f"call {key!r} in the checkpoint")
         lookups, misses = opened(checkpoint, "next_lookup", float), opened(checkpoint, "misses", int)
-        reported, available = opened(checkpoint, "end_reported", bool), opened(checkpoint, "available_at", float)
+        reported, queryable_from = opened(checkpoint, "end_reported", bool), opened(checkpoint, "queryable_at", float)
         first_seen = opened(checkpoint, "first_seen", int)
         closed = opened(checkpoint, "closed", int)
         tracker = cls(checkpoint.done[-1].end, recently_closed=closed, late_sessions=late_sessions)
@@ -227,8 +227,8 @@ class CallTracker:
                 first_seen=first_seen.get(key, tracker.read_to),
             )
         for key, call in opened(checkpoint, "pending", Call).items():
-            available_at = available.get(key, 0.0)
+            queryable_at = queryable_from.get(key, 0.0)
             tracker.pending[key] = PendingSessions(
-                call=call, end_reported=reported.get(key, False), available_at=available_at, next_at=available_at
+                call=call, end_reported=reported.get(key, False), queryable_at=queryable_at, next_at=queryable_at
             )
         return tracker

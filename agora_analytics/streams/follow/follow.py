@@ -183,7 +183,7 @@ class FollowPoller(Poller[CallEvent]):
         for call in sorted(calls, key=lambda call: (call.created_ts or 0, call.call_id)):
             for event in tracker.diff(call, self._bounds.oldest_accepted):
                 if self._session_fetcher is not None and isinstance(event, CallFinished):
-                    tracker.add_pending(call, self._session_fetcher.available_at(call))
+                    tracker.add_pending(call, self._session_fetcher.queryable_at(call))
                 else:
                     yield event
         for gap in self._incomplete_gaps(tracker):  # after the calls of their span, because a gap moves the checkpoint
@@ -281,7 +281,7 @@ class FollowPoller(Poller[CallEvent]):
 
     def _loss_reason(self, start: int) -> Loss:
         utc = self._time.utc()
-        if self._bounds.is_reduced and start + self._bounds.limits.available > utc:
+        if self._bounds.is_reduced and start + self._bounds.limits.retention > utc:
             return "service"
         return self.downtime.main_reason(start + self._bounds.delay, utc)
 

@@ -146,7 +146,7 @@ class Coverage:
 def max_windows_per_request(plan: Plan) -> int:
     """Return how many windows one request can bring at most, whenever it is made."""
     limits = plan.of_endpoint(REALTIME_USAGE)
-    return (limits.available - limits.delay - 2) // WINDOW
+    return (limits.retention - limits.delay - 2) // WINDOW
 
 
 def coverage(plan: Plan, weights: Sequence[float], min_interval: int = 1) -> Coverage:

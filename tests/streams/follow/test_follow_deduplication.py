@@ -77,7 +77,7 @@ async def test_a_call_whose_sessions_come_after_a_restart_is_not_reported_again(
 
 @pytest.mark.slow
 async def test_a_lost_call_is_not_reported_again_when_it_ends():
-    plan = PREMIUM.with_limits("call_lists", available=2 * HOUR)
+    plan = PREMIUM.with_limits("call_lists", retention=2 * HOUR)
     simulation = simulated(plan, world=LONG, calls_overlap=True)
     async with simulation.client(plan=plan) as client:
         events = await consume_for(client.calls.follow(start=NOON), 16 * HOUR)

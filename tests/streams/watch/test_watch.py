@@ -97,7 +97,7 @@ async def test_a_day_with_faults_loses_only_what_the_service_dropped(simulation,
             if series in window.values:
                 assert window.value(series) == true_value(world, series, ts)
     # Data are missing only for windows not yet requested when an outage began and expired soon after its end.
-    retention = client.plan.limits["realtime"].available
+    retention = client.plan.limits["realtime"].retention
     interval = client.realtime.coverage(*FIVE_SERIES).interval
     without_data = expired | {ts for ts, window in windows.items() if window.missing}
     outage_losses = [(start - 1.5 * interval, start + seconds + interval / 3 - retention) for start, seconds in outages]
