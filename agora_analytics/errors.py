@@ -238,12 +238,12 @@ class DecodeError(AgoraError):
 
 
 class IncompleteList(DecodeError):
-    """A list lacks rows that the service claims, however narrow the query; all other rows were delivered.
+    """A list lacks rows that the service reports, however narrow the query; all other rows were delivered.
 
     Attributes:
         span: the narrowest `Span` found in which rows are missing.
         rows: the number of its rows that arrived.
-        told: the number of rows that the service claims; None if it does not say.
+        reported: the number of rows that the service reports; None if it does not say.
 
     """
 
@@ -255,12 +255,12 @@ class IncompleteList(DecodeError):
         hint: str = "",
         span: Span | None = None,
         rows: int = 0,
-        told: int | None = None,
+        reported: int | None = None,
     ) -> None:
         super().__init__(what, request=request, hint=hint)
         self.span = span
         self.rows = rows
-        self.told = told
+        self.reported = reported
 
 
 class QuotaExhausted(AgoraError):

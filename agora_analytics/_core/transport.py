@@ -149,7 +149,7 @@ class AiohttpTransport:
         self._session = validation.none_or(validation.instance, "session", session, aiohttp.ClientSession)
         self._mine = session is None
         self._trust = trust
-        self._ways = tuple(_Way(credentials, direct=addresses.loopback(base)) for base in self._hosts)
+        self._middlewares = tuple(_HostMiddleware(credentials, direct=addresses.loopback(base)) for base in self._hosts)
         self._limit = max_bytes
         timeouts = timeouts or Timeouts()
         self._total = timeouts.total
@@ -214,7 +214,7 @@ class AiohttpTransport:
             auto_decompress=True,
             raise_for_status=False,
             timeout=self._timeout,
-            middlewares=(self._ways[host],),
+            middlewares=(self._middlewares[host],),
         )
 
     def scrub(self, body: bytes) -> bytes:
@@ -231,8 +231,8 @@ class AiohttpTransport:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             # Looked up once: `trust_env` would do it at every request, in a thread, which costs more than the request.
-            for way, base in zip(self._ways, self._hosts, strict=True):
-                way.proxy = addresses.proxy(base)
+            for middleware, base in zip(self._middlewares, self._hosts, strict=True):
+                middleware.proxy = addresses.proxy(base)
             # No cookies: the API sets none, and one of a proxy's must not go to the other host.
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._trust or True), cookie_jar=aiohttp.DummyCookieJar()
@@ -243,7 +243,7 @@ class AiohttpTransport:
         """Read a body up to the limit, counted after decompression; None for one that is larger."""
         length = answer.content_length
         if length is not None and length > self._limit:
-            return self._left(answer)
+            return self._discard(answer)
         # The quick way of most answers; a compressed one may be of any size, whatever its header says.
         if length is not None and length <= _SMALL and "Content-Encoding" not in answer.headers:
             return await answer.read()
@@ -252,14 +252,14 @@ class AiohttpTransport:
         async for chunk in answer.content.iter_any():
             body.write(chunk)
             if body.tell() > self._limit:
-                return self._left(answer)
+                return self._discard(answer)
             if time.perf_counter() - begun > _TURN:  # what is compressed well is always there already
                 await asyncio.sleep(0)
                 begun = time.perf_counter()
         return body.getvalue()
 
     @staticmethod
-    def _left(answer: aiohttp.ClientResponse) -> None:
+    def _discard(answer: aiohttp.ClientResponse) -> None:
         answer.close()  # or the rest would be read before the connection is used again
 
     def _too_large(self) -> DecodeError:
@@ -282,7 +282,7 @@ class _Broken(aiohttp.ClientConnectionError):
     """A connection that broke while a request was under way."""
 
 
-class _Way:
+class _HostMiddleware:
     """How a request goes to one host: signed, without anybody's cookies, by the right proxy or none, and once."""
 
     def __init__(self, credentials: Credentials, *, direct: bool) -> None:

@@ -71,7 +71,7 @@ _ID = 100
 _READ = 2_000
 """Characters of a message that are searched for known phrases."""
 
-_TOLD = 500
+_LONGEST_MESSAGE = 500
 """Characters of a message that an error quotes."""
 
 _REFUSAL = 65_536
@@ -82,7 +82,7 @@ _LONGEST = 86_400.0
 
 _USER = re.compile(r"//[^/]*@")
 
-_ADVICE: dict[type[ResponseError], str] = {
+_HINTS: dict[type[ResponseError], str] = {
     BadRequest: "Check the parameters against the endpoint's docstring and the catalogue (`agora-analytics metrics`).",
     Unauthorized: "Check Customer ID, Customer Secret and App ID in Agora Console.",
     PlanRefused: "Ask within the plan, check that `plan=` is the account's, or upgrade it.",
@@ -134,8 +134,8 @@ def read_envelope(body: bytes) -> Answer:
 
 def request_id(response: Response, answer: Answer) -> str | None:
     """Return the request id of the body, or else of the headers."""
-    told = answer.request_id or header(response, "X-Request-ID")
-    return told and one_line(told, _ID)
+    found = answer.request_id or header(response, "X-Request-ID")
+    return found and one_line(found, _ID)
 
 
 def header(response: Response, name: str) -> str | None:
@@ -168,13 +168,13 @@ def raise_for_code(request: Request, response: Response, answer: Answer) -> None
 def _raise(request: Request, response: Response, answer: Answer, number: int) -> None:
     said = answer.message or excerpt(response.body)
     kind, details = _classify(number, said)
-    message = one_line(said, _TOLD)
+    message = one_line(said, _LONGEST_MESSAGE)
     shown = f"HTTP {response.status}" + (f", code {answer.code}" if answer.code is not None else "")
     rid = request_id(response, answer)
     error = kind(
         f"{shown}: {message or 'no message'}{_redirect(response)}" + (f" (request id {rid})" if rid else ""),
         request=str(request),
-        hint=_ADVICE[kind],
+        hint=_HINTS[kind],
         status=response.status,
         code=answer.code,
         message=message,

@@ -157,9 +157,9 @@ class Realtime(RealtimeRequests):
             min_interval=-(-validation.int_in_range("every", every, WINDOW) // WINDOW),
         )
         self._app()
-        told = self.coverage(*series)
-        if not (validation.boolean("gaps", gaps) or told.complete):
-            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept gaps with gaps=True (--gaps)")
+        coverage = self.coverage(*series)
+        if not (validation.boolean("gaps", gaps) or coverage.complete):
+            raise ValueError(f"{len(series)} series: {coverage}; take fewer, or accept gaps with gaps=True (--gaps)")
         source = ApiWindowSource(self._dispatcher, self._scope, series)
         return Watch(source, self._dispatcher.limiters, series, settings, self._position(series, checkpoint))
 
@@ -188,6 +188,6 @@ class Realtime(RealtimeRequests):
         from agora_analytics.streams.position import position_for  # noqa: PLC0415
 
         # Sorted, so that a program may list its series in another order and still resume.
-        told = "\n".join((self._app(), *sorted(map(str, series))))
-        stream = f"watch {fingerprint(told)}"
+        identity = "\n".join((self._app(), *sorted(map(str, series))))
+        stream = f"watch {fingerprint(identity)}"
         return position_for(stream, checkpoint, self._scope.checkpoints)

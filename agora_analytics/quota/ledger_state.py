@@ -59,7 +59,7 @@ class LedgerState:
     @property
     def upcoming_id(self) -> int:
         """What `next_permit_id` will return."""
-        # The slot is in the number, so that a crashed process's permits can be told from all others.
+        # The slot is in the number, so that a crashed process's permits differ from all others.
         return (self.issued + 1) * MAX_PROCESSES + self.process_slot
 
     def next_permit_id(self) -> int:

@@ -189,7 +189,7 @@ async def test_a_call_of_a_channel_in_no_list_raises_after_all_other_calls_were_
         with pytest.raises(IncompleteList, match=f"{count - 1} of {count} rows came") as caught:
             await consume(client.calls.search(*second), calls)
     assert caught.value.span == second
-    assert (caught.value.rows, caught.value.told) == (count - 1, count)
+    assert (caught.value.rows, caught.value.reported) == (count - 1, count)
     missing, *others = [call.call_id for call in CROWDED.calls(*second)]
     assert {call.call_id for call in calls} == {*others}
     assert missing not in others

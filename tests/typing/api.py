@@ -296,7 +296,7 @@ def plans(limits: Limits, span: Span) -> None:
 
 
 def missing(error: IncompleteList) -> DecodeError:
-    assert_type((error.span, error.rows, error.told), tuple[Span | None, int, int | None])
+    assert_type((error.span, error.rows, error.reported), tuple[Span | None, int, int | None])
     return error
 
 

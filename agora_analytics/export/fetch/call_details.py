@@ -225,7 +225,7 @@ class CallDetailsFetcher:
         self, progress: CallProgress, part: ListQuery, reading: ListProgress[Session]
     ) -> tuple[list[Session], list[IncompleteList]]:
         """Return the sessions of a truncated list, read in narrower parts, and what cannot be read."""
-        parts = self._learned.narrower(part, reading, fruitful=True)
+        parts = self._learned.narrower(part, reading, has_new_rows=True)
         if parts is None:
             return [], [truncation.incomplete(part, reading)]
         log.warning("export: the service truncated the sessions of call %s", progress.call.call_id)

@@ -145,7 +145,9 @@ class SliceFetcher:
             if verdict is PageOutcome.MORE:
                 return [_turn_page(state, pending, reading, requested_at)]
             if verdict is PageOutcome.TRUNCATED:
-                return self._narrow(state, source, pending, reading, requested_at, fruitful=pending.page > 1 or new > 0)
+                return self._narrow(
+                    state, source, pending, reading, requested_at, has_new_rows=pending.page > 1 or new > 0
+                )
             self._finish(state, source, pending, requested_at, SpanStatus.READ)
             return []
 
@@ -178,11 +180,11 @@ class SliceFetcher:
         reading: ListProgress[Call],
         requested_at: int,
         *,
-        fruitful: bool,
+        has_new_rows: bool,
     ) -> list[PendingSlice]:
         """Replace a slice whose list was truncated by narrower ones, or end it if none can be made."""
         part = ListQuery(pending.slice.span, rows_before=pending.rows_before)
-        parts = self._learned.narrower(part, reading, fruitful=fruitful)
+        parts = self._learned.narrower(part, reading, has_new_rows=has_new_rows)
         if not parts:
             if parts is not None:
                 log.warning("export: ignoring total_size of calls from now on: it is wrong for %s", part.span)

@@ -12,7 +12,7 @@ from agora_analytics._core import merge
 from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.validation import SIDS
 from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
-from agora_analytics.client import AnalyticsClient, priced
+from agora_analytics.client import AnalyticsClient, with_fixed_cost
 from agora_analytics.models import Call, SessionMetrics
 from agora_analytics.ops.web.details import FreezeData, SessionsData, StatisticsData, points_data, tracks_data
 from agora_analytics.ops.web.loads import Load
@@ -74,18 +74,18 @@ class CallParts:
     """Makes the loads of calls; each request is sent once, so that the price is exact."""
 
     def __init__(self, client: AnalyticsClient, now: Callable[[], float]) -> None:
-        self._calls = priced(client, MAX_WAIT).calls
+        self._calls = with_fixed_cost(client, MAX_WAIT).calls
         self._plan = client.plan
         self._now = now
         self._totals: dict[str, tuple[int, ...]] = {}
 
     def standard(self, call: Call) -> list[Load]:
-        """Return the loads that a page offers for a call at first; metrics need sessions, so they come later."""
-        asks: list[tuple[str, Mapping[str, Any]]] = [("sessions", {})]
-        asks += [("timeline", {"metric": metric}) for metric in TIMELINES]
-        asks += [("freeze", {"metric": metric}) for metric in FREEZES]
-        asks += [("statistics", {"metric": metric, "dimension": "net"}) for metric in FREEZES]
-        return [self.load(call, part, ask) for part, ask in asks]
+        """Return the loads that a page shows for a call at first; metrics need sessions, so they come later."""
+        wanted: list[tuple[str, Mapping[str, Any]]] = [("sessions", {})]
+        wanted += [("timeline", {"metric": metric}) for metric in TIMELINES]
+        wanted += [("freeze", {"metric": metric}) for metric in FREEZES]
+        wanted += [("statistics", {"metric": metric, "dimension": "net"}) for metric in FREEZES]
+        return [self.load(call, part, params) for part, params in wanted]
 
     def load(self, call: Call, part: str, values: Mapping[str, Any]) -> Load:
         """Return a load of a call; raises `RefusalError` for parameters that are not allowed."""
@@ -102,7 +102,7 @@ class CallParts:
         made = builders[part](call, values, have)
         return attrs.evolve(
             made,
-            ask={"call": call.call_id, "part": part, **made.ask},
+            params={"call": call.call_id, "part": part, **made.params},
             lasts=_LASTS if call.is_over else _OPEN_LASTS,
             reason=have.reason or made.reason,
             available_at=have.available_at,
@@ -130,7 +130,7 @@ class CallParts:
         if page > 1:
             slices = [span for span, total in zip(slices, totals, strict=False) if total > (page - 1) * _PAGE]
         return Load(
-            ask={"page": page},
+            params={"page": page},
             title="sessions" if page == 1 else f"sessions, page {page}",
             endpoint=CALL_SESSIONS,
             requests=len(slices),
@@ -164,7 +164,7 @@ class CallParts:
             return encode(points_data(metric, merge.merge_points(parts)))
 
         return Load(
-            ask={"metric": metric},
+            params={"metric": metric},
             title=f"{metric} by minute",
             endpoint=CALL_TIMELINE,
             requests=len(slices),
@@ -179,7 +179,7 @@ class CallParts:
             return encode(FreezeData(metric=metric, buckets=found))
 
         return Load(
-            ask={"metric": metric},
+            params={"metric": metric},
             title=f"{metric} by users",
             endpoint=CALL_FREEZE,
             requests=1,
@@ -196,7 +196,7 @@ class CallParts:
             return encode(StatisticsData(metric=metric, dimension=dimension, values=found))
 
         return Load(
-            ask={"metric": metric, "dimension": dimension},
+            params={"metric": metric, "dimension": dimension},
             title=f"{metric} by {dimension}",
             endpoint=CALL_STATISTICS,
             requests=1,
@@ -221,7 +221,7 @@ class CallParts:
             return b'{"sessions":[%s]}' % b",".join(encoded)
 
         return Load(
-            ask={"sids": list(sids), "start": start, "end": end},
+            params={"sids": list(sids), "start": start, "end": end},
             title="metrics of a session" if len(sids) == 1 else f"metrics of {len(sids)} sessions",
             endpoint=CALL_METRICS,
             requests=len(slices),

@@ -246,7 +246,7 @@ class LiveState:
         return self._opened(follow)
 
     def _opened(self, stream: StreamT) -> StreamT:
-        self._stream_listeners.tell(stream)
+        self._stream_listeners.notify(stream)
         return stream
 
     def _final_before(self, series: Series) -> int | None:
@@ -257,7 +257,7 @@ class LiveState:
         change = self.board.add(event, self._final_before)
         if change is not None:
             self.feed.publish("windows", change)
-        self._listeners.tell(event)
+        self._listeners.notify(event)
 
     def _add_call(self, event: CallEvent) -> None:
         entry = entry_of(event, int(self.now()))
@@ -267,7 +267,7 @@ class LiveState:
         elif isinstance(event, Gap):
             self.call_gaps.append(CallGap(start=event.span.start, end=event.span.end, reason=event.reason))
             self.feed.publish("call_gap", self.call_gaps[-1])
-        self._listeners.tell(event)
+        self._listeners.notify(event)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""Tracks calls while their list is followed: a pure state machine that takes calls and yields events.
+"""Tracks calls while their list is followed: a state machine without I/O that takes calls and yields events.
 
 A list only shows how calls are now. What happened follows from what was known before: each open call as it was last
 seen, each finished call whose sessions are still to be fetched, and the ids of recently closed calls, for

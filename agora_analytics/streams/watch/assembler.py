@@ -1,4 +1,4 @@
-"""Assembles windows from answers: a pure state machine; points go in, windows, revisions and gaps come out.
+"""Assembles windows from answers: a state machine without I/O: points go in; windows, revisions and gaps come out.
 
 Windows are deduplicated and delivered in order; the *watermark* is the next one to deliver. A window is complete once
 every series has points for it. A series without points holds it back until an answer from after the allowed lateness

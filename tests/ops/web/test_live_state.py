@@ -109,7 +109,7 @@ async def test_without_viewers_the_quota_is_read_once_a_minute_and_with_them_eve
             assert state.now() - state.monitor.quota.at < 7
 
 
-async def test_the_first_viewer_is_told_the_health_of_each_stream_and_then_what_changes():
+async def test_the_first_viewer_gets_the_health_of_each_stream_and_then_what_changes():
     simulation = simulated("enterprise")
     async with simulation.client() as client, LiveState(client, USERS) as state:
         await asyncio.sleep(600)
