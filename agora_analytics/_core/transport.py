@@ -119,8 +119,8 @@ def trusting(path: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:  # an SSLError is an OSError
-        said = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise ValueError(f"certificate file {str(path)!r} cannot be used: {said}") from None
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ValueError(f"certificate file {str(path)!r} cannot be used: {reason}") from None
 
 
 class AiohttpTransport:
@@ -332,18 +332,18 @@ def _reason(error: BaseException) -> str:
     """Return what went wrong in the words of aiohttp and the system: what the other side sent is never quoted."""
     if isinstance(error, _Broken):
         return str(error)
-    said: object = ""
+    detail: object = ""
     match error:
         case aiohttp.ClientHttpProxyError():
-            said = f"the proxy answered HTTP {error.status}"
+            detail = f"the proxy answered HTTP {error.status}"
         case aiohttp.ClientConnectorCertificateError():
-            said = getattr(error.certificate_error, "verify_message", error.certificate_error)
+            detail = getattr(error.certificate_error, "verify_message", error.certificate_error)
         case aiohttp.ClientConnectorError():
-            said = error.os_error
+            detail = error.os_error
         case aiohttp.ClientResponseError():
-            said = "what came is not HTTP"
+            detail = "what came is not HTTP"
         case aiohttp.ClientPayloadError():
-            said = "the answer was cut off or damaged"
+            detail = "the answer was cut off or damaged"
         case OSError():
-            said = error.strerror
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+            detail = error.strerror
+    return f"{type(error).__name__}: {detail}" if detail else type(error).__name__

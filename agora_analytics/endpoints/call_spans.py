@@ -117,13 +117,13 @@ class CallSpanTracker(SpanTracker):
         # The caller knows the span, so nothing is clipped, waited for or sent again.
         if self._exact and self._whole is not None:
             return self.record(await fetch(self._whole))
-        asked = self._whole_span()
-        answer = await self._fetch_or_raise(fetch, asked)
+        requested = self._whole_span()
+        answer = await self._fetch_or_raise(fetch, requested)
         if self._end is not None:
             return answer
         # The end was now by the host's clock, which may turn out to have been behind.
         later = self._whole_span()
-        return answer if later.end - asked.end <= _NEAR else await self._fetch_or_raise(fetch, later)
+        return answer if later.end - requested.end <= _NEAR else await self._fetch_or_raise(fetch, later)
 
     def clip(self, span: Span) -> Span:
         """Return what of a span is queryable now; raises `NothingToFetchError` for nothing."""

@@ -153,7 +153,7 @@ class Realtime(RealtimeRequests):
             final_after=validation.int_in_range("final_after", final_after, 0),
             revisions=validation.boolean("revisions", revisions),
             only_final=validation.boolean("only_final", only_final),
-            # Rounded up to whole windows: never more often than was asked for.
+            # Rounded up to whole windows: never more often than was requested.
             min_interval=-(-validation.int_in_range("every", every, WINDOW) // WINDOW),
         )
         self._app()

@@ -23,7 +23,7 @@ _OTHER = frozenset({"ts", "refUsage", "windowStartTs", "windowEndTs", "uid"})
 
 
 def point(row: object, metric: str, dimension: str | None) -> Point:
-    """Read a row of timestamp, value and, where one was asked for, dimension."""
+    """Read a row of timestamp, value and, where one was given, dimension."""
     return _read(row, lambda fields: _point(fields, metric, dimension))
 
 

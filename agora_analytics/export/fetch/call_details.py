@@ -41,7 +41,7 @@ from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
 EXPIRED: Final = "expired"
-INVALID_ID: Final = "an id that cannot be asked for"
+INVALID_ID: Final = "an id that cannot be sent"
 T = TypeVar("T")
 
 _BATCHES_PER_PAGE: Final = validation.PAGE_SIZE // validation.SIDS

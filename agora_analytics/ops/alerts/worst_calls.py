@@ -63,10 +63,10 @@ async def calls_in_use(
     even before that is left out. `GET /beta/analytics/call/lists`.
     """
     limits = client.plan.of_endpoint(CALL_LISTS)
-    asked = (
+    queried = (
         client.calls.recent(limits.longest_query) if span is None else _queryable_span(client, CALL_LISTS, 0, span.end)
     )
-    page = await client.calls.page(*asked, cname=cname, page_size=_PAGE)
+    page = await client.calls.page(*queried, cname=cname, page_size=_PAGE)
     if span is None:  # only now the service's time is known for certain
         newest = limits.queryable(service_time(client).utc_second()).end // WINDOW * WINDOW
         span = Span(newest - WINDOW, newest)
@@ -188,8 +188,8 @@ class WorstCalls:
         return "; ".join(filter(None, (nothing, in_use.note)))
 
     async def _users(self, call: Call, span: Span, metric: str) -> tuple[WorstUser, ...]:
-        asked = _queryable_span(self._client, CALL_SESSIONS, call.created_ts or 0, span.end)
-        page = await self._client.calls.sessions_page(call.call_id, *asked)
+        queried = _queryable_span(self._client, CALL_SESSIONS, call.created_ts or 0, span.end)
+        page = await self._client.calls.sessions_page(call.call_id, *queried)
         users = [user for user in map(_user, page.items) if _rate(user, metric)]
         users.sort(key=lambda user: (-_rate(user, metric), str(user.uid)))
         return tuple(users[:_WORST_USERS])

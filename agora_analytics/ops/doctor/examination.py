@@ -243,8 +243,8 @@ class _Examination:
         buckets = {point.ts for point in answer}
         if end in buckets or end - HOUR in buckets:
             self._end_inclusive = end in buckets
-            said = "is included" if self._end_inclusive else "is not included"
-            return Finding(check="insights", status="ok", answer=f"included; the bucket that starts at endTs {said}")
+            verdict = "is included" if self._end_inclusive else "is not included"
+            return Finding(check="insights", status="ok", answer=f"included; the bucket that starts at endTs {verdict}")
         return Finding(check="insights", status="unknown", answer="included, but without data around that hour")
 
     async def _check_peak_metrics(self) -> Finding:

@@ -37,7 +37,7 @@ _OPEN_LASTS: Final = 60.0
 """Seconds for which the details of a call are kept, and of an open one."""
 
 _MARGIN: Final = 5
-"""Seconds between what is asked for and what expires."""
+"""Seconds between what is requested and what expires."""
 
 FREEZES: Final = tuple(map(str, FreezeMetric))
 TIMELINES: Final = tuple(map(str, TimelineMetric))

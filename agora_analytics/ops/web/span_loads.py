@@ -48,7 +48,7 @@ _PEAKS: Final = "peak"
 
 @attrs.frozen(kw_only=True)
 class TotalsData:
-    """Values over a whole span, by the values of a dimension if one was asked for."""
+    """Values over a whole span, by the values of a dimension if one was given."""
 
     metric: str
     dimension: str | None

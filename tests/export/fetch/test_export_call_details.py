@@ -139,7 +139,7 @@ async def test_only_a_call_with_an_invalid_id_is_skipped(tmp_path, simulation, w
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last_hours(1), tmp_path / "invalid", format="jsonl")
     (skipped,) = report.skipped
-    assert (skipped.what, skipped.reason, skipped.calls) == ("details", "an id that cannot be asked for", 1)
+    assert (skipped.what, skipped.reason, skipped.calls) == ("details", "an id that cannot be sent", 1)
     assert report.rows["calls"] == len(found["calls"]) > 1
     others = {row[1] for row in rows(tmp_path / "invalid", "calls")} & {row[1] for row in found["calls"]}
     assert {row[1] for row in rows(tmp_path / "invalid", "metrics")} == others
@@ -154,7 +154,7 @@ async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_
         report = await client.export.run(last_hours(1), tmp_path / "invalid", format="jsonl")
     (skipped,) = report.skipped
     assert (skipped.what, skipped.rows) == ("metrics", len(found["calls"]))
-    assert skipped.reason.endswith("a session with an id that cannot be asked for")
+    assert skipped.reason.endswith("a session with an id that cannot be sent")
     sids = {row[2] for row in rows(tmp_path / "invalid", "sessions")} & {row[2] for row in found["metrics"]}
     assert report.rows["sessions"] == len(found["sessions"])
     assert {row[2] for row in rows(tmp_path / "invalid", "metrics")} == sids
