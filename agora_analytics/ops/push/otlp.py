@@ -43,11 +43,12 @@ def rejected(answer: bytes) -> tuple[int, str]:
     except ValueError:
         return 0, ""
     number, text = found.get(1, 0), found.get(2, b"")
-    return number if isinstance(number, int) else 0, text.decode(errors="replace") if isinstance(text, bytes) else ""
+    shown = text.decode(errors="replace") if isinstance(text, bytes) else ""
+    return number if isinstance(number, int) else 0, shown
 
 
 def message(answer: bytes) -> str:
-    """Return the text of a `Status`, which is the body of an error; the body as text if it is none."""
+    """Return the message of a `Status`, which is the body of an error; the body as text if it is none."""
     try:
         text = fields(answer).get(2, answer)
     except ValueError:

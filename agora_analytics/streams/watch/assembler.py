@@ -302,7 +302,7 @@ class WindowAssembler:
     ) -> dict[str, Any]:
         """Return what a checkpoint keeps of a delivered series.
 
-        A pending revision is not kept: the series counts as requested before it was final, so that a restart does so again.
+        A pending revision is not kept: the series counts as requested before it was final: a restart requests it again.
         """
         kept = state.encode(delivered)
         if (ts, index) in self._pending_revisions:
