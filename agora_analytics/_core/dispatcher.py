@@ -240,7 +240,7 @@ class Dispatcher:
             # The limiter has learned from it and delays the next attempt itself.
             return error.retry_after or 0.0
         # Attempts at a failing service alone: a rate-limit error is the limiter's affair.
-        return (options.retry or self._retry).wait(error, attempt - rate_limited, elapsed, self._random)
+        return (options.retry or self._retry).delay(error, attempt - rate_limited, elapsed, self._random)
 
     def _cap_retry_after(
         self, wait: float | None, error: AgoraError, options: RequestOptions, elapsed: float

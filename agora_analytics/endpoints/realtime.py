@@ -164,7 +164,7 @@ class Realtime(RealtimeRequests):
         return Watch(source, self._dispatcher.limiters, series, settings, self._position(series, checkpoint))
 
     def coverage(self, *series: Series, every: int = WINDOW) -> Coverage:
-        """Return what the plan can do for these series: requests a poll, interval, freshness, and whether it is enough.
+        """Return what the plan can do for these series: requests a poll, its interval, and whether it is enough.
 
         ```python
         print(client.realtime.coverage(Series("userCount", product="Native")))

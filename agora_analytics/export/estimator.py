@@ -293,14 +293,14 @@ class Estimator:
 
     async def _will_expire(self, slices: Sequence[tuple[Span, float]], per_call: float) -> list[Skipped]:
         """Return the calls that will expire before their turn; with the worst first, any of them may be last."""
-        quota, available = self._dispatcher.quota, self._dispatcher.plan.of_endpoint(CALL_SESSIONS).retention
+        quota, retention = self._dispatcher.quota, self._dispatcher.plan.of_endpoint(CALL_SESSIONS).retention
         if not quota.enforced:
             return []
         lost, spans, before = 0.0, [], 0.0
         for span, count in sorted(slices, key=lambda pair: pair[0].start):
             through = before + count * per_call
             done = await quota.forecast(max(1, ceil(through)), CALL_SESSIONS)
-            expiry = span.start + available if not self._worst else slices[0][0].start + available
+            expiry = span.start + retention if not self._worst else slices[0][0].start + retention
             if count and done.at.timestamp() > expiry:
                 share = min(1.0, (done.at.timestamp() - expiry) / max(1.0, span.duration))
                 lost += count * share

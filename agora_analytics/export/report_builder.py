@@ -27,7 +27,7 @@ def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport
     """Return the report of a run."""
     slices, calls, rows = state.counts()
     min_users = run.options.min_users
-    too_small = state.below_min_users(min_users) if min_users else 0
+    below_min_users = state.below_min_users(min_users) if min_users else 0
     return ExportReport(
         to=place,
         rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
@@ -36,9 +36,9 @@ def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport
         narrowed=run.fetcher.narrowed,
         unfinished=state.calls_by_status().get(CallStatus.OPEN, 0),
         provisional=state.provisional_rows(),
-        pending=slices + calls - too_small - run.refusals.count_skipped(state, min_users),
+        pending=slices + calls - below_min_users - run.refusals.count_skipped(state, min_users),
         skipped=(*run.refusals.skipped(run.selection.span), *_skipped(state)),
-        too_small=too_small,
+        below_min_users=below_min_users,
         unmeasured=sum(count for _, source, count, _ in state.misfits() if source == UNMEASURED),
     )
 

@@ -37,7 +37,7 @@ class MaximumRandom(Random):
 
 
 def longest_wait(error: AgoraError, attempt: int, elapsed: float = 0.0, **policy) -> float | None:
-    return Retry(**policy).wait(error, attempt, elapsed, MaximumRandom())
+    return Retry(**policy).delay(error, attempt, elapsed, MaximumRandom())
 
 
 def test_waits_double_up_to_the_cap():

@@ -272,7 +272,7 @@ def test_the_hostile_variants_change_every_other_setting():
     same = {name for name in default if default[name] == hostile[name] and not name.startswith("_")}
     assert same == {
         *("totals", "settles_after", "late_by", "refusals_count"),  # other values show a client nothing new
-        *("most_rows", "beyond", "turning", "always_more", "untold_ends", "total_off", "arriving", "arriving_pages"),
+        *("max_rows", "beyond", "turning", "always_more", "unreported_ends", "total_off", "arriving", "arriving_pages"),
         *("others", "changes", "odds", "deleted_calls", "endless_calls", "moved_calls", "moved_by"),
     }
 

@@ -116,10 +116,10 @@ async def _show_sorted(screen: Screen, found: AsyncGenerator[Session], order: st
                 advance(count, f"{count:,}")
     screen.show(top.items(), tables.sessions(top.items()))
     if limit is not None and count > limit:
-        left_out = format_number(count - limit)
+        hidden = format_number(count - limit)
         screen.warn(
             f"the first {format_number(limit)} of {format_number(count)} sessions by {order};"
-            f" {left_out} are left out: see --limit"
+            f" {hidden} are left out: see --limit"
         )
     elif count:
         screen.note(f"{format_count(count, 'session')}, by {order}")

@@ -224,7 +224,7 @@ def _check(state: LiveState, settings: ServeSettings, account: AccountSettings |
     from agora_analytics.cli.settings import CREDENTIALS  # noqa: PLC0415 - as above
 
     coverage = state.coverage
-    polls = coverage and coverage.requests_per_poll * DAY // coverage.interval
+    polls = coverage and coverage.requests_per_poll * DAY // coverage.poll_interval
     host, port = _address(settings)
     return ServeCheck(
         url=f"http://{f'[{host}]' if ':' in host else host}:{port}/",

@@ -226,7 +226,7 @@ class Webhook:
             failure = await self._attempt(alert)
             if failure is None:
                 return None
-            wait = self._retry.wait(failure, attempt, loop.time() - started, self._random)
+            wait = self._retry.delay(failure, attempt, loop.time() - started, self._random)
             if wait is None:
                 return failure
             log.info("%r: attempt %d failed (%s), the next is in %.1f s", self, attempt, failure.args[0], wait)

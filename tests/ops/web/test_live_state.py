@@ -313,7 +313,7 @@ async def test_without_series_it_watches_what_the_plan_keeps_fresh(plan, series,
     async with simulated(plan).client() as client:
         state = LiveState(client)
         assert len(state.series) == series
-        assert (state.coverage and state.coverage.interval) == interval
+        assert (state.coverage and state.coverage.poll_interval) == interval
 
 
 async def test_a_plan_without_real_time_data_has_calls_alone():

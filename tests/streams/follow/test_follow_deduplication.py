@@ -38,7 +38,7 @@ def duplicates(kind, events) -> list[str]:
 @pytest.mark.parametrize("unfinished_end", ["null", "zero"])
 @pytest.mark.parametrize("situation", ["backlog", "outage", "rare polls"])
 async def test_finished_calls_without_an_end_are_reported_once(overlap, unfinished_end, situation):
-    simulation = simulated(world=BUSY, calls_overlap=overlap, unfinished_end=unfinished_end, untold_ends=True)
+    simulation = simulated(world=BUSY, calls_overlap=overlap, unfinished_end=unfinished_end, unreported_ends=True)
     if situation == "outage":
         simulation.faults = Faults.outage(NOON + HOUR, NOON + 2 * HOUR + 1_800)
     start = NOON - 6 * HOUR if situation == "backlog" else NOON
@@ -144,7 +144,7 @@ async def test_an_acknowledged_event_is_not_repeated_however_the_consumer_leaves
 
 
 async def test_the_checkpoint_does_not_pass_unreported_calls_of_a_truncated_list():
-    simulation = simulated(world=BUSY, most_rows=20)
+    simulation = simulated(world=BUSY, max_rows=20)
     simulation.clock.suspend(2 * HOUR)
     store = MemoryCheckpoints()
     events: list = []
