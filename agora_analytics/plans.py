@@ -264,7 +264,7 @@ class Plan:
             for endpoint in filter(self.offers, ENDPOINTS):
                 rates = found.setdefault(self.counter(endpoint), {})
                 for unit, rate in self.limits[endpoint.table].rates.items():
-                    # The lowest, so that no endpoint exceeds its own limit, whoever shares the counter.
+                    # The lowest, so that no endpoint exceeds its own limit, whichever endpoints share the counter.
                     rates[unit] = min(rate, rates.get(unit, rate))
             self._rates.update(found)  # in one step, for thread safety
         return self._rates

@@ -95,7 +95,7 @@ class LedgerState:
         self.boot_time = wall - now
 
     def restart_clock(self, now: float) -> None:
-        """Adapt the state to a clock that began anew, and shows `now`."""
+        """Adapt the state to a clock that restarted, and shows `now`."""
         # No bound by the clock before means anything; days are UTC and stay.
         self.clock.restart()
         self.trust.reset()

@@ -1,4 +1,4 @@
-"""Functions that are called with each event: for whoever only observes."""
+"""Functions that are called with each event: for observers."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def test_every_setting_is_validated(kind):
 
 
 @pytest.mark.parametrize(
-    ("ask", "message"),
+    ("start", "message"),
     [
         (lambda: serve("x"), "service='x': allowed is a Service"),
         (lambda: serve(Service(), port=70_000), "port=70000: allowed are 0 to 65535"),
@@ -150,7 +150,7 @@ def test_every_setting_is_validated(kind):
         (lambda: serve(Service(), host=5), "host=5: allowed is a str"),
     ],
 )
-async def test_a_wrong_argument_of_a_server_is_named_with_its_value(ask, message):
+async def test_a_wrong_argument_of_a_server_is_named_with_its_value(start, message):
     with pytest.raises((ValueError, TypeError), match=f"^{re.escape(message)}"):
-        async with ask():
+        async with start():
             pass
