@@ -178,7 +178,7 @@ class Poller(ABC, Generic[T]):
                 except StopAsyncIteration:
                     return
                 yield item
-                if self.ending:  # whoever resumes fetches the rest
+                if self.ending:  # the next run fetches the rest
                     return
 
     async def pause(self, seconds: float) -> None:
