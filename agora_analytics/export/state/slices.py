@@ -36,7 +36,7 @@ SPAN_STATUS_NAMES: Final[Mapping[int, str]] = {
     SpanStatus.READ: "read",
     SpanStatus.UNSETTLED: "unsettled",
     SpanStatus.EXPIRED: "expired",
-    SpanStatus.TRUNCATED: "cut off",
+    SpanStatus.TRUNCATED: "truncated",
 }
 """Names of span statuses in a manifest."""
 

@@ -82,7 +82,7 @@ async def test_a_span_still_truncated_at_one_second_is_reported_and_requested_ag
     simulation = simulate(clock, CROWDED, max_rows=count - 1)
     report = await export(simulation, tmp_path, span=second)
     ((what, reason, span),) = [(one.what, one.reason, one.span) for one in report.skipped]
-    assert (what, reason, span) == ("calls", "cut off", second)
+    assert (what, reason, span) == ("calls", "truncated", second)
     assert not report.complete
     assert len(exported_ids(tmp_path)) == count - 1
     simulation.variants = Variants()
