@@ -115,6 +115,7 @@ def _echo(context: RequestContext, metric: str) -> str:
 def _bucket_starts(context: RequestContext, time_range: TimeRange, size: int) -> Iterator[int]:
     """Yield the starts of the buckets in a time range."""
     offset = context.variants.day_starts_at if size == _BUCKET_SECONDS["1d"] else 0
+    # Buckets that begin before the range are left out: the service reports no part of a day.
     start = -(-(time_range.start - offset) // size) * size + offset
     yield from range(start, time_range.end + (1 if context.variants.end_inclusive else 0), size)
 
@@ -155,6 +156,7 @@ def _shares(context: RequestContext, product: Product | None, grouping: Grouping
         for value, share in sorted(shares(product, grouping.name).items(), key=lambda pair: -pair[1])
         if country is None or country_of(value) == country
     ]
+    # By the API reference, channel sizes cannot be filtered.
     if wanted and grouping.name != "channelSize":
         return [pair for pair in result if pair[0] in wanted]
     return result[: grouping.max_groups]
