@@ -34,6 +34,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name=NAME,
     no_args_is_help=True,
+    # A traceback with the values of locals would show credentials.
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},

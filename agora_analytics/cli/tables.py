@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NO_ACCESS = "no API access"
 """Shown for a plan without limits."""
 
+# More lines than that scroll the plot off the screen.
 _LISTED = 40
 """Points up to which a series is also listed point by point."""
 
@@ -197,6 +198,7 @@ def spent_today(states: Sequence[QuotaState], before: Sequence[QuotaState]) -> s
 def service_clock(clock: ClockState) -> str:
     """Return one line about the service's clock."""
     least, most = clock.offset, clock.offset + clock.uncertainty
+    # Infinite before the first answer: such bounds say nothing.
     if clock.uncertainty > DAY:
         return "the service's clock is not known yet"
     if least < 0 < most:

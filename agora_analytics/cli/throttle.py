@@ -56,6 +56,7 @@ class MessageThrottle:
         """
         known = self._kinds.get(kind)
         if known is None or now - known.seen > 2 * known.interval.length:
+            # What was counted and never shown belongs to the trouble before.
             left = self._summary(known) if known else []
             self._kinds[kind] = _Repeated(ReminderInterval(now), now)
             return [*left, message]

@@ -119,6 +119,7 @@ class Tour:
         )
         step.show(worst[:_ROWS], tables.calls(worst[:_ROWS]))
         if worst:
+            # With a few users, so that statistics by dimension have more than one row.
             await self._inspect(next((call for call in worst if (call.call_pcu or 0) >= _MIN_USERS), worst[0]))
 
     async def show_realtime(self, windows: int) -> None:
@@ -169,6 +170,7 @@ class Tour:
         step.show(sessions[:_ROWS], tables.sessions(sessions[:_ROWS]))
         step = self._step("metrics", "Measurements of the first of them:")
         async for session in api.metrics(call, sessions[:1]):
+            # Its own tracks only: those about each peer would fill pages.
             own = attrs.evolve(session, data=tuple(track for track in session.data if not track.peer_uid))
             step.show([own], tables.metrics(own))
         step = self._step("call", f"Frozen video by users and by {dimension}, and the call minute by minute:")
@@ -218,6 +220,7 @@ class Tour:
 
     async def _wait_for(self, window: int, what: str) -> None:
         """Wait until a window is complete and available."""
+        # One second more, because the service's inequality is strict.
         due = window + WINDOW + self.client.plan.of_endpoint(plans.REALTIME_USAGE).delay + 1
         wait = max(0.0, due - self._time().utc())
         with self.screen.progress(what, total=wait) as advance:
