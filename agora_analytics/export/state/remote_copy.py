@@ -202,6 +202,7 @@ class RemoteSync:
         if self._database is None:
             await self._upload_state(None)
         else:
+            # Nothing has changed since the database was downloaded.
             self._next_sync = asyncio.get_running_loop().time() + _MIN_INTERVAL
         await self._delete_superseded()
 

@@ -231,6 +231,7 @@ CREATE TABLE IF NOT EXISTS originals (
         """Return the next rows of a part after a staged id, about `most` bytes; None if there are no more."""
         found: list[bytes] = []
         size, last = 0, after
+        # Read row by row: `_fetchall` would load a whole part.
         cursor = self._database.execute(
             "SELECT staged.id, staged.bytes, piece FROM parts"
             " JOIN staged ON staged.kin = parts.kin AND provisional = (number = 0)"

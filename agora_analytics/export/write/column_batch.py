@@ -149,6 +149,7 @@ def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Colum
 def _sorted_points(track: Track) -> tuple[Sequence[int], Sequence[float | None]]:
     """Return times and values of a track, ordered by time; most tracks are."""
     times, values = zip(*track.kvs, strict=True)
+    # Sorting what is sorted is linear; comparing each pair in Python would be slower.
     if list(times) != sorted(times):
         times, values = zip(*sorted(track.kvs, key=lambda point: point[0]), strict=True)
     return times, values

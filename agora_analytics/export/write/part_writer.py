@@ -202,6 +202,7 @@ class PartWriter:
 
     async def _add_rows(self, writing: _OpenPart) -> bool:
         """Write the next staged rows of a part; return whether there were any."""
+        # A part may exceed its size by what is read at a time.
         state, most = self._state_thread.state, min(_FLUSH_SIZE, self.target.part_size)
         rows = await self._state_thread.run(lambda: state.read_rows(writing.part, writing.last, most))
         if rows is not None:

@@ -45,6 +45,7 @@ _PIPE_SIZE: Final = 2**20
 _EXIT_TIMEOUT: Final = 30.0
 """Seconds that the process may take to exit before it is killed."""
 
+# In an embedded interpreter `sys.executable` is the application, which would start again.
 _PYTHON_NAMES: Final = ("python", "pypy")
 
 _INHERITED_VARIABLES: Final = frozenset(
@@ -275,6 +276,7 @@ def serve() -> None:
             elif writer is not None and (command == "close" or not wrong):
                 result = _execute(writer, command, arguments)
         except Exception as error:  # noqa: BLE001 - whatever a format's library raises
+            # Kept until the end: `add` has no reply, so that a later command reports its error.
             wrong, kind = error_text(error), error_kind(error)
         if command not in _NO_REPLY:
             with suppress(BrokenPipeError):  # the parent is gone, and the next line is none
