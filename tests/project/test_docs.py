@@ -55,7 +55,8 @@ def rows(page: str, heading: str) -> list[list[str]]:
 @pytest.mark.parametrize("dataset", export.DATASETS.values(), ids=lambda dataset: dataset.name)
 def test_the_documented_columns_of_a_dataset_are_those_of_its_schema(dataset):
     documented = rows("docs/reference/exports.md", f"### {dataset.name}")
-    assert [row[:3] for row in documented] == [[column.name, column.kind, column.unit] for column in dataset.columns]
+    assert documented == [[column.name, column.kind, column.unit, column.meaning] for column in dataset.columns]
+    assert f"\nOne row: {dataset.row}.\n" in (ROOT / "docs/reference/exports.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("plan", [plans.STANDARD, plans.PREMIUM, plans.ENTERPRISE], ids=lambda plan: plan.name)

@@ -32,8 +32,7 @@ def sessions(world: WorldParameters, call: SimulatedCall) -> tuple[SimulatedSess
 
 def _user(world: WorldParameters, rng: Random, call: SimulatedCall, number: int) -> list[SimulatedSession]:
     profile = pick(rng, world.web_share)
-    # Above 2**31, too: user IDs are unsigned, and overflow a signed 32-bit column.
-    uid = rng.randrange(1, 2**32)
+    uid = rng.randrange(1, 2**32)  # above 2**31, too: user IDs are unsigned, and overflow a signed 32-bit column
     account = f"user_{uid % 100_000}" if rng.random() < 0.3 else None  # noqa: PLR2004 - a share
     # At least one, so that the others have somebody to receive.
     speaker = number == 0 or rng.random() < 0.6  # noqa: PLR2004 - a share
