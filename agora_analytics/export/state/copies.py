@@ -53,6 +53,7 @@ def write_copy(state: ExportState, path: Path, database: DatabaseCopy | None) ->
         copy = ExportState(path, path.name)
         try:
             with copy.transaction():
+                # In the copy alone: the state here has the open database, which goes on.
                 copy.set_database(None)
                 copy.set_database_copy(database)
         finally:

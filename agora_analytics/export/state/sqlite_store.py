@@ -214,6 +214,7 @@ def is_damage(error: BaseException | None) -> bool:
 def remove_database(path: Path) -> None:
     """Remove a database with its side files: a log that a killed process left would be applied to the next file."""
     for file in (*side_files(path), path):
+        # The database last: as long as it is there, no other file can get its log.
         file.unlink(missing_ok=True)
 
 

@@ -193,6 +193,7 @@ CREATE TABLE IF NOT EXISTS originals (
     def begin_part(self, partition: Partition) -> Part:
         """Begin a new part of a partition."""
         kin = self._partition_id(partition)
+        # Never the number of a file that is gone or altered: that may be put back.
         number, row = self._fetchone(
             "INSERT INTO parts (kin, number, written) SELECT ?, coalesce(max(number), 0) + 1, 0 FROM"
             " (SELECT kin, number FROM parts UNION ALL SELECT kin, number FROM originals) WHERE kin = ?"

@@ -111,6 +111,7 @@ class SubprocessWriter:
         _enlarge_pipe(self._in)
         # Imports ignore entries that are no text, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
+        # In hexadecimal digits, because a path may hold line ends.
         self._send(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")
         self._send_command("open", name, _path_argument(folder), _path_argument(scratch))
 
@@ -193,6 +194,7 @@ class SubprocessWriter:
     def _stop(self) -> None:
         """Wait for the process to exit; kill it after a timeout."""
         with suppress(BrokenPipeError):
+            # The end of its input is what ends the process.
             self._in.close()
         try:
             self._process.wait(_EXIT_TIMEOUT)
