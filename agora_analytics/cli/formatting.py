@@ -31,6 +31,7 @@ GAP_REASONS = {
 # From here on one decimal is enough for three digits.
 _THREE_DIGITS = 10
 
+# Nine or ten digits: seconds from 1973 on, and neither milliseconds nor a small number.
 _TIME_FIRST = re.compile(r"(?:start|end|stop)=\d{9,10}\b")
 _EPOCH_TIME = re.compile(r"(?<![\w-])((?:start|end|stop)=|at (?:most|least) (?=\d+ now\b))(\d{9,10})\b")
 

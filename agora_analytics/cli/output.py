@@ -345,6 +345,7 @@ def _cell(cell: Cell, console: Console, layout: _Layout) -> Text:
 
 def _console(*, stderr: bool = False) -> Console:
     """Return a console for the current stream; a pipe gets tables of a fixed width."""
+    # Names of channels are printed as they are: rich would read `[red]` and `:smile:` in them.
     console = _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False, width=_PIPE_WIDTH)

@@ -92,6 +92,7 @@ class Estimator:
         self._selection = selection
         self._worst = order_worst
         self._max_requests = max_requests
+        # `max_requests` is the budget of the export, and not of its estimate.
         self._fetcher = RetryingFetcher(None)
 
     async def estimate(self, endpoints: Mapping[str, EndpointSet]) -> ExportEstimate:
@@ -306,9 +307,11 @@ class Estimator:
             # With the worst first, nobody knows which calls are last: those of the oldest slice set the time.
             expiry = span.start + available if not self._worst else slices[0][0].start + available
             if count and done.at.timestamp() > expiry:
+                # Calls begin evenly in a slice: of one that is done too late, the older part expires.
                 share = min(1.0, (done.at.timestamp() - expiry) / max(1.0, span.duration))
                 lost += count * share
                 spans.append(span)
+                # What is lost costs no request, so that later calls have their turn sooner.
                 before += count * per_call * (1 - share)
             else:
                 before = through

@@ -160,6 +160,7 @@ async def _close(opened: list[PartWriter], remote: RemoteSync | None) -> None:
     """Abort a writer that has not finished, copy the state of its run to the URL, and release the claim."""
     try:
         for parts in opened:
+            # Not after a failure to close: the database may be half written, and its last copy is whole.
             if await parts.abort() and remote:
                 await remote.sync_after_failure(parts.paused)
     finally:

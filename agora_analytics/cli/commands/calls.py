@@ -87,6 +87,7 @@ async def sessions(
 
     Example: agora-analytics calls sessions CALL_ID --last 4h --sort worst
     """
+    # Checked before the client opens: a misspelled order must not cost a request.
     key = sort_key(SESSION_ORDERS, sort) if sort else None
     async with credentials.client(output.screen) as client:
         span = await time.span(client, plans.CALL_SESSIONS)

@@ -128,6 +128,7 @@ class Tour:
             self.screen.print(f"The plan {self.client.plan.name} has no real-time windows.")
             return
         step = self._step("realtime", "The last 15 minutes, in windows of 20 seconds:")
+        # Before the series are fetched, so that no window that becomes available meanwhile is skipped.
         latest = newest_window(self.client.plan, plans.REALTIME_USAGE, self._time().utc_second())
         found = [(series, await self._points(series)) for series in self._affordable()]
         rows = [(str(series), unit_of(series.metric), points) for series, points in found]

@@ -228,6 +228,7 @@ async def export(
     # Mostly options that are passed on: longer than 25 lines for that.
     try:
         _check_options(credentials.plan, format, to, dry_run=dry_run)
+    # An estimate writes nothing, and so needs no library of a format.
     except MissingExtraError as error:
         if not dry_run:
             raise

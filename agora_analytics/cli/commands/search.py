@@ -144,6 +144,7 @@ class NewestFirst:
         """The spans of single requests, newest first."""
         longest = self.budget.client.plan.of_endpoint(CALL_LISTS).longest_query
         ends = range(self.span.end, self.span.start, -longest)
+        # From the end, so that the newest part is a whole one: the price of the others is estimated by it.
         parts = tuple(Span(max(self.span.start, end - longest), end) for end in ends)
         if ends_by_host(*self.span):
             return tuple(Span(part.start, HostSecond(part.end)) for part in parts)
@@ -159,6 +160,7 @@ class NewestFirst:
             async with aclosing(self._part(part, remaining)) as found:
                 async for call in found:
                     yield call
+            # The budget was spent within the part.
             if self.read_from != self.span.start:
                 return
             self.parts_read += 1

@@ -164,6 +164,7 @@ class RetryingFetcher:
             try:
                 return await self._counted(send)
             except AgoraError as error:
+                # `Retry` leaves rate limits to the dispatcher, which exports tell to raise them at once.
                 if isinstance(error, RateLimited):
                     delay = min(self._backoff(attempt), _PROBE_RETRY.cap) if attempt < _MAX_REFUSALS else None
                 else:

@@ -105,6 +105,7 @@ class RefusalClassifier:
         app, source = pending.app, pending.source
         async with self._lock:
             self._probe_failure = None
+            # Decided while this one waited for the lock: workers are refused at the same time.
             if self.is_skipped(app, source):
                 return
             if await self._answers(app, source):

@@ -115,6 +115,7 @@ class ExportRun:
             raise _first(errors) from None
 
     async def _work(self) -> None:
+        # A group of their own, because the one around them has to outlive them for the reporter.
         async with asyncio.TaskGroup() as workers:
             for queue in self._slices.values():
                 # As many as there are slices: what a slice is split into stays with its worker.
@@ -199,6 +200,7 @@ class ExportRun:
             except RequestBudgetExhausted:
                 return
             finally:
+                # Whatever the outcome: who waits for the last list must not wait for ever.
                 self._calls.lists_in_progress -= isinstance(source, CallSource)
                 self._calls.notify()
             await self._parts.flush_ready()

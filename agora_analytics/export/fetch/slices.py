@@ -70,6 +70,7 @@ class SliceFetcher:
             self._retention.record_expired(source.endpoint, pending.slice.span.start)
             await self._state_thread.change(lambda state: state.delete_slice(pending))
         except PlanRefused as error:
+            # Too recent by the service's clock: the slice is planned anew once that is known.
             if error.kind != "latency":
                 raise
             await self._state_thread.change(lambda state: state.delete_slice(pending))
@@ -210,6 +211,7 @@ class SliceFetcher:
         self, state: ExportState, source: CallSource, pending: PendingSlice, requested_at: int, kind: int
     ) -> None:
         """Remove a slice, and mark its span with the outcome."""
+        # A span that is read again for its open calls keeps its status.
         if not pending.again:
             state.mark_span(
                 pending.app, pending.source, marks.part_before(pending.slice, source.final_before(requested_at)), kind
@@ -275,6 +277,7 @@ class SliceFetcher:
             else:
                 row = serialized(column_batch.calls(app, [call]))
                 state.stage(app, day, row, source=f"call {number}", provisional=True)
+        # One batch for each day, which is a partition.
         for day, ended in ended_by_day.items():
             batch = column_batch.calls(app, ended)
             state.stage(app, day, serialized(batch))
