@@ -110,8 +110,8 @@ class _Host:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         incoming = self._incoming(request, await request.read())
-        fault = self.service.arrive(self.index, incoming)
-        response = self.service.carry(fault, incoming)
+        fault = self.service.receive(self.index, incoming)
+        response = self.service.respond(fault, incoming)
         if fault and fault.delay and await self._closed_within(fault.delay):
             return _reset(request)
         if fault and fault.kind == "huge":

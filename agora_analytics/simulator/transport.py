@@ -96,8 +96,8 @@ class SimulatorTransport:
         incoming = self._incoming(request, host)
         # Counted on arrival, by the service's clock of that moment: neither when the request was sent nor when its
         # answer came.
-        fault = self._service.arrive(host, incoming)
-        response = self._service.carry(fault, incoming)
+        fault = self._service.receive(host, incoming)
+        response = self._service.respond(fault, incoming)
         # After the count: a request that times out here was spent all the same.
         await _sleep(inbound + (fault.delay if fault else 0.0))
         if fault and fault.kind in _CONNECTION_ERRORS:

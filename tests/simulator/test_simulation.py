@@ -103,7 +103,7 @@ async def test_the_fixture_is_a_new_simulation_for_each_test(agora_simulator: Si
     assert agora_simulator.world == World()
     assert agora_simulator.clock() > NOON - 10**9
     agora_simulator.faults = Faults.script([Fault("reset")])
-    assert agora_simulator.service.arrive() == Fault("reset")
+    assert agora_simulator.service.receive() == Fault("reset")
     assert agora_simulator.faults.rules
     assert agora_simulator.transport(hosts=4).hosts == 4
 

@@ -123,6 +123,7 @@ def _bucket_starts(context: RequestContext, time_range: TimeRange, size: int) ->
 def _usage(context: RequestContext, metric: str, start: int, end: int) -> int:
     if metric in _USAGE_OF:
         return _USAGE_OF[metric](_usage_of_range(context, start, end))
+    # Peaks cannot be added: the highest hour is the peak of the span.
     peaks = [peak(context.world, hour) for hour in _hours(context, start, end)]
     return max((top.channels if "Channels" in metric else top.users for top in peaks), default=0)
 

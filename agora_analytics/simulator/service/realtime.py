@@ -74,6 +74,7 @@ def usage_top(context: RequestContext) -> Document:
     context.params.one_of("metric", (RealtimeUsageMetric.USER_COUNT,))
     window, product, grouping = _top_params(context)
     users = context.world.users(product, window // WINDOW * WINDOW, grouping.name)
+    # By name where equal, so that the same question has the same answer.
     ranked = sorted(users.items(), key=lambda pair: (-pair[1], pair[0]))[: grouping.max_groups]
     return _top_list(
         context,

@@ -208,8 +208,8 @@ class Service:
         """Return all changes of a call, those named in `variants.changes` and random ones."""
         return call_changes.changes_of(self.world, self.variants, call)
 
-    def arrive(self, host: int = 0, request: IncomingRequest | None = None) -> Fault | None:
-        """Register a request that is sent to a host, and return the fault to inject into it, or None."""
+    def receive(self, host: int = 0, request: IncomingRequest | None = None) -> Fault | None:
+        """Record that a host received a request, and return the fault to inject into it, or None."""
         endpoint = request.endpoint if request else None
         name = endpoint.name if endpoint else ""
         arrival = Arrival(self._arrival_number, self._arrivals[host], host, self.clock(), self._arrivals[name], request)
@@ -217,8 +217,8 @@ class Service:
         self._arrivals.update((host, name))
         return self.faults.strike(arrival)
 
-    def carry(self, fault: Fault | None, request: IncomingRequest) -> Response | None:
-        """Return the answer to a request with an optional fault injected; None if no answer comes back."""
+    def respond(self, fault: Fault | None, request: IncomingRequest) -> Response | None:
+        """Return the response to a request with the fault injected that `receive` returned; None if none comes back."""
         if fault is None or fault.counted:
             response = self._handle(request, fault)
             return fault.corrupted(response) if fault else response
@@ -293,6 +293,7 @@ class Service:
     def _charge(self, counter: str, now: float) -> None:
         """Count a request; raises `ErrorResponse` if it exceeds a rate limit."""
         others, rates = self._spent_by_others(counter, now), self.plan.rates(counter)
+        # Set before each count, because the variants may be replaced at any time.
         self.rate_limits.refusals_count = self.variants.refusals_count
         error = self.rate_limits.count(counter, rates, now, others)
         if error:
