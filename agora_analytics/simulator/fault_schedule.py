@@ -166,7 +166,10 @@ class Faults:
         With `host` or `endpoint`, only requests to it are counted. Raises `TypeError` if both are given.
         """
         if host is not None and endpoint is not None:
-            raise TypeError("a script counts requests by host or by endpoint; pass only one of them")
+            raise TypeError(
+                f"host={validation.short_repr(host)} and endpoint={validation.short_repr(endpoint)}: a script counts"
+                " the requests to a host or to an endpoint; pass one of them"
+            )
         allowed_steps = validation.as_list("steps", steps, "Fault or None")
         faults = tuple(validation.none_or(_fault, f"steps[{at}]", step) for at, step in enumerate(allowed_steps))
         return cls((_Script(faults, _host(host), _name(endpoint)),))
