@@ -126,7 +126,7 @@ def test_impossible_schedules_are_errors():
         Faults.always(Fault("reset")).only("lists")
     with pytest.raises(ValueError, match="endpoint='lists'"):
         Faults.script([], endpoint="lists")
-    with pytest.raises(TypeError, match="by host or by endpoint"):
+    with pytest.raises(TypeError, match=r"host=0 and endpoint=.*to a host or to an endpoint"):
         Faults.script([], endpoint="call_lists", host=0)
 
 
