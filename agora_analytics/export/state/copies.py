@@ -108,6 +108,7 @@ def fetch_closed_database(sink: Sink, info: PartInfo | None, path: Path) -> None
 
 
 def _has_digest(path: Path, digest: str | None) -> bool:
+    # A log beside it has changes that the file lacks.
     return path.exists() and files.digest(path) == digest and not any(file.exists() for file in side_files(path))
 
 
