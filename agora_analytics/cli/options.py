@@ -78,6 +78,7 @@ class ListOptions(OutputOptions):
 
     def max_rows(self, default: int = 100) -> int | None:
         """Return how many rows to show, also in a sorted list; None for all."""
+        # All for a program, which ends the pipe when it has enough; as many as can be read for people.
         return self.limit if self.limit or self.json else default
 
 

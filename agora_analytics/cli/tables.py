@@ -120,6 +120,7 @@ def freeze_buckets(found: Sequence[FreezeBucket], metric: str) -> Table:
 
 def series(points: Sequence[Point], title: str, by: str = "") -> tuple[Table, ...]:
     """Return a plot for each value of `by` (a dimension, or `uid`); a single short series is also listed."""
+    # A title begins with the metric.
     unit = unit_of(title.partition(" ")[0])
     groups: dict[str, list[Point]] = {}
     for point in points:
@@ -144,6 +145,7 @@ def totals(found: Sequence[Total], title: str, unit: str, dimension: str | None)
             total.dimension_value or "",
             format_value(total.value, unit),
             format_number(total.ref_usage),
+            # A single bar has nothing to be compared with.
             Bar(total.value, highest) if len(found) > 1 else "",
         )
         for total in found
@@ -244,6 +246,7 @@ def _session(session: Session) -> tuple[Cell, ...]:
     stayed = session_duration(session)
     return (
         session.sid,
+        # People know a user by the account, where there is one; the number is only its stand-in.
         str(session.account or ("" if session.uid is None else session.uid)),
         format_time(session.join_ts),
         "still in call" if stayed is None else format_duration(stayed),

@@ -8,6 +8,7 @@ import attrs
 
 from agora_analytics.cli.formatting import format_duration, format_number
 
+# An outage logs something every few seconds for days: the log stays readable, and shows that it lasts.
 _MIN_INTERVAL: Final = 60.0
 _MAX_INTERVAL: Final = 3_600.0
 

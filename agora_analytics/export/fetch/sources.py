@@ -110,6 +110,7 @@ class CallSource:
     endpoint = CALL_LISTS
 
     def __str__(self) -> str:
+        # States and manifests contain the names of sources: they must not change.
         return "calls" if self.cname is None else f"calls {self.cname}"
 
     def expand(self, span: Span) -> Span:

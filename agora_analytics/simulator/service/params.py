@@ -38,6 +38,7 @@ class IncomingRequest:
     @property
     def params(self) -> Mapping[str, Any]:
         """All parameters, unvalidated: strings from the query, and values from a JSON object in the body."""
+        # The query last, because the App ID is there, with POST too.
         return {**_json_object(self.body), **dict(parse_qsl(self.query, keep_blank_values=True))}
 
 

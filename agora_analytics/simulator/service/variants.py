@@ -31,6 +31,7 @@ def _other_programs(programs: object) -> tuple[OtherProgram, ...]:
     return validation.instances("others", programs, OtherProgram)
 
 
+# A key of caches, and hashed for each row.
 @attrs.frozen(cache_hash=True)
 class Odds:
     """Probabilities of random changes of calls; false if there are none."""

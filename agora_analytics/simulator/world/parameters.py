@@ -8,6 +8,7 @@ from agora_analytics._core import validation
 from agora_analytics.simulator import validators
 
 
+# A key of all caches of the world: hashed for each window of each series.
 @attrs.frozen(kw_only=True, cache_hash=True)
 class WorldParameters:
     """The parameters of a `World`, which documents them."""
