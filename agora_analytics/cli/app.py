@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         with joined_words(os.environ):
+            # Otherwise typer exits the process itself, with error messages in boxes.
             code = app(args=arguments, prog_name=NAME, standalone_mode=False)
     except _UsageError as error:
         return _report_usage_error(error)

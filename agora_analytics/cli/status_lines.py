@@ -33,6 +33,7 @@ async def report_quota_waits(quota: Quota, write: Callable[[str], None]) -> Asyn
 
     Streams and exports report their own waits.
     """
+    # Waited for below and not awaited: its own error must not replace what is raised inside.
     task = asyncio.create_task(_poll_quota(quota, write))
     try:
         yield

@@ -57,6 +57,7 @@ async def demo(
 
     check_plan("--plan", plan)
     service = Service(World(seed=seed), plan)
+    # Over HTTP although it is in this process: the tour shows what a program does, with its transport.
     async with serve(service) as url, _client(service, url) as client:
         tour = Tour(client, output.screen)
         tour.begin(f"A simulated service at {url}: world {seed}, plan {service.plan.name}")

@@ -204,6 +204,7 @@ async def _run(state: LiveState, settings: ServeSettings, screen: Screen, *, sim
 
 async def _wait_for_signal(screen: Screen, state: LiveState, url: str) -> None:
     stopped = asyncio.Event()
+    # Stopped and not cancelled: the streams then save their checkpoints.
     with stop_on_signal(stopped.set):
         screen.emit_if_json({"url": url})
         screen.print(f"serving {len(state.series)} series and the calls at {url}")

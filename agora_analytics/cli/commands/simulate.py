@@ -93,6 +93,7 @@ async def _wait_until_cancelled(screen: Screen, service: Service, url: str) -> N
     try:
         await asyncio.Event().wait()
     finally:
+        # Also after Ctrl-C, which is the only way out.
         refused = sum(service.refusals.values())
         screen.note(f"{sum(service.counts.values())} requests, {refused} refused")
 
