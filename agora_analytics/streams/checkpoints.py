@@ -74,12 +74,14 @@ class Checkpoint:
             raise validation.type_error("text", text, "a str or bytes")
         try:
             body = text.encode() if isinstance(text, str) else text
+            # Read twice: the strict decoder ignores unknown fields, and another version may have fields of other types.
             given = _document(body)
             _check_version(given, source)
             found = _decode(body)
         except (*DecodeFailures, ValueError, TypeError) as error:
             raise unreadable(source, error) from None
         _check_fields(given, source)
+        # A sink of the user may have stored spans in any order.
         return attrs.evolve(found, done=merged(found.done))
 
     def check(self, stream: str, source: str) -> Self:

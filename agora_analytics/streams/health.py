@@ -86,6 +86,7 @@ class HealthMonitor:
         An outage stays an outage while it waits for the next minute.
         """
         is_long = seconds > _LONG_WAIT
+        # A short wait does not hide an outage; a long one does, as nothing is tried meanwhile.
         if self._before_wait is None and (self.health.state == "polling" or is_long):
             self._before_wait, self._waiting_since = (self.health, self._entered), self._time.monotonic()
             self._enter("waiting for quota")
@@ -121,6 +122,7 @@ class HealthMonitor:
 
     def request_accepted(self) -> None:
         """Record that the service accepted a request, so that the credentials are valid whatever else fails."""
+        # Until a poll has worked, an error counts from its first time, although other requests were answered.
         if self._ever_answered:
             self._failing_since.clear()
 
@@ -138,6 +140,7 @@ class HealthMonitor:
             lasted = now - self._failing_since.setdefault(rule, now)
             if lasted >= rule.tolerance(worked=self._ever_answered, certain=certain):
                 raise error
+        # Only now: an error at the first poll is judged as such, although other queries of it were answered.
         self._ever_answered |= answered
         rule = rule_for(errors[0])
         if rule.is_calibration(now - self._failing_since[rule], certain=certain):
@@ -155,6 +158,7 @@ class HealthMonitor:
 
     def rows_skipped(self, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
         """Record rows of an answer that were skipped because they do not match the reference."""
+        # The first is kept: it names the cause best, and a list of all would grow without bound.
         first = self.health.first_skipped or f"{endpoint.name}: {rows[0].reason} at {rows[0].path}"
         self.health = attrs.evolve(self.health, skipped=self.health.skipped + len(rows), first_skipped=first)
 

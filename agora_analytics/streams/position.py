@@ -85,6 +85,7 @@ class Position:
     @property
     def checkpoint(self) -> Checkpoint:
         """The checkpoint of what is done."""
+        # Only here, as `mark_done` is called at each event, and a checkpoint is seldom read.
         if self._done is not self._checkpoint.done:
             self._checkpoint = attrs.evolve(self._checkpoint, done=self._done)
             self._done = self._checkpoint.done
@@ -140,6 +141,7 @@ class Position:
         if self._store is None:
             return
         delivered = 0 if self._progress is None else self._progress.delivered
+        # Of several after one event only the newest counts, so the queue is no longer than those of the hub.
         if self._unsaved and self._unsaved[-1][0] == delivered:
             self._unsaved.pop()
         self._unsaved.append((delivered, checkpoint))
@@ -171,6 +173,7 @@ class Position:
     async def release(self) -> None:
         """Release the name, unless a hub still uses it; may be called twice."""
         if self._leased and self._store is not None and self._progress is None:
+            # First, so that a second call does nothing while this one waits.
             self._leased = False
             await self._store.release(self._name)
 

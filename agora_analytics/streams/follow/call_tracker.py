@@ -204,6 +204,7 @@ class CallTracker:
             }
             for call_id, pending in self.pending.items()
         }
+        # Of one second at least, as a span cannot be empty: a follow from now has read nothing yet.
         done = (Span(min(start, self.read_to - 1), self.read_to),)
         return Checkpoint(stream=stream, done=done, open=entries)
 
