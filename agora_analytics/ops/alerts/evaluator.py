@@ -171,6 +171,7 @@ class Evaluator:
         window.rows[text] = yield from _rows(revision.after)
         window.missing.pop(text, None)
         if revision.final:
+            # Only this series: the window may still change in others.
             window.finals.append(text)
 
     def _add_gap(self, span: Span, reason: str) -> None:
@@ -193,6 +194,7 @@ class Evaluator:
 
     def _settle(self, marks: Mapping[Series, int]) -> Iterator[Alert | None]:
         """Let each rule take the windows that are final for its series, in order; None is a break."""
+        # Without a bound a watch that never says what is final would fill the memory.
         for window in islice(self._waiting, max(len(self._waiting) - _MAX_WAITING, 0)):
             if not window.gap:
                 window.final, window.rows = True, {}
@@ -202,6 +204,7 @@ class Evaluator:
                 taken = condition.state.next is not None and window.end <= condition.state.next
                 if not taken:
                     if not self._is_final(window, condition.rule, marks):
+                        # Windows are taken in order, as runs are of windows in a row.
                         break
                     yield from self._take(condition, window)
                     yield None

@@ -105,6 +105,7 @@ class AlertFile:
         except OSError as error:
             log.warning("alerts cannot be written to %s and are kept: %s", self.path, error.strerror or error)
             return
+        # Also for a cancellation: what was written must not be written again.
         finally:
             if not work.cancelled() and work.exception() is None:
                 written = set(map(id, alerts))  # the oldest may have been dropped meanwhile for want of room

@@ -31,6 +31,7 @@ _MAX_FOUND: Final = 8
 _WORST_USERS: Final = 3
 _PLACE: Final = "{call_id}"
 _DAYS: Final = 3
+"""Days whose spent requests are remembered; see `_forget`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +70,7 @@ async def calls_in_use(
         newest = limits.askable(service_time(client).utc_second()).end // WINDOW * WINDOW
         span = Span(newest - WINDOW, newest)
     frozen = [call for call in page.items if _in_use(call, span) and freeze_impact(call, metric)]
+    # The id as tie-breaker, so that alerts that are sent again name the same calls.
     frozen.sort(key=lambda call: (-(freeze_impact(call, metric) or 0), call.call_id))
     cut = page.has_more or (page.total_size or 0) > len(page.items)
     oldest = min((call.created_ts for call in page.items if call.created_ts), default=None)
@@ -151,6 +153,7 @@ class WorstCalls:
 
     async def added_to(self, alert: Alert, *, cname: str | None = None) -> Alert:
         """Return the alert with the worst calls that were in use in the window that decided, and a note about them."""
+        # By window and metric: several rules that fire together share one request.
         key = Span(alert.ts, alert.ts + WINDOW), alert.series.partition(" ")[0], cname
         if key not in self._found:
             self._found[key] = await self._look_up(*key)
@@ -196,6 +199,7 @@ class WorstCalls:
         """Take a request of the day's budget, if there is one."""
         if self.left_today <= 0:
             return False
+        # Before it is sent: a request that fails was counted by the service too.
         self._spent[self._today] = self._spent.get(self._today, 0) + 1
         self._forget()
         return True

@@ -138,6 +138,7 @@ class _Examination:
         try:
             return await request
         except QuotaExhausted as error:
+            # Both are raised before anything is sent.
             self._sent -= 1
             return error
         except LedgerError:
@@ -175,6 +176,7 @@ class _Examination:
         taken = service_time(client).monotonic() - begun
         if isinstance(answer, QuotaExhausted):
             return answer
+        # Refused credentials are an answer of the host, and are judged by the next check at no further request.
         self._refusals += (answer,) if isinstance(answer, Unauthorized) else ()
         if isinstance(answer, AgoraError) and not _was_answered(answer):
             return HostTiming(host=address, seconds=None, error=str(answer.args[0]))
@@ -182,6 +184,7 @@ class _Examination:
 
     async def _check_account(self) -> Finding:
         answering = sum(host.seconds is not None for host in self._hosts)
+        # Refused by every host: another request would be refused too.
         if self._refusals and len(self._refusals) == answering:
             return self._account_refused(self._refusals[0])
         span = self._newest(CALL_LISTS, self._plan.of_endpoint(CALL_LISTS).longest_query)
@@ -284,11 +287,13 @@ class _Examination:
         page = await self._send(self._client.calls.page(*span, cname=call.cname))
         if isinstance(page, AgoraError):
             return _error("selection", page)
+        # The call overlaps the span but begins before it: only a search by overlap lists it.
         if any(found.call_id == call.call_id for found in page.items):
             self._selection = "overlap"
             return Finding(
                 check="selection", status="ok", answer="searches select the calls that overlap the time range"
             )
+        # The call may be on a later page, which the price of the check does not include.
         if page.has_more:
             return Finding(check="selection", status="unknown", answer="the list of the channel was too long to tell")
         self._selection = "start"
@@ -314,6 +319,7 @@ class _Examination:
 
     def _profile(self, limits: tuple[LimitFinding, ...]) -> AccountProfile:
         answering = [host for host in self._hosts if host.seconds is not None]
+        # Fastest first: the client sends to the first host and uses the others for failover.
         fastest = sorted(answering, key=lambda host: host.seconds or 0.0)
         return AccountProfile(
             plan=_with_named(self._plan, limits),
@@ -368,6 +374,7 @@ def _inside(call: Call) -> Span | None:
     """Return a span inside a call that is over, or None for a short one."""
     if not call.created_ts or not call.finished or _length(call) < 3 * _INSIDE:
         return None
+    # An hour at most, which one request may span on every plan of the reference.
     return Span(call.created_ts + _INSIDE, call.created_ts + min(_length(call) - _INSIDE, HOUR))
 
 

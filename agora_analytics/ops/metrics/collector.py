@@ -158,6 +158,7 @@ class Collector:
         """Return the `on_progress` of an export that is shown under a name: `client.export.run(…, on_progress=…)`."""
         name = label(validation.non_empty_str("name", name))
         observer = ExportObserver(name, self._time.utc)
+        # So that it becomes the newest again, and is the last to be dropped.
         self._exports.pop(name, None)
         self._exports[name] = observer
         while len(self._exports) > _MAX_ENDED:
@@ -185,6 +186,7 @@ class Collector:
         """
         loop, here = self._loop, _running_loop()
         if loop is None or loop is here or not loop.is_running():
+            # In the client's own loop, which cannot wait here: read for the next scrape.
             if loop is here is not None:
                 self._quota.refresh_now()
             return finish(self._collect())
@@ -192,6 +194,7 @@ class Collector:
         try:
             return collecting.result(_PATIENCE)
         finally:
+            # Or a loop that is stuck would collect for each scrape that has given up.
             collecting.cancel()
 
     def describe(self) -> Iterable[Metric]:
@@ -230,6 +233,7 @@ class Collector:
                 found = yield from stream.series_values()
                 realtime += [(stream.app, one) for one in found]
             yield None
+        # Real-time values last: they alone may be any number, so the cap never cuts the quota or a histogram.
         samples = chain(self._values(), newest_values(realtime))
         metrics: dict[str, Metric] = {}
         number = 0

@@ -56,6 +56,7 @@ def message(answer: bytes) -> str:
 
 
 def _gauge(family: Family, points: bytes) -> bytes:
+    # Receivers append the unit to the name: "1" as `_ratio`, which these names have, and nothing for one in braces.
     unit = "1" if family.name.endswith(_RATIO) else _UNITS.get(family.name, "")
     return field(1, family.name) + field(2, family.help) + field(3, unit) + field(5, points)
 

@@ -155,6 +155,7 @@ class Push:
         shown = self._shown.get(series, {})
         self._shown[series] = values = await in_turns(reduced(series, points, users, shown))
         samples = SeriesValues(series=series, ts=ts, values=values).samples(self._app)
+        # Each sample has its time already.
         return [value for value in samples if value.family is not WINDOW_START]
 
     async def _post(self, body: bytes, ts: int) -> None:
@@ -170,6 +171,7 @@ class Push:
             if not failure.retried or now() + wait > deadline:
                 text = f"the window {ts} was not accepted: {failure.text}"
                 raise PushError(text, failure.status, refused=failure.refused)
+            # Once a window: an outage of hours would fill the log.
             if delay == _FIRST_DELAY:
                 log.warning("the window %d is sent again until it is accepted: %s", ts, failure.text)
             delay = min(2 * delay, _LAST_DELAY)

@@ -46,6 +46,7 @@ class Receiver:
         self._url = url
         self._headers = headers
         texts = (*headers.values(), url.password or "", *url.query.values())
+        # Word by word too: a receiver may quote the token of `Bearer <token>` alone.
         words = (word for text in texts for word in (text, *text.split()) if len(word) >= _SHORTEST)
         self._scrubber = Scrubber(*words)
         self._proxy: addresses.Proxy | None = None

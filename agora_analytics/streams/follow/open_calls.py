@@ -72,8 +72,8 @@ def plan_lookups(
     missed = [known for known in due if known.misses]
     steady = [known for known in due if not known.misses]
     best, cost = len(steady), float(len(steady))
-    # The oldest calls one by one, a request each, and the others by one search, which costs a request for each slice and
-    # page: this finds the cheapest split.
+    # The oldest calls one by one, at a request each, and the others by one search, at a request for each slice and
+    # page: find the cheapest split.
     for number, known in enumerate(steady):
         back = start - known.began
         together = number + 1 + back // longest + back * density / validation.PAGE_SIZE
