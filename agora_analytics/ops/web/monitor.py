@@ -91,6 +91,7 @@ class StateMonitor:
         for _ in range(_QUOTA_EVERY):
             self._publish_health()
             await asyncio.sleep(_EVERY)
+            # A day that was spent is full again at midnight, and not some seconds later.
             if self._is_of_yesterday():
                 return
 

@@ -100,6 +100,7 @@ def _retry_after(seconds: float | None) -> dict[str, str] | None:
 
 async def json_body(request: web.Request) -> dict[str, Any]:
     """Return the object that a request has as its body; raises `RefusalError` for anything else."""
+    # A form of another site can send any other type without asking the server first (CORS).
     if request.content_type != "application/json":
         raise RefusalError(415, "content_type", "send application/json")
     body = await bounded_body(request)

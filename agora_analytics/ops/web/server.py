@@ -74,6 +74,7 @@ async def listening(application: web.Application, host: str, port: int) -> Async
         try:
             yield f"http://{shown}:{listener.sockets[0].getsockname()[1]}/"
         finally:
+            # First, so that no connection comes while the others end.
             listener.close()
     finally:
         await runner.cleanup()
@@ -99,6 +100,7 @@ class _Acceptor:
         server = self._runner.server
         if server is None or len(server.connections) >= MAX_CONNECTIONS:
             return _Dropped()
+        # Connections that closed before their first request have left an entry each: dropped from time to time.
         if len(self._first_requests) >= 2 * MAX_CONNECTIONS:
             self._forget_closed(server.connections)
         self._strangers.make_room(server.connections)
