@@ -210,7 +210,7 @@ class AnalyticsClient:
 
         return Realtime(self._dispatcher, self._scope)
 
-    @property
+    @cached_property
     def export(self) -> Exporter:
         """Exports into files: `await client.export.run(Selection(start, end), "folder")`."""
         from agora_analytics.export.exporter import Exporter  # noqa: PLC0415 - as above

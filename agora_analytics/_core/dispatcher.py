@@ -290,6 +290,7 @@ class Dispatcher:
         try:
             answer = await self._decode_response(request, response, decode)
         except AgoraError:
+            # Only for what is quoted: to scrub every answer would cost more than to decode it.
             clean = await self._scrubbed(request, response)
             if clean is None:
                 raise

@@ -278,6 +278,7 @@ class Calls(CallRequests):
         # Counts of half minutes cannot be added up: one user may be in both halves.
         spans = tracker.slices(mark=MINUTE)
         nothing = Rows[Point](data=())
+        # One after the other: an answer may correct the clock, by which the next slice is cut.
         parts = [(await tracker.fetch(partial(fetch, span), span, nothing)).items for span in spans]
         return tracker.found(merge.merge_points(parts))
 
@@ -324,6 +325,7 @@ class Calls(CallRequests):
         and later `Unauthorized` alone, after an hour. `GET /beta/analytics/call/lists`,
         `GET /beta/analytics/call/sessions`.
         """
+        # Loaded at first use: most programs open no stream.
         from agora_analytics.endpoints.stream_sources import ApiCallSource  # noqa: PLC0415
         from agora_analytics.streams.follow.follow import Follow, FollowSettings  # noqa: PLC0415
         from agora_analytics.streams.position import Period, position_for  # noqa: PLC0415
@@ -338,6 +340,7 @@ class Calls(CallRequests):
             with_sessions=validation.boolean("with_sessions", with_sessions),
             late_sessions=validation.boolean("late_sessions", late_sessions),
         )
+        # Saved in checkpoints, which must not hold the App ID.
         stream = f"follow {fingerprint(self._app())}"
         source = ApiCallSource(self._dispatcher, self._scope)
         position = position_for(stream, checkpoint, self._scope.checkpoints)

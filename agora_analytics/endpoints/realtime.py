@@ -167,6 +167,7 @@ class Realtime(RealtimeRequests):
         `Unauthorized`, after an hour. All other errors are retried; `health` says what it waits for.
         `GET /beta/realtime/{usage,quality}/by_time_20sec`.
         """
+        # Loaded at first use: most programs open no stream.
         from agora_analytics.endpoints.stream_sources import ApiWindowSource  # noqa: PLC0415
         from agora_analytics.streams.position import Period  # noqa: PLC0415
         from agora_analytics.streams.watch.watch import Watch, WatchSettings  # noqa: PLC0415
@@ -184,6 +185,7 @@ class Realtime(RealtimeRequests):
             min_interval=-(-validation.int_in_range("every", every, WINDOW) // WINDOW),
         )
         self._app()
+        # Before anything is sent: gaps that are certain from the start are a mistake, unless they are accepted.
         told = self.coverage(*series)
         if not (validation.boolean("gaps", gaps) or told.complete):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept gaps with gaps=True (--gaps)")
@@ -208,6 +210,7 @@ class Realtime(RealtimeRequests):
             twice = next(one for one in series if series.count(one) > 1)
             raise ValueError(f"series: {twice} is given twice")
         self._dispatcher.plan.of_endpoint(REALTIME_USAGE)
+        # Of queries, not of series: those that one request answers cost one.
         weights = [query.weight for query in queries(series)]
         return coverage(self._dispatcher.plan, weights, -(-validation.int_in_range("every", every, WINDOW) // WINDOW))
 

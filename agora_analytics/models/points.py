@@ -100,6 +100,7 @@ def _restore(metric: str, dimension: str | None, user: bool, values: tuple[Any, 
 
 
 _TAKEN = frozenset({"self", "ts", "uid", "of", "value", "dimension_value", "started_at"})
+"""Names that the generated class or its constructor has already."""
 
 
 def can_be_field(name: str) -> bool:
