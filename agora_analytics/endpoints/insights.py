@@ -190,7 +190,7 @@ def _body(
     """Return the body of a request for totals, without what only quality has."""
     dimension = validation.optional_str("dimension", dimension)
     chosen = validation.instances("filters", filters, Filter)
-    # The reference has filters for regions only; with others the service would answer for all countries.
+    # The reference has filters for regions only: elsewhere the service might ignore them without a word.
     if chosen and dimension != Dimension.REGION:
         raise ValueError(f"filters={chosen!r} go with dimension='region' only, not {dimension!r}")
     return {

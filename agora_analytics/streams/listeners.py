@@ -1,4 +1,4 @@
-"""Functions that are called with each event: for whoever only observes."""
+"""Listeners: functions that are called with each event, for code that only observes a stream."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     def on_event(self, listener: Callable[[T], object]) -> Callable[[], None]:
         """Call a function with each event that the consumer takes, just before the consumer gets it.
 
-        Return a function that ends this. For whoever only observes: nothing is polled for it, and an exception from it
+        Return a function that removes it. A listener only observes: nothing is polled for it, and an exception from it
         ends nothing; its first one is logged.
         """
         return self._listeners.add(listener)

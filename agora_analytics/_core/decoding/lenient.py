@@ -81,7 +81,7 @@ def _field(value: object, field: Any) -> object:
 
 
 def _items(document: object, kind: Any) -> Any:
-    """Make a pair, or whatever else has its parts in order."""
+    """Return a tuple whose parts have types of their own, such as a pair."""
     kinds = get_args(kind)
     if not isinstance(document, list) or len(document) != len(kinds):
         raise MisfitError(f"expected a list of {len(kinds)}, got {short_repr(document)}")

@@ -168,6 +168,7 @@ class Alert:
     @property
     def text(self) -> str:
         """The alert for people, in several lines: what happened, what is unknown, and the worst calls."""
+        # Channel names come from users: an end of a line in one would make a line of its own.
         return "\n".join(map(validation.printable, self._lines()))
 
     def _lines(self) -> Iterator[str]:

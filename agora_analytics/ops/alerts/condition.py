@@ -117,8 +117,10 @@ class Condition:
         if self.state.next is None or ts < self.state.next:
             return
         if ts > self.state.next:
+            # A window that never came interrupts a run, whoever has lost it.
             yield from self.skip(Span(self.state.next, ts), "not delivered")
         self.state.next = ts + WINDOW
+        # Before the values: an alert about missing data ends before one about values begins.
         yield from self._data_again(ts)
         self.state.valued_until = ts + WINDOW
         if isinstance(users, str):

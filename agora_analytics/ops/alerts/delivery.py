@@ -61,6 +61,7 @@ class Delivery:
         """Add the worst calls to an alert, send it to all sinks, and return it."""
         if self._worst is not None and alert.kind == "firing":
             alert = await self._worst.added_to(alert, cname=self._channels[alert.rule])
+        # One after the other: no sink waits for its receiver, and each gets the alerts in their order.
         for sink in self._sinks.values():
             await sink.send(alert)
         return alert

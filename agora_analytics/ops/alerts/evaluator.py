@@ -63,13 +63,6 @@ class WaitingWindow:
         return attrs.evolve(self, rows=dict(self.rows), missing=dict(self.missing), finals=list(self.finals))
 
 
-@attrs.define(kw_only=True)
-class EvaluatorState:
-    """What a checkpoint has beside the conditions."""
-
-    windows: list[WaitingWindow] = attrs.field(factory=list)
-
-
 class Evaluator:
     """Applies rules to events one by one; `evaluate` does this for a watch.
 

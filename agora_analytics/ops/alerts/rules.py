@@ -38,7 +38,6 @@ MAX_VALUES: Final = 1_000
 MAX_SECONDS: Final = 30 * DAY
 
 _FRACTIONS: Final = frozenset(QualityMetric)
-_COUNTS: Final = frozenset(RealtimeUsageMetric)
 
 
 @attrs.frozen(kw_only=True)

@@ -89,8 +89,8 @@ class WorstCalls:
 
     A window costs one request for the list of calls, however many alerts it has, and one for each of the `details`
     worst calls, whose worst users they then name. Each is sent once, without retries. The budget lasts over restarts
-    if the watch has a named checkpoint. If the day's budget is spent, a
-    request fails or takes too long, the alerts say so in their `note` and are sent without.
+    if the watch has a named checkpoint. If the day's budget is spent, or a request fails or takes too long, the alerts
+    say so in their `note` and are sent without.
 
     Args:
         client: for the App ID that is watched.

@@ -210,6 +210,7 @@ class _Examination:
         if clock is None or clock.uncertainty > DAY:
             return Finding(check="clock", status="unknown", answer="no answer with a date that can be trusted arrived")
         least, most = clock.offset, clock.offset + clock.uncertainty
+        # Only if the whole range is outside is the clock certainly wrong.
         if least <= _TOLERATED and most >= -_TOLERATED:
             within = max(abs(least), abs(most))
             return Finding(check="clock", status="ok", answer=f"the host's clock is right, within {within:.1f} s")
@@ -252,6 +253,7 @@ class _Examination:
 
     async def _check_peak_metrics(self) -> Finding:
         limits = self._plan.of_endpoint(INSIGHT_USAGE)
+        # A whole day that is over, as the peak of one that goes on may still be missing.
         end = (limits.newest(service_time(self._client).utc_second()) - DAY) // DAY * DAY
         unclear = False
         for metric in PEAK_METRICS:
@@ -260,6 +262,7 @@ class _Examination:
                 return _error("peak_metrics", answer)
             if isinstance(answer, AgoraError):
                 continue
+            # Empty may mean that there were no users, or that the name is not known: it proves neither.
             unclear = unclear or not answer
             self._peak_metrics += (metric.value,) if answer else ()
         if unclear and not self._peak_metrics:

@@ -199,6 +199,7 @@ class Collector:
 
     def describe(self) -> Iterable[Metric]:
         """Return the metrics without samples: a registry refuses a second collector of the same names."""
+        # Without it a registry would collect at once, in a loop that may not run yet.
         return [Metric(family.name, family.help, family.kind) for family in self._families()]
 
     def _names(self, app_id: str, name: str) -> tuple[str, str]:
@@ -209,6 +210,7 @@ class Collector:
         app, name = label(self._apps.get(app_id, app_id)), label(validation.non_empty_str("name", name))
         before = self._streams.pop((app, name), None)
         if before is not None and before.health.state != "stopped":
+            # It was taken out so that a name that is used again moves to the end, and is the last to be forgotten.
             self._streams[app, name] = before
             raise ValueError(f"name={name!r} is the name of another stream that is running: give each its own")
         ended = [key for key, stream in self._streams.items() if stream.health.state == "stopped"]
@@ -242,6 +244,7 @@ class Collector:
                 value.add_to(metrics)
             if not number % _SLICE:
                 yield None
+        # Added once the others are counted, so that it is never cut itself.
         self._dropped.inc(max(0, number - self._max_series))
         for value in values_of(self._dropped):
             value.add_to(metrics)

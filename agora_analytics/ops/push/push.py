@@ -133,6 +133,7 @@ class Push:
 
     async def _values(self, event: Window | Revision) -> list[Value]:
         values = event.values if isinstance(event, Window) else {event.series: event.after}
+        # A revision has one series: the users behind it are those of the window as it was sent.
         window = Window(ts=event.ts, values={**self._users.get(event.ts, {}), **values})
         if self._replaces_values:
             self._keep_users(window)

@@ -115,6 +115,7 @@ async def json_body(request: web.Request) -> dict[str, Any]:
 
 async def bounded_body(request: web.Request) -> bytes:
     """Return the body of a request; raises `RefusalError` for one of more than 16 KiB, or that does not come."""
+    # Not `request.read()`, whose limit is the whole application's, and which waits for ever.
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
