@@ -129,6 +129,7 @@ def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the
 
 def _check_version(given: Mapping[str, Any], source: str) -> None:
     """Check the version before anything else, because another version may have other fields."""
+    # One that is no number is reported by the decoder, like any other field of a wrong type.
     version = given.get("version", _VERSION)
     if type(version) is int and version != _VERSION:
         raise CheckpointError(

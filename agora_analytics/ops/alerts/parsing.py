@@ -102,6 +102,7 @@ class _Parser:
             read = clauses.get(token.keyword)
             if read is None:
                 self._fail(token, f"{did_you_mean(token.text, KEYWORDS)}allowed are {_CLAUSES}")
+            # The second would silently win, and one of the two is a mistake.
             if token.keyword in self._seen:
                 self._fail(token, "it is there twice")
             self._seen.add(token.keyword)

@@ -72,6 +72,7 @@ async def calls_in_use(
     frozen = [call for call in page.items if _in_use(call, span) and freeze_impact(call, metric)]
     # The id as tie-breaker, so that alerts that are sent again name the same calls.
     frozen.sort(key=lambda call: (-(freeze_impact(call, metric) or 0), call.call_id))
+    # Either may be missing: an answer without both is taken for whole.
     cut = page.has_more or (page.total_size or 0) > len(page.items)
     oldest = min((call.created_ts for call in page.items if call.created_ts), default=None)
     return CallsInUse(span=span, calls=tuple(frozen), since_ts=oldest if cut else None)

@@ -144,6 +144,7 @@ class SeriesHistory:
         if not self.series.grouped:
             return SeriesCell(state=state, value=next((point.value for point in points), None))
         groups = {group_of(point) or "": point.value for point in points}
+        # A dimension may have hundreds of values, and the page shows the highest.
         kept = sorted(groups, key=lambda name: groups[name] or 0, reverse=True)[:MAX_GROUPS]
         return SeriesCell(state=state, groups={name: groups[name] for name in kept})
 

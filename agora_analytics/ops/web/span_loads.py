@@ -132,6 +132,7 @@ class SpanLoads:
             return encode(points_data(metric, found))
 
         ask = {"kind": kind, "metric": metric, "product": product, "granularity": granularity}
+        # As `insights` slices it, so that the price is the number of its requests.
         slices = span.overlapping(longest, _BUCKETS[granularity])
         return _load(ask, span, _KINDS[kind], len(slices), fetch)
 

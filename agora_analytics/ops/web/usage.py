@@ -112,6 +112,7 @@ class RequestUsage:
         key = now.confirmed, start if now.confirmed else minute, endpoint.name, priority
         if key not in self._booked:
             self._settle(now)
+            # Only where an hour is new, so that counting is cheap and memory bounded.
             self._booked = {known: one for known, one in self._booked.items() if one.counts.hour > start - _KEPT}
             counts = HourCount(hour=start, endpoint=endpoint.name, counter=counter, priority=priority)
             self._booked[key] = _Booked(now, counts)
