@@ -121,6 +121,7 @@ def shape(metric: str, dimension: str | None = None, *, user: bool = False) -> t
     metric = metric if can_be_field(metric) else "value"
     if dimension is not None and (not can_be_field(dimension) or dimension == metric):
         dimension = "dimension_value"
+    # Cached by the names that are used, so that all unsuitable ones share a class.
     return _make(str(metric), dimension and str(dimension), user)
 
 

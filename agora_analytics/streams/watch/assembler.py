@@ -251,6 +251,7 @@ class WindowAssembler:
 
     def _is_missing(self, ts: int, state: _SeriesState) -> bool:
         """Whether the service was asked so late that data which it lacked then will not come."""
+        # A final window waits no longer than until it is final: what it lacks then will not come.
         lateness = min(self._allowed_lateness, self._final_after) if self._only_final else self._allowed_lateness
         return not state.points and state.asked_at >= self._queryable_at(ts) + lateness
 

@@ -348,6 +348,7 @@ class WatchPoller(Poller[Event]):
     async def _update_reservation(self, reserve: Reserve) -> Budget:
         count, interval = len(self._source.queries), self._settings.min_interval
         today = math.ceil((DAY - self._time.utc() % DAY) / WINDOW)
+        # As many as the shortest interval takes: what is granted of that decides the real one.
         return await self.update_reservation(
             reserve, count * today // interval, count * (DAY // WINDOW) // interval, count
         )
