@@ -274,7 +274,7 @@ class Poller(ABC, Generic[T]):
             self._last_budgets[reserve] = await reserve.keep(rest, daily, weight)
         except LedgerError as error:
             self.record_poll([error], self.read_clock(), answered=False, certain=True)
-        # Before the first grant: what would have been reserved. The ledger fails the request itself as well.
+        # Before any grant, what was asked for: requests need the ledger too, so nothing can be overspent meanwhile.
         return self._last_budgets.get(reserve) or Budget(rest, DAY - self._time.utc() % DAY)
 
     # The service's clock.
