@@ -78,6 +78,8 @@ class HostSelector:
     """
 
     def __init__(self, count: int, *, threshold: int = 2, recovery_time: float = 300.0) -> None:
+        # By the vendor's order after a failure: the same host once more, then the other one. The first is the nearest,
+        # so it is tried again later.
         self.current = 0
         self._count = count
         self._threshold = threshold

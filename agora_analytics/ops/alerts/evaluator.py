@@ -168,6 +168,7 @@ class Evaluator:
             window.finals.append(text)
 
     def _add_gap(self, span: Span, reason: str) -> None:
+        # After a restart events come again, and what was added already changes nothing.
         start = max(span.start, self._end or span.start)
         if start < span.end:
             self._waiting.append(WaitingWindow(start=start, end=span.end, gap=reason))

@@ -139,6 +139,7 @@ def reduced(
         def rank(name: str) -> float:
             return groups[name].total if series.usage else groups[name].weight if weights else name in shown
 
+        # A value of the service may itself be called `other`: it joins the rest.
         groups = yield from _with_other(groups, nlargest(MAX_VALUES, groups.keys() - {OTHER}, key=rank))
     return {name: group.total if series.usage else group.mean for name, group in groups.items()}
 

@@ -220,6 +220,7 @@ class WatchObserver(StreamObserver[Event]):
         for series in self._series:
             before = (watch.final_before(series) if watch is not None else None) or 0
             oldest = min(oldest, before)
+            # What was not asked for is not known, so the values before it stay; what has no data is known to have none.
             found = [
                 window
                 for ts, window in windows.items()

@@ -98,6 +98,7 @@ class StateMonitor:
     def _publish_health(self) -> None:
         for view in self._streams():
             health = view.health
+            # Without the lag and the newest window, which every poll changes, and which the page has from the windows.
             shown = (health.state, health.until, health.failures > 0, health.last_error, view.error, view.restarts_at)
             if self._known.get(view.name) != shown:
                 self._known[view.name] = shown
