@@ -19,6 +19,12 @@ __all__ = ["Retry"]
 # More would only overflow: the cap has long been reached.
 _DOUBLINGS = 60
 
+_THRESHOLD = 2
+"""Failures of a host in a row before failover: the vendor advises to try the same host once more, then the other."""
+
+_RECOVERY_TIME = 300.0
+"""Seconds until the first host, which is the nearest, is tried again: two requests at most if it still fails."""
+
 
 @attrs.frozen(kw_only=True)
 class Retry:
@@ -74,22 +80,18 @@ def _failed_itself(error: AgoraError) -> bool:
 class HostSelector:
     """Failover between hosts; `current` is the index of the one in use.
 
-    It moves on to the next after `threshold` failures in a row, and back to the first after `recovery_time` seconds.
+    It moves on to the next after two failures in a row, and back to the first after five minutes.
     """
 
-    def __init__(self, count: int, *, threshold: int = 2, recovery_time: float = 300.0) -> None:
-        # By the vendor's order after a failure: the same host once more, then the other one. The first is the nearest,
-        # so it is tried again later.
+    def __init__(self, count: int) -> None:
         self.current = 0
         self._count = count
-        self._threshold = threshold
-        self._recovery_time = recovery_time
         self._failures = 0
         self._left_at = 0.0
 
     def pick(self, now: float) -> int:
         """Return the host for a request that starts at `now` (monotonic seconds)."""
-        if self.current and now - self._left_at >= self._recovery_time:
+        if self.current and now - self._left_at >= _RECOVERY_TIME:
             self.current, self._failures = 0, 0
         return self.current
 
@@ -105,6 +107,6 @@ class HostSelector:
         if host != self.current or not (isinstance(error, TransportError) or _failed_itself(error)):
             return
         self._failures += 1
-        if self._failures >= self._threshold and self._count > 1:
+        if self._failures >= _THRESHOLD and self._count > 1:
             self.current = (self.current + 1) % self._count
             self._failures, self._left_at = 0, now

@@ -111,7 +111,7 @@ def unreadable(source: str, why: object) -> CheckpointError:
     return CheckpointError(f"{source} holds no checkpoint: {why}", hint=_RESTORE)
 
 
-def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the checkpoint") -> dict[str, T]:
+def opened(checkpoint: Checkpoint, field: str, kind: type[T]) -> dict[str, T]:
     """Return a field of the entries of `open` by key, as values of type `kind`; entries without it are left out.
 
     Raises `CheckpointError` for a value of another type, and for fields that the type does not know.
@@ -120,10 +120,10 @@ def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the
     try:
         found = strict_decoder(dict[str, kind])(encode(wanted))  # type: ignore[valid-type]  # the type is an argument
     except (*DecodeFailures, ValueError, TypeError) as error:
-        raise unreadable(source, f"{field!r} of an open entry: {error}") from None
+        raise unreadable("the checkpoint", f"{field!r} of an open entry: {error}") from None
     if attrs.has(kind):
         for value in wanted.values():
-            check_known(value, _fields(kind), f"{field!r} of an open entry in {source}")
+            check_known(value, _fields(kind), f"{field!r} of an open entry in the checkpoint")
     return found
 
 

@@ -202,10 +202,10 @@ T = TypeVar("T")
 Rule = Callable[[str, Any], Any]
 
 
-def instance(name: str, value: object, kind: type[T], allowed: str = "") -> T:
-    """Return a value of a class; `allowed`, if given, is what the error says is allowed."""
+def instance(name: str, value: object, kind: type[T]) -> T:
+    """Return a value of a class."""
     if not isinstance(value, kind):
-        raise type_error(name, value, allowed or f"a {kind.__name__}")
+        raise type_error(name, value, f"a {kind.__name__}")
     return value
 
 
