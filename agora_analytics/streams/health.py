@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
@@ -13,6 +12,7 @@ from agora_analytics.errors import AgoraError
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.service_time import ServiceTime
+from agora_analytics.spans import iso
 from agora_analytics.streams.error_policy import ErrorRule, StreamState, rule_for
 
 __all__ = ["Health"]
@@ -62,8 +62,8 @@ class Health:
 
     def __str__(self) -> str:
         """The state, since or until when, and the last error."""
-        until = f" until {_shown(self.until)}" if self.until is not None else ""
-        since = f" since {_shown(self.since)}" if self.since is not None and not until else ""
+        until = f" until {iso(self.until)}" if self.until is not None else ""
+        since = f" since {iso(self.since)}" if self.since is not None and not until else ""
         return f"{self.state}{until or since}" + (f": {self.last_error}" if self.last_error else "")
 
 
@@ -97,7 +97,7 @@ class HealthMonitor:
             self.health = attrs.evolve(self.health, requests_left=0)
         if is_long and not self._warned_of_wait:
             self._warned_of_wait = True
-            log.warning("%s waits for quota until %s", self.name, _shown(until))
+            log.warning("%s waits for quota until %s", self.name, iso(until))
 
     def quota_wait_ended(self) -> None:
         """Record that there is quota again."""
@@ -186,7 +186,3 @@ class HealthMonitor:
                 "%s resumes after %.0f s (%s)", self.name, self._time.monotonic() - self._entered, self.health.state
             )
         self._enter("polling")
-
-
-def _shown(ts: float | None) -> str:
-    return "" if ts is None else f"{datetime.fromtimestamp(ts, UTC):%Y-%m-%dT%H:%M:%SZ}"

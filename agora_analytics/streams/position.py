@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final, Protocol, Self
 
 import attrs
@@ -14,7 +14,7 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics.errors import CheckpointError
 from agora_analytics.protocols import CheckpointStore
-from agora_analytics.spans import Instant, Span, length, merged, seconds
+from agora_analytics.spans import Instant, Span, iso, length, merged, seconds
 from agora_analytics.streams.checkpoint_stores import checked_name
 from agora_analytics.streams.checkpoints import Checkpoint
 
@@ -182,8 +182,8 @@ class Position:
         end = max((span.end for span in self.checkpoint.done), default=0)
         if end > now + _MAX_AHEAD:
             raise CheckpointError(
-                f"{self._source} lies in the future: it is done up to {_shown(end)}, "
-                f"{end - now:.0f} s after the service's time, which is {_shown(now)}",
+                f"{self._source} lies in the future: it is done up to {iso(end)}, "
+                f"{end - now:.0f} s after the service's time, which is {iso(now)}",
                 hint="It was written with a wrong clock, or for another service. Restore an earlier one, or remove it "
                 "to start over.",
             )
@@ -196,10 +196,6 @@ async def _acquire(store: CheckpointStore, name: str) -> None:
         # A stream that was left with `break` keeps its name until the event loop has closed its generator.
         await asyncio.sleep(_LEASE_INTERVAL)
     return await store.acquire(name)
-
-
-def _shown(ts: float) -> str:
-    return f"{datetime.fromtimestamp(ts, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def position_for(stream: str, checkpoint: str | Checkpoint | None, store: CheckpointStore | None) -> Position:

@@ -30,6 +30,7 @@ from agora_analytics._core import addresses, validation
 from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
+from agora_analytics._core.transport import USER_AGENT
 from agora_analytics.errors import (
     AgoraError,
     BadRequest,
@@ -52,7 +53,6 @@ _MAX_RETRY_AFTER: Final = 300.0
 """Longest `Retry-After` in seconds that is honoured: half of the time after which an alert is given up."""
 
 _MAX_UNDELIVERED: Final = 100
-_AGENT: Final = "agora-analytics-python"
 _PERMANENT: Final = frozenset(range(300, 500)) - {408, 425, 429}
 """Statuses after which the same request would be answered alike; a redirect would need another URL."""
 
@@ -259,7 +259,7 @@ class Webhook:
         timestamp = int(self._clock())
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": _AGENT,
+            "User-Agent": USER_AGENT,
             "webhook-id": alert.key,
             "webhook-timestamp": str(timestamp),
         }

@@ -14,10 +14,10 @@ from agora_analytics._core.retry import Retry
 from agora_analytics.client import AnalyticsClient, service_time, with_options
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import Call, Session
-from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser, iso
+from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser
 from agora_analytics.ops.alerts.ranking import freeze_impact, rate_of
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint
-from agora_analytics.spans import DAY, WINDOW, Span
+from agora_analytics.spans import DAY, WINDOW, Span, iso
 
 __all__ = ["CallsInUse", "WorstCalls", "calls_in_use"]
 

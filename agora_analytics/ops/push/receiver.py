@@ -17,10 +17,10 @@ from yarl import URL
 
 from agora_analytics._core import addresses
 from agora_analytics._core.redaction import Scrubber
+from agora_analytics._core.transport import USER_AGENT
 from agora_analytics._core.wire import retry_after
 from agora_analytics.protocols import Response
 
-_AGENT: Final = "agora-analytics-python"
 _MAX_ANSWER: Final = 65_536
 _SHORTEST: Final = 8
 """Characters of the shortest text that is redacted in answers: a shorter one may be anything."""
@@ -136,7 +136,7 @@ class Receiver:
             self._session = aiohttp.ClientSession(
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
-                headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},  # an answer is short
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},  # an answer is short
             )
         return self._session
 

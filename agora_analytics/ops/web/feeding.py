@@ -11,8 +11,8 @@ from typing import Final, Generic, Literal, TypeVar
 import attrs
 
 from agora_analytics.errors import AgoraError
-from agora_analytics.ops.alerts.alert import iso
 from agora_analytics.ops.web.restarts import STEADY, restart_pause
+from agora_analytics.spans import iso
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.health import Health
 from agora_analytics.streams.stream import Stream
