@@ -67,13 +67,13 @@ class Retry:
         return wait if elapsed + wait <= self.total else None
 
     def _allowed(self, error: AgoraError) -> int:
-        # The service answers input that it does not understand with a code 500 inside a 200: one retry is enough.
-        body_only = isinstance(error, ServerError) and not _failed_itself(error)
+        # The input is probably to blame: one retry is enough.
+        body_only = isinstance(error, ServerError) and not host_failed(error)
         return min(self.attempts, 2) if body_only else self.attempts
 
 
-def _failed_itself(error: AgoraError) -> bool:
-    """Whether the host itself failed, rather than reported an error in a body."""
+def host_failed(error: AgoraError) -> bool:
+    """Whether a host itself failed: with a code 500 inside a 200, the API answers input that it does not understand."""
     return isinstance(error, ServerError) and error.status >= 500  # noqa: PLR2004 - HTTP's own number
 
 
@@ -104,7 +104,7 @@ class HostSelector:
         """Record an error, if it shows that the host failed, and if that host is still in use."""
         # Requests are sent concurrently: a late failure of a host that was left is no news. A refusal is the answer of
         # a healthy host.
-        if host != self.current or not (isinstance(error, TransportError) or _failed_itself(error)):
+        if host != self.current or not (isinstance(error, TransportError) or host_failed(error)):
             return
         self._failures += 1
         if self._failures >= _THRESHOLD and self._count > 1:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from agora_analytics._core.retry import Retry
+from agora_analytics._core.retry import Retry, host_failed
 from agora_analytics.catalogue import Granularity, Product, RealtimeUsageMetric, UsageMetric
 from agora_analytics.client import AnalyticsClient, dispatcher_of, service_time, with_options
 from agora_analytics.errors import (
@@ -354,8 +354,7 @@ def _error(check: str, error: AgoraError) -> Finding:
 
 def _was_answered(error: AgoraError) -> bool:
     """Whether the host itself works, though it refused the request."""
-    failed_itself = isinstance(error, ServerError) and error.status >= 500  # noqa: PLR2004 - HTTP's own number
-    return isinstance(error, ResponseError) and not failed_itself
+    return isinstance(error, ResponseError) and not host_failed(error)
 
 
 def _is_bad_name(error: AgoraError) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics._core import paging, truncation, validation
+from agora_analytics._core.retry import host_failed
 from agora_analytics.errors import (
     AgoraError,
     LedgerError,
@@ -22,7 +23,6 @@ from agora_analytics.errors import (
     QuotaExhausted,
     RateLimited,
     ResponseError,
-    ServerError,
 )
 from agora_analytics.models import Call, Session, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
@@ -197,7 +197,7 @@ class SessionFetcher:
             oldest = self._limits.oldest(int(self._time.utc()))
             return self._time.confirmed and _span(pending.call).start < oldest
         # A connection that broke or a host that failed says nothing about the call.
-        failed = not isinstance(error, ResponseError) or (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
+        failed = not isinstance(error, ResponseError) or host_failed(error)
         latency = isinstance(error, PlanRefused) and error.kind == "latency"
         return not (failed or latency) and (own_failures > 0 or pending.tries >= _MAX_REFUSALS)
 
