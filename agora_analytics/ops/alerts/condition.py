@@ -170,6 +170,7 @@ class Condition:
             else:
                 state.absent = 0
                 yield from self._count(ts, state, value, count, untracked)
+            # Most of thousands of values hold for a window or two: their states are not kept.
             if state.idle(ts + WINDOW):
                 del self._values[group]
 

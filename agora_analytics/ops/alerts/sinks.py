@@ -117,6 +117,7 @@ class AlertFile:
             sys.stdout.buffer.flush()
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Opened each time: a file that was moved away by a rotation is made again.
         with files.opened(self.path, "ab") as file:
             start = file.tell()
             try:

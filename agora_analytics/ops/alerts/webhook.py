@@ -197,6 +197,7 @@ class Webhook:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait((self._task,))
+        # Cleared before it is awaited, so that a second call has nothing to close.
         session, self._session = self._session, None
         if session is not None:
             await session.close()

@@ -185,6 +185,7 @@ class Collector:
         `TimeoutError` if the loop does not return it within five seconds.
         """
         loop, here = self._loop, _running_loop()
+        # Where no other thread runs the loop, nothing can change while the metrics are read.
         if loop is None or loop is here or not loop.is_running():
             # In the client's own loop, which cannot wait here: read for the next scrape.
             if loop is here is not None:
@@ -208,6 +209,7 @@ class Collector:
             raise RuntimeError("this collector is closed: it observes no further stream")
         self._bind()
         app, name = label(self._apps.get(app_id, app_id)), label(validation.non_empty_str("name", name))
+        # A stream that was restarted takes the place, and the counters, of the one before.
         before = self._streams.pop((app, name), None)
         if before is not None and before.health.state != "stopped":
             # It was taken out so that a name that is used again moves to the end, and is the last to be forgotten.

@@ -88,6 +88,7 @@ class Receiver:
         except TimeoutError:
             return Reply(failure=f"no answer in {seconds:g} s")
         except Exception as error:  # noqa: BLE001 - whatever it is may hold the headers
+            # These are about settings: they fail in the same way until somebody changes them.
             final = isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL)
             retried = isinstance(error, aiohttp.ClientError | OSError) and not final
             return Reply(failure=f"the connection failed ({type(error).__name__})", final=not retried)
@@ -132,6 +133,7 @@ class Receiver:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
+            # Looked up once, as in `AiohttpTransport`: per request it would take a thread.
             self._proxy = addresses.proxy(str(self._url.origin()))
             self._session = aiohttp.ClientSession(
                 cookie_jar=aiohttp.DummyCookieJar(),

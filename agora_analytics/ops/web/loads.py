@@ -159,7 +159,7 @@ class LoadDesk:
             return LoadedView(ask=load.ask, spent=0, cached=True, shared=False), kept
         if load.reason:
             raise RefusalError(409, "unavailable", load.reason, available_at=load.available_at)
-        # The price may have changed since the viewer saw it: nobody pays more than was shown.
+        # The price may have changed since the viewer saw it: nobody pays more than was shown. (`True` equals 1.)
         if price != load.requests or isinstance(price, bool):
             offer = self.offer(load)
             raise RefusalError(409, "price", f"price={price!r}: this costs {offer.price.text}", price=offer.price)

@@ -69,6 +69,7 @@ async def listening(application: web.Application, host: str, port: int) -> Async
     await runner.setup()
     try:
         listener = await asyncio.get_running_loop().create_server(acceptor, host, port)
+        # All interfaces are no address that a browser can open.
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - this is what is replaced
         shown = f"[{shown}]" if ":" in shown else shown
         try:

@@ -223,6 +223,7 @@ class LiveState:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # First, so that viewers do not wait for the streams, whose last save may take a while.
         self.feed.close()
         dispatcher_of(self.client).observers.remove(self.usage)
         for task in self._tasks:
