@@ -195,6 +195,7 @@ CREATE TABLE IF NOT EXISTS original_parts (
     def begin_part(self, partition: Partition) -> Part:
         """Begin a new part of a partition."""
         partition_id = self._partition_id(partition)
+        # Never the number of a file that is gone or altered: that may be put back.
         number, row = self._fetchone(
             "INSERT INTO parts (partition_id, number, published) SELECT ?, coalesce(max(number), 0) + 1, 0 FROM"
             " (SELECT partition_id, number FROM parts UNION ALL SELECT partition_id, number FROM original_parts)"
@@ -235,6 +236,7 @@ CREATE TABLE IF NOT EXISTS original_parts (
         """Return the next rows of a part after a staged id, about `most` bytes; None if there are no more."""
         found: list[bytes] = []
         size, last = 0, after
+        # Read row by row: `_fetchall` would load a whole part.
         cursor = self._database.execute(
             "SELECT staged.id, staged.bytes, payload FROM parts"
             " JOIN staged ON staged.partition_id = parts.partition_id AND provisional = (number = 0)"
