@@ -160,7 +160,7 @@ class RedisLedger:
         return f"RedisLedger({self._name!r})"
 
     def _bind(self) -> None:
-        """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
+        """Start again in another loop or process: leases and connections belong to those in which they were opened."""
         loop, process = asyncio.get_running_loop(), os.getpid()
         if self._loop is loop and self._process == process:
             return
@@ -232,7 +232,7 @@ class _RedisStore:
             self.client = None
 
     def check_shareable(self) -> None:
-        """Raise `RuntimeError` in a forked child if the connections are not this store's to open anew."""
+        """Raise `RuntimeError` in a forked child if the connections are not this store's to open again."""
         if self._url is None:
             raise RuntimeError(f"this ledger has a {self.name} of another process (it was forked): make one for each")
 

@@ -158,6 +158,7 @@ class WatchPoller(Poller[Event]):
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield windows, revisions and gaps."""
+        # Before the first request, so that a name in use costs none.
         await self.position.resume()
         async with self.reservation(REALTIME_USAGE) as reserve:
             await self.calibrate_clock()
@@ -217,6 +218,7 @@ class WatchPoller(Poller[Event]):
         due = self._schedule.due(newest)
         errors = await self._poll_queries(assembler, due, newest)
         answered = any(map(self._schedule.last_succeeded, due))
+        # Only while others are answered: in an outage all windows wait, and are backfilled.
         assembler.excluded = self._failing_series() if answered and self._failing_since else frozenset()
         self.finish_poll(started, errors, answered=answered, recovered=not self._failing_since)
         log.info(
@@ -242,6 +244,7 @@ class WatchPoller(Poller[Event]):
             else:
                 self._schedule.record_failure(index, newest)
                 self._failing_since.setdefault(index, self._time.monotonic())
+                # A refusal is no outage: others may be answered.
                 failures += error is None or rule_for(error).state == "outage"
             errors += [error] if error is not None else []
         return errors
@@ -294,12 +297,13 @@ class WatchPoller(Poller[Event]):
 
     def delay_after_quota(self) -> float:
         """Return the seconds until the next window is queryable, or 0 if one has just become so."""
+        # Sent at once, it would spend the request a few seconds before there is a window more.
         since = (self._time.utc() - self._bounds.delay - 1) % WINDOW
         return WINDOW - since if since > 1 else 0.0
 
     def _loss_reason(self, ts: int) -> Loss:
         """Return why a window was not polled in time."""
-        kept_until = ts + self._bounds.limits.available
+        kept_until = ts + self._bounds.limits.retention
         if ts < self.oldest_at_start():
             return "before_start"
         if self._bounds.is_reduced and kept_until > self._time.utc():
@@ -313,6 +317,7 @@ class WatchPoller(Poller[Event]):
         assembler.mark_delivered(event)
         if isinstance(event, Window):
             self.monitor.update(last_window=event.ts)
+        # A checkpoint is built for a name alone: with many groups it takes a millisecond an event.
         if self.position.named:
             await self.position.save(self.checkpoint)
         elif not isinstance(event, Revision):
@@ -325,13 +330,14 @@ class WatchPoller(Poller[Event]):
         self.monitor.update(requests_left=budget.requests)
         started = self.start_poll()
         left = math.ceil(budget.seconds / WINDOW)
+        # What other programs probably use is left to them, unless it would cost a window.
         needed = self._schedule.requests_needed(left, self._max_gap)
         due = self._schedule.next_due(self._newest_window(started.utc), budget.leaving(needed), left)
         # Without a request for each query it waits for the next day; in an outage, for the end of the outage.
         short = budget.requests < len(self._source.queries) and not self.downtime.is_failing
         now = started
         # If another stream's answers set the clock back meanwhile, this plan was for another time.
-        while self._newest_window(now.utc) < due and not self.stopped and now.shift_since(started) > -_SET_BACK:
+        while self._newest_window(now.utc) < due and not self.ending and now.shift_since(started) > -_SET_BACK:
             wait = max(due * WINDOW + self._bounds.delay + 1 - now.utc, 0.01)
             if short:  # requests may be released, or a learned limit forgotten: check again
                 await self.sleep_without_quota(wait)
@@ -342,13 +348,14 @@ class WatchPoller(Poller[Event]):
     async def _update_reservation(self, reserve: Reserve) -> Budget:
         count, interval = len(self._source.queries), self._settings.min_interval
         today = math.ceil((DAY - self._time.utc() % DAY) / WINDOW)
+        # As many as the shortest interval takes: what is granted of that decides the real one.
         return await self.update_reservation(
             reserve, count * today // interval, count * (DAY // WINDOW) // interval, count
         )
 
     def _finished(self, assembler: WindowAssembler) -> bool:
         stop = self._settings.stop
-        return self.stopped or (stop is not None and assembler.watermark >= stop)
+        return self.ending or (stop is not None and assembler.watermark >= stop)
 
     def _newest_window(self, utc: float) -> int:
         """Return the number of the newest window whose end is queryable."""
