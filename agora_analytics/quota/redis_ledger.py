@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from importlib.util import find_spec
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState
-from agora_analytics.quota.shared_account import LEASE, Exchange, SharedAccount, StoreAnswer, StoreUnavailableError
-from agora_analytics.quota.store_clock import StoreClock
+from agora_analytics.quota.ledger_state import MAX_PROCESSES
+from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
+from agora_analytics.quota.shared_ledger import SharedLedger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
 __all__ = ["RedisLedger"]
-
-T = TypeVar("T")
-
-_KEPT: Final = 45 * 86_400
-"""Seconds after the last change of an account in which its state is kept: learned limits and habits outlast a month."""
 
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _CONNECTIONS: Final = 8
@@ -80,7 +72,7 @@ return {member and 1 or 0, replaced, tag, body or '', time[1], time[2], redis.ca
 )
 
 
-class RedisLedger:
+class RedisLedger(SharedLedger):
     """A ledger that processes on many hosts share: in Redis 6 or later, Valkey, a cluster, or behind Sentinel.
 
     ```python
@@ -101,47 +93,7 @@ class RedisLedger:
     """
 
     def __init__(self, store: str | Redis | RedisCluster, *, prefix: str = "agora") -> None:
-        self._prefix = validation.non_empty_str("prefix", prefix)
-        self._clock = StoreClock()
-        self._accounts: dict[str, SharedAccount] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._store = _RedisStore(store, self._prefix)
-
-    def time(self) -> float:
-        """Return UTC seconds by the store's clock; by the host's until the store has answered."""
-        return self._clock.now()
-
-    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
-        """Apply a change to the state of an account, whole or not at all, and return its result."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            # Connections belong to the loop, and to the process, in which they were opened.
-            self._loop, self._accounts = loop, {}
-            self._store.forget_connections()
-        if account not in self._accounts:
-            self._accounts[account] = SharedAccount(self._store, account, self._clock)
-        return await self._accounts[account].change(change)
-
-    async def close(self) -> None:
-        """End the leases and close the connection; may be called twice, and the ledger may be used again after it."""
-        try:
-            # A request that ends meanwhile may open its account again.
-            while self._accounts:
-                accounts, self._accounts = self._accounts, {}
-                await asyncio.gather(*(account.close() for account in accounts.values()))
-        finally:
-            await self._store.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        return f"RedisLedger({self._store.name!r})"
+        super().__init__(_RedisStore(store, validation.non_empty_str("prefix", prefix)))
 
 
 class _RedisStore:
@@ -161,7 +113,7 @@ class _RedisStore:
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         keys = [self._key(account, "state"), self._key(account, "members")]
         tag, body = (exchange.tag, exchange.body) if exchange.body is not None else ("", b"")
-        arguments = [member, LEASE, exchange.expected, tag, body, _KEPT, *exchange.buried]
+        arguments = [member, LEASE, exchange.expected, tag, body, KEPT, *exchange.buried]
         is_member, replaced, stored, found, seconds, micros, members, lost = await self._run(_EXCHANGE, keys, arguments)
         return StoreAnswer(
             member=bool(is_member),

@@ -335,17 +335,24 @@ METHODS = [
         {"stream": "text", "done": "list", "open": "object", "version": "count"},
     ),
     Method("Checkpoint.with_done", Checkpoint(stream="s").with_done, {}, {"span": "object"}),
-    Method("FileCheckpoints", FileCheckpoints, {}, {"folder": "path"}),
+    Method("FileCheckpoints", FileCheckpoints, {}, {"folder": "path", "every": "number"}),
+    Method("MemoryCheckpoints", MemoryCheckpoints, {}, {"every": "number"}),
     Method("FileLedger", FileLedger, {}, {"path": "path"}),
     *(
         Method(f"MemoryCheckpoints.{name}", getattr(MemoryCheckpoints(), name), {}, {"name": "checkpoint"})
-        for name in ("load", "acquire", "release")
+        for name in ("load", "acquire")
+    ),
+    Method(
+        "MemoryCheckpoints.release",
+        MemoryCheckpoints().release,
+        {"name": "n", "epoch": 1},
+        {"name": "checkpoint", "epoch": "count"},
     ),
     Method(
         "MemoryCheckpoints.save",
         MemoryCheckpoints().save,
-        {"name": "n", "checkpoint": Checkpoint(stream="s")},
-        {"name": "checkpoint", "checkpoint": "object"},
+        {"name": "n", "checkpoint": Checkpoint(stream="s"), "epoch": 1},
+        {"name": "checkpoint", "checkpoint": "object", "epoch": "count"},
     ),
     Method("Plan.of", Plan.of, {}, {"plan": "choice"}),
     Method("Plan", Plan, {"name": "own", "limits": {}}, {"name": "text", "limits": "object", "counters": "object"}),

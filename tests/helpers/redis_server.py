@@ -28,7 +28,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self, *options: str) -> None:
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         self._process = subprocess.Popen(
             [
                 *(REDIS or "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
@@ -66,7 +66,7 @@ class RedisServer:
             return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

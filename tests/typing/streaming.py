@@ -30,7 +30,7 @@ from agora_analytics import (
     Window,
     broadcast,
 )
-from agora_analytics.protocols import CheckpointStore
+from agora_analytics.protocols import CheckpointStore, Lease
 
 
 async def watching(client: AnalyticsClient) -> None:
@@ -74,9 +74,11 @@ async def watching(client: AnalyticsClient) -> None:
         assert_type(await anext(hub.subscribe(last=5)), Window | Revision | Gap)
     stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("checkpoints"))
     assert_type(await stores[0].load("prod"), Checkpoint | None)
-    await stores[1].acquire("prod")
-    await stores[1].save("prod", watch.checkpoint)
-    await stores[1].release("prod")
+    lease = await stores[1].acquire("prod")
+    assert_type(lease, Lease)
+    assert_type(lease.checkpoint, Checkpoint | None)
+    await stores[1].save("prod", watch.checkpoint, lease.epoch)
+    await stores[1].release("prod", lease.epoch)
 
 
 async def following(client: AnalyticsClient) -> None:

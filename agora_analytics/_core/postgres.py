@@ -1,0 +1,194 @@
+"""Statements to PostgreSQL, by a few connections of our own or by a pool of the caller's.
+
+No state is kept in a session, so all of it works through PgBouncer in transaction mode. Each call is one message of the
+simple protocol: settings that end with its transaction, then its statements. They are committed together, without an
+explicit transaction, in one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from agora_analytics._core import validation
+from agora_analytics._core.futures import retrieve_error
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection, Error
+    from psycopg_pool import AsyncConnectionPool
+
+    Connection = AsyncConnection[Any]
+
+_CONNECTIONS: Final = 4
+"""Connections at most; a server has a process for each, and one is enough for one call at a time."""
+
+_CONNECT_TIMEOUT: Final = 2
+"""Seconds for one host of several, the least that libpq can do, unless the caller says otherwise."""
+
+_SETTINGS: Final = """
+select extract(epoch from clock_timestamp())::float8, set_config('statement_timeout', '1000', true){durability};
+"""
+"""The time, and the setting that ends a statement whose client has given up."""
+
+_ASYNCHRONOUS: Final = ", set_config('synchronous_commit', 'off', true)"
+
+UNDEFINED_TABLE: Final = "42P01"
+
+
+class PostgresError(Exception):
+    """A call failed; it may have been made all the same. `state` is the SQLSTATE, empty if the server sent none.
+
+    The text holds no credential.
+    """
+
+    def __init__(self, text: str, state: str) -> None:
+        super().__init__(text)
+        self.state = state
+
+
+class PostgresResult(NamedTuple):
+    """The server's UTC seconds as a call began, and the rows of its last statement."""
+
+    now: float
+    rows: list[tuple[Any, ...]]
+
+
+class PostgresDatabase:
+    """One database, by its connection string, its URL, or a pool of psycopg, which stays open.
+
+    Without `synchronous_commit` a call does not wait until the disk has it; with it the server's own setting counts.
+    """
+
+    def __init__(self, database: str | AsyncConnectionPool[Any], *, synchronous_commit: bool) -> None:
+        self._conninfo, self.name = _parse(database) if isinstance(database, str) else ("", type(database).__name__)
+        self._pool: Any = None if isinstance(database, str) else database
+        self._settings = _SETTINGS.format(durability="" if synchronous_commit else _ASYNCHRONOUS)
+        self._process = os.getpid()
+        self._idle: list[asyncio.Task[Connection]] = []
+        self._limit = asyncio.Semaphore(_CONNECTIONS)
+
+    async def run(self, statements: str, values: Mapping[str, Any]) -> PostgresResult:
+        """Make one call, and return the result of its last statement; raises `PostgresError`.
+
+        A cancellation is raised at once. The call may have been made all the same.
+        """
+        from psycopg import Error  # noqa: PLC0415 - an extra
+
+        try:
+            async with self._connection() as connection:
+                return await _interruptible(connection, _execute(connection, self._settings + statements, values))
+        except Error as error:
+            failure = _failure(error)
+        # Not inside `except`: psycopg's frames hold the connection string.
+        raise failure
+
+    async def close(self) -> None:
+        """Close the connections; may be called twice, and the database may be used again after it."""
+        idle, self._idle = self._idle, []
+        for opening in idle:
+            opening.cancel()
+            await asyncio.wait([opening])
+            if (connection := _opened(opening)) is not None:
+                await connection.close()
+
+    def forget_connections(self) -> None:
+        """Drop connections of another event loop, or of the parent of a forked process."""
+        for connection in filter(None, map(_opened, self._idle)):
+            if os.getpid() != self._process and not connection.closed:
+                # Closing says goodbye to the server, which is not ours to say.
+                with Path(os.devnull).open("wb") as nothing:
+                    os.dup2(nothing.fileno(), connection.fileno())
+            connection.pgconn.finish()
+        self._process, self._idle, self._limit = os.getpid(), [], asyncio.Semaphore(_CONNECTIONS)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        if self._pool is not None:
+            async with self._pool.connection() as connection:
+                yield connection
+            return
+        async with self._limit:
+            opening = self._idle.pop() if self._idle else self._open()
+            try:
+                await asyncio.wait([opening])
+            except asyncio.CancelledError:
+                # It goes on for the next caller: the first of several hosts may be down, and take all the time of one.
+                self._idle.insert(0, opening)
+                raise
+            connection = opening.result()
+            try:
+                yield connection
+            except BaseException:
+                await connection.close()
+                raise
+            # The one that was used last is used next, so that the others are opened only when needed.
+            self._idle.append(opening)
+
+    def _open(self) -> asyncio.Task[Connection]:
+        from psycopg import AsyncConnection  # noqa: PLC0415 - an extra
+
+        opening = asyncio.ensure_future(AsyncConnection.connect(self._conninfo, autocommit=True))
+        opening.add_done_callback(retrieve_error)
+        return opening
+
+
+async def _execute(connection: Connection, statements: str, values: Mapping[str, Any]) -> PostgresResult:
+    from psycopg import AsyncClientCursor  # noqa: PLC0415 - an extra
+    from psycopg.rows import tuple_row  # noqa: PLC0415
+
+    # A client cursor puts the values into the text. It prepares nothing, and can send several statements at once.
+    cursor = AsyncClientCursor(connection, row_factory=tuple_row)
+    await cursor.execute(statements.encode(), values)
+    settings = await cursor.fetchall()
+    while cursor.nextset():
+        pass
+    return PostgresResult(settings[0][0], await cursor.fetchall() if cursor.description else [])
+
+
+async def _interruptible(connection: Connection, work: Coroutine[Any, Any, PostgresResult]) -> PostgresResult:
+    """Return the result of work on a connection; a cancellation cuts the connection."""
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(retrieve_error)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        # psycopg would ask the server to cancel the statement, and wait for ten seconds if it is not well. So the
+        # statement ends as if the network had failed; the server ends it by its time limit.
+        if not connection.closed:
+            with suppress(OSError), socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as link:
+                link.shutdown(socket.SHUT_RDWR)
+        await asyncio.wait([task])
+        raise
+    return task.result()
+
+
+def _opened(opening: asyncio.Task[Connection]) -> Connection | None:
+    return None if not opening.done() or opening.cancelled() or opening.exception() else opening.result()
+
+
+def _parse(database: str) -> tuple[str, str]:
+    """Return a connection string with a time limit, and what errors may show of it: no user, password or option."""
+    from psycopg import ProgrammingError  # noqa: PLC0415 - an extra
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
+
+    with suppress(ProgrammingError):  # it quotes the string
+        given = conninfo_to_dict(database)
+        shown = f"{given.get('host', '')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
+        # A password that holds an unescaped "/" or "@" is taken for a host or a database.
+        if "@" not in shown:
+            return make_conninfo("", **{"connect_timeout": _CONNECT_TIMEOUT, **given}), validation.printable(shown)
+    raise ValueError(
+        "store: allowed is a connection string or URL of PostgreSQL, with %40 for @ and %2F for / in a password: "
+        "(value not shown)"
+    )
+
+
+def _failure(error: Error) -> PostgresError:
+    # The other lines quote the statement, or repeat the first for each host.
+    text = error.diag.message_primary or str(error).partition("\n")[0] or type(error).__name__
+    return PostgresError(text, error.sqlstate or "")
