@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from agora_analytics._core import validation
-from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.redis import RedisConnections, RedisFailedError, as_bytes, as_text
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
 from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
 from agora_analytics.quota.shared_ledger import SharedLedger
@@ -16,11 +14,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
 __all__ = ["RedisLedger"]
-
-_SCHEMES: Final = ("redis", "rediss", "unix")
-_CONNECTIONS: Final = 8
-_TIMEOUT: Final = 1.0
-"""Seconds for a connection or an answer; the ledger gives up after a second in any case."""
 
 _TIME: Final = """
 local time = redis.call('TIME')
@@ -100,15 +93,12 @@ class _RedisStore:
     """The two scripts, and the connections that run them."""
 
     def __init__(self, store: str | Redis | RedisCluster, prefix: str) -> None:
-        if isinstance(store, str) and find_spec("redis") is None:
-            raise MissingExtraError(f"RedisLedger needs redis: {install_command('redis')}")
         self._prefix = prefix
-        self._url = store if isinstance(store, str) else None
-        self._client: Any = None if isinstance(store, str) else store
-        self.name = _shown(store) if isinstance(store, str) else type(store).__name__
+        self._redis = RedisConnections(store, "RedisLedger")
+        self.name = self._redis.name
 
     async def join(self, account: str, name: str) -> str:
-        return _text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
+        return as_text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
 
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         keys = [self._key(account, "state"), self._key(account, "members")]
@@ -118,71 +108,28 @@ class _RedisStore:
         return StoreAnswer(
             member=bool(is_member),
             replaced=bool(replaced),
-            tag=_text(stored),
-            body=_bytes(found) or None,
+            tag=as_text(stored),
+            body=as_bytes(found) or None,
             now=int(seconds) + int(micros) / 1e6,
             members=members,
-            lost=tuple(_text(one) for one in lost),
+            lost=tuple(as_text(one) for one in lost),
         )
 
     async def leave(self, account: str, member: str) -> None:
         await self._run("return redis.call('ZREM', KEYS[1], ARGV[1])", [self._key(account, "members")], [member])
 
     async def close(self) -> None:
-        if self._url is not None and self._client is not None:
-            client, self._client = self._client, None
-            await client.aclose()
+        await self._redis.close()
 
     def forget_connections(self) -> None:
-        if self._url is not None:
-            self._client = None
+        self._redis.forget_connections()
 
     def _key(self, account: str, part: str) -> str:
         # The braces keep an account's keys in one slot of a cluster.
         return f"{self._prefix}:{{{account}}}:{part}"
 
     async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
-
-        if self._client is None:
-            self._client = _connect(self._url or "")
         try:
-            return await self._client.register_script(script)(keys=keys, args=arguments)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailableError(str(error) or type(error).__name__) from error
-
-
-def _connect(url: str) -> Redis:
-    from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415 - an extra
-    from redis.asyncio.retry import Retry  # noqa: PLC0415
-    from redis.backoff import NoBackoff  # noqa: PLC0415
-
-    # Accounts share a few connections and wait for one; a full pool of the default kind raises. Nothing is repeated
-    # blindly: an exchange whose answer was lost may have been made.
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=_TIMEOUT,
-        socket_timeout=_TIMEOUT,
-        socket_connect_timeout=_TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-    )
-    return Redis.from_pool(pool)
-
-
-def _shown(url: str) -> str:
-    """Return what errors may show of a URL: no user, password or query."""
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        raise ValueError(f"store: allowed is a URL that begins with {', '.join(_SCHEMES)}: (value not shown)")
-    return f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}" if parts.scheme != "unix" else parts.path
-
-
-def _bytes(value: bytes | str) -> bytes:
-    """Return what a client sent, which may be set to decode its answers."""
-    return value.encode() if isinstance(value, str) else value
-
-
-def _text(value: bytes | str) -> str:
-    return _bytes(value).decode()
+            return await self._redis.run(script, keys, arguments)
+        except RedisFailedError as error:
+            raise StoreUnavailableError(str(error)) from error.__cause__

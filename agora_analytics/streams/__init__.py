@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agora_analytics.streams.fan_out import *
     from agora_analytics.streams.follow.follow import *
     from agora_analytics.streams.health import *
+    from agora_analytics.streams.redis_checkpoints import *
     from agora_analytics.streams.watch.schedule import *
     from agora_analytics.streams.watch.series import *
     from agora_analytics.streams.watch.watch import *
@@ -46,6 +47,7 @@ __all__ = [
     "Gap",
     "Health",
     "MemoryCheckpoints",
+    "RedisCheckpoints",
     "Revision",
     "Series",
     "Subscription",
@@ -62,6 +64,7 @@ __getattr__, __dir__ = door(
     "events",
     "health",
     "checkpoint_stores",
+    "redis_checkpoints",
     "fan_out",
     "watch.watch",
     "follow.follow",

@@ -81,13 +81,12 @@ def check_size(size: int, source: str) -> None:
         )
 
 
-def in_use(name: str, by: str) -> CheckpointError:
+_CLOSE_IT: Final = "Close that stream first, or give this one another name; a lease ends with its process."
+
+
+def in_use(name: str, by: str, hint: str = _CLOSE_IT) -> CheckpointError:
     """Return the error for a name whose holder runs."""
-    return CheckpointError(
-        f"the checkpoint {name!r} is in use by {by}",
-        hint="Close that stream first, or give this one another name; a lease ends with its process.",
-        kind="in_use",
-    )
+    return CheckpointError(f"the checkpoint {name!r} is in use by {by}", hint=hint, kind="in_use")
 
 
 def taken_over(name: str) -> CheckpointError:

@@ -175,7 +175,7 @@ DOORS = {
     "msgspec": {"_core/decoding/json.py", "simulator/service/params.py", "simulator/service/service.py"},
     "cattrs": {"_core/decoding/lenient.py"},
     "aiolimiter": {"quota/limiter.py"},
-    "redis": {"quota/redis_ledger.py"},
+    "redis": {"_core/redis.py", "quota/redis_ledger.py", "streams/redis_checkpoints.py"},
     "typer": {"cli/"},
     "rich": {"cli/output.py"},
     "pytest": {"simulator/fixtures.py"},

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from helpers.checkpoints import OwnCheckpoints
+from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import FileCheckpoints, MemoryCheckpoints
 from agora_analytics.protocols import CheckpointStore
+from agora_analytics.streams import RedisCheckpoints
 
 NewStore = Callable[[], CheckpointStore]
 
 
-@pytest.fixture(params=["memory", "file", "own"])
-def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> NewStore:
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for all tests of a worker; each uses keys of its own."""
+    if REDIS is None:
+        pytest.skip(MISSING)
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "file", "own", "redis"])
+async def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NewStore]:
     """Return a function that returns a store with the same checkpoints each time, as another process has it.
 
     A store of your own can be added here: the tests of this fixture are what streams rely on.
     """
-    if request.param == "memory":
-        store = MemoryCheckpoints()
-        return lambda: store
-    if request.param == "own":
-        rows: dict[str, tuple[int, str]] = {}
-        return lambda: OwnCheckpoints(rows)
-    return lambda: FileCheckpoints(tmp_path / "checkpoints")
+    memory, rows, prefix = MemoryCheckpoints(), {}, secrets.token_hex(4)
+    kinds: dict[str, NewStore] = {
+        "memory": lambda: memory,
+        "own": lambda: OwnCheckpoints(rows),
+        "file": lambda: FileCheckpoints(tmp_path / "checkpoints"),
+    }
+    if request.param not in kinds:
+        server = request.getfixturevalue(request.param)
+        kinds |= {"redis": lambda: RedisCheckpoints(server.url, prefix=prefix)}
+    made = []
+
+    def new() -> CheckpointStore:
+        made.append(kinds[request.param]())
+        return made[-1]
+
+    yield new
+    for store in made:
+        if hasattr(store, "close"):
+            await store.close()
 
 
 @pytest.fixture
