@@ -56,7 +56,7 @@ class ClientPool:
         credentials = Credentials(customer_id, account.customer_secret.read())
         return AnalyticsClient(
             customer_id,
-            "see transport",  # which alone sends, and has the secret
+            "unused",  # by a client whose transport has the credentials
             plan=account.plan,
             base_url=account.base_url,
             transport=AiohttpTransport(credentials, hosts=account.base_url, shared=self._connections),

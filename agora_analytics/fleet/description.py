@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ __all__ = ["Account", "ExportJob", "FollowJob", "Job", "Secret", "WatchJob"]
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
 
 
+_SHORTEST_INTERVAL: Final = 60
+
+
 def _name(argument: str, value: object) -> str:
     """Return a name that is a part of a job's key: short, and without the dot that separates the parts."""
     text = validation.non_empty_str(argument, value)
@@ -38,6 +42,10 @@ def _name(argument: str, value: object) -> str:
     return text
 
 
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
 @attrs.frozen
 class Secret:
     """Where a worker finds a secret: in an environment variable (`env`) or in a file.
@@ -47,7 +55,7 @@ class Secret:
     """
 
     env: str | None = None
-    file: Path | None = attrs.field(default=None, converter=lambda value: None if value is None else Path(value))
+    file: Path | None = attrs.field(default=None, converter=_path)
 
     def __attrs_post_init__(self) -> None:
         if (self.env is None) == (self.file is None):
@@ -75,7 +83,8 @@ class Secret:
 class WatchJob:
     """Real-time windows of an App ID, without end; the arguments are those of `client.realtime.watch`.
 
-    `name` is unique among the watches of its account; by default it is a fingerprint of the App ID.
+    `name` is unique among the watches of its account; by default it is a fingerprint of the App ID. Without a
+    checkpoint it begins `back` seconds before the newest window.
     """
 
     kind = "watch"
@@ -83,6 +92,7 @@ class WatchJob:
     app_id: str = attrs.field(repr=False)
     series: tuple[Series, ...] = attrs.field(converter=tuple)
     name: str = ""
+    back: int = 0
     gaps: bool = False
     only_final: bool = False
     allowed_lateness: int = 120
@@ -94,26 +104,28 @@ class WatchJob:
         if not validation.instances("series", self.series, Series):
             raise ValueError("series=(): a watch needs at least one")
         validation.apply_rules(self, gaps=validation.boolean, only_final=validation.boolean)
-        for argument, least in (("allowed_lateness", 0), ("final_after", 0), ("every", WINDOW)):
+        for argument, least in (("back", 0), ("allowed_lateness", 0), ("final_after", 0), ("every", WINDOW)):
             validation.int_in_range(argument, getattr(self, argument), least)
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `watch`."""
         names = ("gaps", "only_final", "allowed_lateness", "final_after", "every")
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "start": _start(self.back)}
 
 
 @attrs.frozen(kw_only=True)
 class FollowJob:
     """What happens to the calls of an App ID, without end; the arguments are those of `client.calls.follow`.
 
-    `name` is unique among the follows of its account; by default it is a fingerprint of the App ID.
+    `name` is unique among the follows of its account; by default it is a fingerprint of the App ID. Without a
+    checkpoint it begins with the calls of the last `back` seconds.
     """
 
     kind = "follow"
 
     app_id: str = attrs.field(repr=False)
     name: str = ""
+    back: int = 0
     with_sessions: bool = False
     allowed_lateness: int = 300
     every: int = 60
@@ -121,12 +133,13 @@ class FollowJob:
     def __attrs_post_init__(self) -> None:
         _set_name(self)
         validation.apply_rules(self, with_sessions=validation.boolean)
-        for argument, least in (("allowed_lateness", 0), ("every", 1)):
+        for argument, least in (("back", 0), ("allowed_lateness", 0), ("every", 1)):
             validation.int_in_range(argument, getattr(self, argument), least)
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `follow`."""
-        return {name: getattr(self, name) for name in ("with_sessions", "allowed_lateness", "every")}
+        names = ("with_sessions", "allowed_lateness", "every")
+        return {**{name: getattr(self, name) for name in names}, "start": _start(self.back)}
 
 
 @attrs.frozen(kw_only=True)
@@ -149,7 +162,18 @@ class ExportJob:
         _name("name", self.name)
         validation.apply_rules(self, selection=_selection, to=validation.non_empty_str, format=validation.non_empty_str)
         if self.every is not None:
-            validation.number_in_range("every", self.every, 60)
+            _interval("every", self.every)
+
+
+def _interval(name: str, value: object) -> float:
+    found = validation.number_in_range(name, value)
+    if found < _SHORTEST_INTERVAL:
+        raise ValueError(f"{name}={validation.short_repr(found)}: allowed are {_SHORTEST_INTERVAL} seconds or more")
+    return found
+
+
+def _start(back: int) -> timedelta | None:
+    return timedelta(seconds=back) if back else None
 
 
 def _selection(name: str, value: object) -> Selection:
@@ -167,6 +191,14 @@ Job = WatchJob | FollowJob | ExportJob
 
 def _jobs(jobs: Iterable[Job]) -> tuple[Job, ...]:
     return tuple(validation.as_list("jobs", jobs, "jobs"))
+
+
+def _plan(value: Plan | str) -> Plan:
+    return Plan.of(value)
+
+
+def _urls(value: str | Iterable[str]) -> tuple[str, ...]:
+    return validation.non_empty_strs("base_url", (value,) if isinstance(value, str) else value)
 
 
 @attrs.frozen(kw_only=True)
@@ -192,10 +224,10 @@ class Account:
     """
 
     name: str
-    plan: Plan = attrs.field(converter=Plan.of)
+    plan: Plan = attrs.field(converter=_plan)
     customer_id: Secret
     customer_secret: Secret
-    base_url: tuple[str, ...] = attrs.field(default=HOSTS, converter=lambda value: tuple(_urls(value)))
+    base_url: tuple[str, ...] = attrs.field(default=HOSTS, converter=_urls)
     jobs: tuple[Job, ...] = attrs.field(default=(), converter=_jobs)
 
     def __attrs_post_init__(self) -> None:
@@ -212,7 +244,3 @@ class Account:
     def keyed(self) -> list[tuple[str, Job]]:
         """Return the jobs with their keys: account, kind and name, such as `acme.watch.web`."""
         return [(f"{self.name}.{job.kind}.{job.name}", job) for job in self.jobs]
-
-
-def _urls(value: str | Iterable[str]) -> tuple[str, ...]:
-    return validation.non_empty_strs("base_url", (value,) if isinstance(value, str) else value)

@@ -20,7 +20,7 @@ from agora_analytics._core.extras import MissingExtraError, install_command
 if TYPE_CHECKING:
     from docket import Docket
 
-REDELIVERY: Final = 6.0
+REDELIVERY: Final = 5.0
 """Seconds after the last sign of life in which a worker keeps its jobs; it renews them four times as often.
 
 With the search for lost jobs, which runs every quarter of it, another worker has them within ten seconds.
@@ -30,8 +30,9 @@ _RECONNECT: Final = 1.0
 _CONNECTIONS: Final = 1_000
 """Each running task of docket may hold a connection, and a full pool ends its worker."""
 
-_HEARTBEAT: Final = 2.0
-_MISSED: Final = 5
+_HEARTBEAT: Final = 1.0
+_MISSED: Final = 4
+"""A worker that died counts until then when the others compute their share: before they are offered its jobs."""
 
 Run = Callable[[str], Awaitable[float | None]]
 """Does a job's turn, given its key; returns the seconds until the next, or None if there is none."""
@@ -111,13 +112,21 @@ class WorkQueue:
             found: dict[Any, Any] = await redis.hgetall(docket.key(table))
         return {_text(key): _text(value) for key, value in found.items()}
 
+    async def read_one(self, table: str, key: str) -> str | None:
+        """Return an entry of a table, None if it is not there."""
+        docket = self._opened()
+        async with docket.redis() as redis:
+            found: Any = await redis.hget(docket.key(table), key)
+        return None if found is None else _text(found)
+
     async def write(self, table: str, entries: dict[str, str], *, remove: Iterable[str] = ()) -> None:
         """Set entries of a table, and remove others."""
         docket, gone = self._opened(), list(remove)
         async with docket.redis() as redis:
             if entries:
                 # Hundreds of pairs are one command.
-                await redis.hset(docket.key(table), mapping=entries)
+                pairs: dict[Any, Any] = dict(entries)
+                await redis.hset(docket.key(table), mapping=pairs)
             if gone:
                 await redis.hdel(docket.key(table), *gone)
 

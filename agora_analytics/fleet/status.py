@@ -55,9 +55,7 @@ class JobStatus:
         if worker == self.worker:
             return attrs.evolve(self, running=True, seen=now)
         lost = self.running and bool(self.worker)
-        return attrs.evolve(
-            self, worker=worker, running=True, since=now, seen=now, takeovers=self.takeovers + lost
-        )
+        return attrs.evolve(self, worker=worker, running=True, since=now, seen=now, takeovers=self.takeovers + lost)
 
 
 @attrs.frozen(kw_only=True)

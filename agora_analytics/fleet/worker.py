@@ -19,7 +19,7 @@ from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, FollowJob, WatchJob
 from agora_analytics.fleet.queue import WorkQueue
 from agora_analytics.fleet.status import JobStatus, WorkerStatus, encoded, job_status, now
-from agora_analytics.streams.events import CallEvent, Event
+from agora_analytics.streams.events import CallEvent, Event, Gap, Window
 from agora_analytics.streams.follow.follow import Follow
 from agora_analytics.streams.watch.watch import Watch
 
@@ -83,13 +83,23 @@ class FleetWorker:
         self._statuses: dict[str, JobStatus] = {}
         self._changed: set[str] = set()
         self._alive = 1
-        self._total = len(self._tasks)
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
         """Take no further job, hand over those that are under way, and end."""
         self._draining.set()
         self._drain_streams()
+
+    async def apply(self) -> None:
+        """Add the jobs of the description, and remove those that it does not have."""
+        known = await self._queue.read(JOBS)
+        gone = sorted(set(known) - set(self._tasks))
+        await self._queue.remove(gone)
+        new = {key: encoded(JobStatus(key=key)) for key in self._tasks if key not in known}
+        await self._queue.write(JOBS, new, remove=gone)
+        # All, since a job may have been lost with the store while what was written down was not.
+        await self._queue.add(self._tasks, self._take_turn)
+        await self._queue.write(DRAIN, {}, remove=[self.name])
 
     async def run(self, *, concurrency: int) -> None:
         """Work until drained or cancelled."""
@@ -141,11 +151,11 @@ class FleetWorker:
                 await self._deliver(key, _stream(client, key, task.job))
         except (AgoraError, ValueError, TypeError, OSError) as error:
             return await self._failed(key, task, status, error)
-        self._note(key, running=False, failures=0, error="")
+        await self._end_turn(key, failures=0, error="")
         return 0.0
 
     def _is_full(self) -> bool:
-        return len(self._running) >= math.ceil(_SLACK * self._total / max(1, self._alive))
+        return len(self._running) >= math.ceil(_SLACK * len(self._tasks) / self._alive)
 
     async def _begin(self, key: str) -> JobStatus:
         known = await self._queue.read_one(JOBS, key)
@@ -164,7 +174,7 @@ class FleetWorker:
             async with stream:
                 async for event in stream:
                     await self._on_event(key, event)
-                    self._note(key, events=self._statuses[key].events + 1, read_to=_read_to(stream))
+                    self._note(key, events=self._statuses[key].events + 1, read_to=_read_to(event, stream))
         finally:
             timer.cancel()
             del self._running[key]
@@ -177,10 +187,17 @@ class FleetWorker:
         if isinstance(error, Unauthorized):
             await self._pool.forget(task.account.name)
         failures = status.failures + 1
-        self._note(key, running=False, failures=failures, error=text)
+        await self._end_turn(key, failures=failures, error=text)
         log.warning("worker %s: %s failed, %d in a row: %s", self.name, key, failures, text)
         longest = _MAX_STORE_PAUSE if isinstance(error, LedgerError | CheckpointError) else _MAX_PAUSE
         return min(longest, 2.0 ** min(failures, 10))
+
+    async def _end_turn(self, key: str, **changes: Any) -> None:
+        self._note(key, running=False, **changes)
+        # At once: the next worker would believe that it takes the job over.
+        with suppress(Exception):  # of any store; the next report says it
+            await self._queue.write(JOBS, {key: encoded(self._statuses[key])})
+            self._changed.discard(key)
 
     # Reports.
 
@@ -214,8 +231,6 @@ class FleetWorker:
         for key in [key for key in self._statuses if key not in self._running and key not in self._changed]:
             del self._statuses[key]
         self._alive = max(1, len(await self._queue.workers() | {self.name}))
-        if await self._queue.size(JOBS):
-            self._total = await self._queue.size(JOBS)
         asked = await self._queue.read(DRAIN)
         if {self.name, "*"} & set(asked):
             self.drain()
@@ -233,6 +248,9 @@ def _stream(client: AnalyticsClient, key: str, job: WatchJob | FollowJob) -> Str
     return scoped.calls.follow(checkpoint=key, **job.arguments())
 
 
-def _read_to(stream: Stream) -> float | None:
-    health = stream.health
-    return None if health.last_window is None else float(health.last_window)
+def _read_to(event: Event | CallEvent, stream: Stream) -> float | None:
+    """Return up to when events were delivered, with this one."""
+    if isinstance(event, Window | Gap):
+        return float(event.span.end)
+    read_to = stream.health.last_window
+    return None if read_to is None else float(read_to)
