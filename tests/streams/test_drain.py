@@ -110,7 +110,7 @@ async def test_a_restart_polls_when_the_last_run_would_have(kind):
                     stream = client.calls.follow(checkpoint="s", every=300)
                 await drained_after(stream, 3_000 / runs)
         requests.append(sum(simulation.service.counts.values()))
-    assert requests[1] <= requests[0] + 1
+    assert requests[1] <= requests[0] + 3
     assert requests[0] > 8
 
 

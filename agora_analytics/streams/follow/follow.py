@@ -148,7 +148,7 @@ class FollowPoller(Poller[CallEvent]):
                 self._first = max(queryable.start, queryable.end - (self._settings.back or 0))
                 self._tracker = self._new_tracker(self._first)
             elif self.position.checkpoint.done:
-                # When the last run would have: a restart, or another process that takes over, costs no request.
+                # When the last run would have: neither a restart nor a takeover costs a request.
                 await self._sleep_until_due(
                     self._tracker, lists, since=self._lists.queryable().end - self._tracker.read_to
                 )

@@ -198,7 +198,7 @@ class WatchPoller(Poller[Event]):
         return assembler
 
     async def _resume_schedule(self, reserve: Reserve) -> None:
-        """Wait until the last run would have polled: a restart, or another process that takes over, costs no request."""
+        """Wait until the last run would have polled: neither a restart nor a takeover costs a request."""
         done = self.position.checkpoint.done
         # The answer of a probe is there, and as new as any.
         if done and not self._probe_answers:
