@@ -6,9 +6,11 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
+from agora_analytics.fleet import description_file
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
 from agora_analytics.fleet.queue import WorkQueue
@@ -98,6 +100,16 @@ class Fleet:
         if self._store == _MEMORY:
             self._ledger = ledger or MemoryLedger()
             self._checkpoints = checkpoints or MemoryCheckpoints()
+
+    @classmethod
+    def from_file(cls, path: str | Path, **settings: Any) -> Self:
+        """Return the fleet that a TOML file describes; keyword arguments override its settings.
+
+        See docs/guides/fleet.md for the keys. Raises `ValueError` that names the table and the key of what cannot work.
+        """
+        described = description_file.read(path)
+        found = {"store": described.store, "name": described.name, "turn": described.turn, **settings}
+        return cls(*described.accounts, **found)
 
     def __repr__(self) -> str:
         return f"Fleet({self.name!r}, accounts={len(self.accounts)}, jobs={len(self.jobs)})"

@@ -20,7 +20,7 @@ from agora_analytics._core.extras import MissingExtraError, install_command
 if TYPE_CHECKING:
     from docket import Docket
 
-REDELIVERY: Final = 5.0
+REDELIVERY: Final = 6.0
 """Seconds after the last sign of life in which a worker keeps its jobs; it renews them four times as often.
 
 With the search for lost jobs, which runs every quarter of it, another worker has them within ten seconds.
@@ -31,7 +31,7 @@ _CONNECTIONS: Final = 1_000
 """Each running task of docket may hold a connection, and a full pool ends its worker."""
 
 _HEARTBEAT: Final = 1.0
-_MISSED: Final = 4
+_MISSED: Final = 5
 """A worker that died counts until then when the others compute their share: before they are offered its jobs."""
 
 Run = Callable[[str], Awaitable[float | None]]
