@@ -37,18 +37,9 @@ select extract(epoch from clock_timestamp())::float8, set_config('statement_time
 
 _ASYNCHRONOUS: Final = ", set_config('synchronous_commit', 'off', true)"
 
-UNDEFINED_TABLE: Final = "42P01"
-
 
 class PostgresError(Exception):
-    """A call failed; it may have been made all the same. `state` is the SQLSTATE, empty if the server sent none.
-
-    The text holds no credential.
-    """
-
-    def __init__(self, text: str, state: str) -> None:
-        super().__init__(text)
-        self.state = state
+    """A call failed; it may have been made all the same. Its text holds no credential."""
 
 
 class PostgresResult(NamedTuple):
@@ -61,12 +52,16 @@ class PostgresResult(NamedTuple):
 class PostgresDatabase:
     """One database, by its connection string, its URL, or a pool of psycopg, which stays open.
 
-    Without `synchronous_commit` a call does not wait until the disk has it; with it the server's own setting counts.
+    `create` are statements that run when a table is missing. Without `synchronous_commit` a call does not wait until
+    the disk has it; with it the server's own setting counts.
     """
 
-    def __init__(self, database: str | AsyncConnectionPool[Any], *, synchronous_commit: bool) -> None:
+    def __init__(
+        self, database: str | AsyncConnectionPool[Any], create: str = "", *, synchronous_commit: bool = True
+    ) -> None:
         self._conninfo, self.name = _parse(database) if isinstance(database, str) else ("", type(database).__name__)
         self._pool: Any = None if isinstance(database, str) else database
+        self._create = create
         self._settings = _SETTINGS.format(durability="" if synchronous_commit else _ASYNCHRONOUS)
         self._process = os.getpid()
         self._idle: list[asyncio.Task[Connection]] = []
@@ -81,9 +76,9 @@ class PostgresDatabase:
 
         try:
             async with self._connection() as connection:
-                return await _interruptible(connection, _execute(connection, self._settings + statements, values))
+                return await _interruptible(connection, self._execute(connection, statements, values))
         except Error as error:
-            failure = _failure(error)
+            failure = PostgresError(_reason(error))
         # Not inside `except`: psycopg's frames hold the connection string.
         raise failure
 
@@ -129,6 +124,24 @@ class PostgresDatabase:
             # The one that was used last is used next, so that the others are opened only when needed.
             self._idle.append(opening)
 
+    async def _execute(self, connection: Connection, statements: str, values: Mapping[str, Any]) -> PostgresResult:
+        """Run statements, and create the tables if one is missing."""
+        from psycopg import Error  # noqa: PLC0415 - an extra
+        from psycopg.errors import UndefinedTable  # noqa: PLC0415
+
+        try:
+            return await _execute(connection, self._settings + statements, values)
+        except UndefinedTable as error:
+            missing = _reason(error)
+        try:
+            await connection.rollback()  # of the transaction that a caller's pool may have begun
+            await _execute(connection, self._settings + self._create, {})
+        except Error as error:
+            failure = PostgresError(f"{missing}, and could not be created: {_reason(error)}")
+        else:
+            return await _execute(connection, self._settings + statements, values)
+        raise failure
+
     def _open(self) -> asyncio.Task[Connection]:
         from psycopg import AsyncConnection  # noqa: PLC0415 - an extra
 
@@ -147,7 +160,10 @@ async def _execute(connection: Connection, statements: str, values: Mapping[str,
     settings = await cursor.fetchall()
     while cursor.nextset():
         pass
-    return PostgresResult(settings[0][0], await cursor.fetchall() if cursor.description else [])
+    result = PostgresResult(settings[0][0], await cursor.fetchall() if cursor.description else [])
+    if not connection.autocommit:
+        await connection.commit()
+    return result
 
 
 async def _interruptible(connection: Connection, work: Coroutine[Any, Any, PostgresResult]) -> PostgresResult:
@@ -178,7 +194,8 @@ def _parse(database: str) -> tuple[str, str]:
 
     with suppress(ProgrammingError):  # it quotes the string
         given = conninfo_to_dict(database)
-        shown = f"{given.get('host', '')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
+        host = given.get("host") or given.get("hostaddr") or "localhost"
+        shown = f"{host}:{given.get('port', 5432)}/{given.get('dbname', '')}"
         # A password that holds an unescaped "/" or "@" is taken for a host or a database.
         if "@" not in shown:
             return make_conninfo("", **{"connect_timeout": _CONNECT_TIMEOUT, **given}), validation.printable(shown)
@@ -188,7 +205,6 @@ def _parse(database: str) -> tuple[str, str]:
     )
 
 
-def _failure(error: Error) -> PostgresError:
+def _reason(error: Error) -> str:
     # The other lines quote the statement, or repeat the first for each host.
-    text = error.diag.message_primary or str(error).partition("\n")[0] or type(error).__name__
-    return PostgresError(text, error.sqlstate or "")
+    return error.diag.message_primary or str(error).partition("\n")[0] or type(error).__name__
