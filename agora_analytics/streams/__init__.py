@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from agora_analytics.streams.health import *
     from agora_analytics.streams.object_checkpoints import *
     from agora_analytics.streams.postgres_checkpoints import *
+    from agora_analytics.streams.postgres_sink import *
     from agora_analytics.streams.redis_checkpoints import *
     from agora_analytics.streams.watch.schedule import *
     from agora_analytics.streams.watch.series import *
@@ -51,6 +52,7 @@ __all__ = [
     "MemoryCheckpoints",
     "ObjectCheckpoints",
     "PostgresCheckpoints",
+    "PostgresSink",
     "RedisCheckpoints",
     "Revision",
     "Series",
@@ -71,6 +73,7 @@ __getattr__, __dir__ = door(
     "redis_checkpoints",
     "postgres_checkpoints",
     "object_checkpoints",
+    "postgres_sink",
     "fan_out",
     "watch.watch",
     "follow.follow",

@@ -19,6 +19,9 @@ __all__ = ["PostgresCheckpoints"]
 
 _NAME: Final = r"[a-z_][a-z0-9_]{0,62}"
 
+_TIMEOUT: Final = 5.0
+"""Seconds after which the server ends a statement."""
+
 # `if not exists` alone fails where two create the table at once.
 CREATE: Final = """
 select pg_advisory_xact_lock(hashtext('$table'));
@@ -33,33 +36,34 @@ create table if not exists $table (
 """
 
 # Of a text that is too long, the length alone is sent.
-_FOUND: Final = f"""
-epoch, case when octet_length(checkpoint) <= {MAX_BYTES} then checkpoint end, coalesce(octet_length(checkpoint), 0)"""
+_FOUND: Final = """
+epoch, case when octet_length(checkpoint) <= $most then checkpoint end, coalesce(octet_length(checkpoint), 0)
+""".replace("$most", str(MAX_BYTES))
 
-_LOAD: Final = f"select {_FOUND}, 0 from $table where name = %(name)s"
+UNTIL: Final = "case when %(lease)s > 0 then clock_timestamp() + make_interval(secs => %(lease)s) end"
 
-_NOW: Final = "(extract(epoch from clock_timestamp()) * 1000)::bigint"
-_UNTIL: Final = "case when %(lease)s > 0 then clock_timestamp() + make_interval(secs => %(lease)s) end"
+_LOAD: Final = "select $found, 0 from $table where name = %(name)s".replace("$found", _FOUND)
 
 # An epoch is the time in milliseconds, so that it grows even if the row was removed. `on conflict` changes the newest
 # row, also one that was stored after the statement began.
-_ACQUIRE: Final = f"""
+_ACQUIRE: Final = """
 with acquired as (
-  insert into $table as stored (name, epoch, held_until) values (%(name)s, {_NOW}, {_UNTIL})
+  insert into $table as stored (name, epoch, held_until)
+  values (%(name)s, (extract(epoch from clock_timestamp()) * 1000)::bigint, $until)
   on conflict (name) do update
     set epoch = greatest(stored.epoch + 1, excluded.epoch), number = 0, held_until = excluded.held_until
     where %(lease)s = 0 or stored.held_until is null or stored.held_until < clock_timestamp()
-  returning {_FOUND}, 0::float8
+  returning $found, 0::float8
 )
 select * from acquired union all
 select epoch, null, 0, extract(epoch from held_until - clock_timestamp())::float8
 from $table where name = %(name)s and not exists (select from acquired)
-"""
+""".replace("$found", _FOUND).replace("$until", UNTIL)
 
 # It changes the row even if it stores nothing, so that what it returns is of the newest row too.
-SAVE: Final = f"""
+_SAVE: Final = """
 insert into $table as stored (name, epoch, number, checkpoint, held_until)
-values (%(name)s, %(epoch)s, %(number)s, %(checkpoint)s, {_UNTIL})
+values (%(name)s, %(epoch)s, %(number)s, %(checkpoint)s, $until)
 on conflict (name) do update set
   epoch = greatest(stored.epoch, excluded.epoch),
   number = case when $newer then excluded.number else stored.number end,
@@ -67,9 +71,11 @@ on conflict (name) do update set
   held_until = case when $newer then excluded.held_until else stored.held_until end,
   saved_at = case when $newer then clock_timestamp() else stored.saved_at end
 returning epoch = %(epoch)s
-""".replace("$newer", "(stored.epoch, stored.number) < (excluded.epoch, excluded.number)")
+""".replace("$newer", "(stored.epoch, stored.number) < (excluded.epoch, excluded.number)").replace("$until", UNTIL)
 
-_RENEW: Final = f"update $table set held_until = {_UNTIL} where name = %(name)s and epoch = %(epoch)s returning true"
+_RENEW: Final = """
+update $table set held_until = $until where name = %(name)s and epoch = %(epoch)s returning true
+""".replace("$until", UNTIL)
 
 
 class PostgresCheckpoints(SharedCheckpoints):
@@ -128,7 +134,7 @@ class PostgresRows:
         return _stored(found[0]) if found else StoredCheckpoint(0, held=lease)
 
     async def save(self, name: str, text: str, epoch: int, number: int, lease: float) -> bool:
-        found = await self._run(SAVE, name=name, checkpoint=text, epoch=epoch, number=number, lease=lease)
+        found = await self._run(_SAVE, name=name, checkpoint=text, epoch=epoch, number=number, lease=lease)
         return bool(found[0][0])
 
     async def renew(self, name: str, epoch: int, lease: float) -> bool:
@@ -143,12 +149,12 @@ class PostgresRows:
     def forget_connections(self) -> None:
         self._database.forget_connections()
 
-    async def _run(self, statements: str, **values: Any) -> list[tuple[Any, ...]]:
+    async def _run(self, statements: str, **values: object) -> list[tuple[Any, ...]]:
         try:
             return (await self._database.run(statements.replace("$table", self._table), values)).rows
         except PostgresError as error:
-            why = str(error)
-        raise StoreFailedError(why)
+            why, refused = str(error), error.refused
+        raise StoreFailedError(why, refused=refused)
 
 
 def _stored(row: tuple[Any, ...]) -> StoredCheckpoint:
@@ -171,4 +177,4 @@ def open_database(store: str | AsyncConnectionPool[Any], create: str, user: str)
         raise MissingExtraError(f"{user} needs psycopg: {install_command('postgres')}")
     if not isinstance(store, str):
         validation.with_members("store", store, "a URL, a connection string, or an AsyncConnectionPool", "connection")
-    return PostgresDatabase(store, create)
+    return PostgresDatabase(store, create, statement_timeout=_TIMEOUT)

@@ -25,7 +25,8 @@ local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0)
 
 _LOAD: Final = _FOUND + "return found(epoch)"
 
-# An epoch is the time in milliseconds, so that it grows even if the hash was removed. As text it would have an exponent.
+# An epoch is the time in milliseconds, so that it grows even if the hash was removed. The text of such a number has an
+# exponent unless it is formatted.
 _ACQUIRE: Final = (
     _FOUND
     + """
