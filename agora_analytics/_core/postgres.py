@@ -209,12 +209,12 @@ def _parse(database: str) -> tuple[str, str]:
     from psycopg import ProgrammingError  # noqa: PLC0415 - an extra
     from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
 
-    with suppress(ProgrammingError):  # it quotes the string
+    with suppress(ProgrammingError, UnicodeError):  # they quote the string
         given = conninfo_to_dict(database)
         host = given.get("host") or given.get("hostaddr") or "localhost"
         shown = f"{host}:{given.get('port', 5432)}/{given.get('dbname', '')}"
         # A password that holds an unescaped "/" or "@" is taken for a host or a database.
-        if "@" not in shown:
+        if database.strip() and "@" not in shown:
             return make_conninfo("", **{"connect_timeout": _CONNECT_TIMEOUT, **given}), validation.printable(shown)
     raise ValueError(
         "store: allowed is a connection string or URL of PostgreSQL, with %40 for @ and %2F for / in a password: "

@@ -22,6 +22,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from agora_analytics import LedgerError
 from agora_analytics.quota import PostgresLedger
+from agora_analytics.quota.shared_account import Exchange
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process]
 
@@ -157,6 +158,27 @@ async def test_a_change_whose_server_process_is_ended_is_made_once(postgres, tab
             postgres.run("select pg_terminate_backend(%s)", process)
         assert await change == 2
         assert await ledger.change("a", read_count) == 2
+
+
+async def test_what_an_exchange_waited_for_decides_it(postgres, table, monkeypatch):
+    """A row is read as it is when it is locked, not as it was when the statement began."""
+    store = PostgresLedger(postgres.url, table=table)._store
+    monkeypatch.setattr("agora_analytics.quota.postgres_ledger.LEASE", -1)  # it has ended as it begins
+    lost = await store.join("a", "lost")
+    monkeypatch.undo()
+    member = await store.join("a", "member")
+    for change, expected in {
+        f"members || jsonb_build_object('{lost}', extract(epoch from clock_timestamp()) + 9)": (True, False),
+        f"members - '{member}'": (False, False),
+    }.items():
+        with psycopg.connect(postgres.url) as other:
+            other.execute(f"update {table} set members = {change}")
+            exchange = asyncio.create_task(store.exchange("a", member, Exchange("", "1-a", b"{}", (lost,))))
+            await until(lambda: postgres.run(WAITING, table))
+        answer = await exchange
+        assert (answer.member, answer.replaced) == expected
+    assert postgres.run(f"select tag from {table}") == [("",)]
+    await store.close()
 
 
 @pytest.mark.parametrize("lock", ["select from {table} for update", "lock table {table}"])
