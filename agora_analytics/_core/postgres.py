@@ -31,24 +31,26 @@ _CONNECT_TIMEOUT: Final = 2
 """Seconds for one host of several, the least that libpq can do, unless the caller says otherwise."""
 
 _SETTINGS: Final = """
-select extract(epoch from clock_timestamp())::float8, set_config('statement_timeout', '1000', true){durability};
+select extract(epoch from clock_timestamp())::float8,
+  set_config('statement_timeout', '{timeout:.0f}', true){durability};
 """
 """The time, and the setting that ends a statement whose client has given up."""
 
 _ASYNCHRONOUS: Final = ", set_config('synchronous_commit', 'off', true)"
 
-UNDEFINED_TABLE: Final = "42P01"
+_REFUSED: Final = ("22", "23", "28", "3D", "3F", "42")
+"""Classes of SQLSTATE: wrong values, wrong user, no such database, and what is missing or not allowed in it."""
 
 
 class PostgresError(Exception):
-    """A call failed; it may have been made all the same. `state` is the SQLSTATE, empty if the server sent none.
+    """A call failed; it may have been made all the same. `refused` if a retry does not help.
 
-    The text holds no credential.
+    Its text holds no credential.
     """
 
-    def __init__(self, text: str, state: str) -> None:
+    def __init__(self, text: str, *, refused: bool = False) -> None:
         super().__init__(text)
-        self.state = state
+        self.refused = refused
 
 
 class PostgresResult(NamedTuple):
@@ -61,13 +63,23 @@ class PostgresResult(NamedTuple):
 class PostgresDatabase:
     """One database, by its connection string, its URL, or a pool of psycopg, which stays open.
 
-    Without `synchronous_commit` a call does not wait until the disk has it; with it the server's own setting counts.
+    `create` are statements that run when a table is missing. Without `synchronous_commit` a call does not wait until
+    the disk has it; with it the server's own setting counts. `statement_timeout` is in seconds.
     """
 
-    def __init__(self, database: str | AsyncConnectionPool[Any], *, synchronous_commit: bool) -> None:
+    def __init__(
+        self,
+        database: str | AsyncConnectionPool[Any],
+        create: str = "",
+        *,
+        synchronous_commit: bool = True,
+        statement_timeout: float = 1.0,
+    ) -> None:
         self._conninfo, self.name = _parse(database) if isinstance(database, str) else ("", type(database).__name__)
         self._pool: Any = None if isinstance(database, str) else database
-        self._settings = _SETTINGS.format(durability="" if synchronous_commit else _ASYNCHRONOUS)
+        self._create = create
+        durability = "" if synchronous_commit else _ASYNCHRONOUS
+        self._settings = _SETTINGS.format(timeout=1_000 * statement_timeout, durability=durability)
         self._process = os.getpid()
         self._idle: list[asyncio.Task[Connection]] = []
         self._limit = asyncio.Semaphore(_CONNECTIONS)
@@ -81,9 +93,9 @@ class PostgresDatabase:
 
         try:
             async with self._connection() as connection:
-                return await _interruptible(connection, _execute(connection, self._settings + statements, values))
+                return await _interruptible(connection, self._execute(connection, statements, values))
         except Error as error:
-            failure = _failure(error)
+            failure = PostgresError(_reason(error), refused=(error.sqlstate or "").startswith(_REFUSED))
         # Not inside `except`: psycopg's frames hold the connection string.
         raise failure
 
@@ -129,6 +141,24 @@ class PostgresDatabase:
             # The one that was used last is used next, so that the others are opened only when needed.
             self._idle.append(opening)
 
+    async def _execute(self, connection: Connection, statements: str, values: Mapping[str, Any]) -> PostgresResult:
+        """Run statements, and create the tables if one is missing."""
+        from psycopg import Error  # noqa: PLC0415 - an extra
+        from psycopg.errors import UndefinedTable  # noqa: PLC0415
+
+        try:
+            return await _execute(connection, self._settings + statements, values)
+        except UndefinedTable as error:
+            missing = _reason(error)
+        try:
+            await connection.rollback()  # of the transaction that a caller's pool may have begun
+            await _execute(connection, self._settings + self._create, {})
+        except Error as error:
+            failure = PostgresError(f"{missing}, and could not be created: {_reason(error)}")
+        else:
+            return await _execute(connection, self._settings + statements, values)
+        raise failure
+
     def _open(self) -> asyncio.Task[Connection]:
         from psycopg import AsyncConnection  # noqa: PLC0415 - an extra
 
@@ -147,7 +177,10 @@ async def _execute(connection: Connection, statements: str, values: Mapping[str,
     settings = await cursor.fetchall()
     while cursor.nextset():
         pass
-    return PostgresResult(settings[0][0], await cursor.fetchall() if cursor.description else [])
+    result = PostgresResult(settings[0][0], await cursor.fetchall() if cursor.description else [])
+    if not connection.autocommit:
+        await connection.commit()
+    return result
 
 
 async def _interruptible(connection: Connection, work: Coroutine[Any, Any, PostgresResult]) -> PostgresResult:
@@ -176,11 +209,12 @@ def _parse(database: str) -> tuple[str, str]:
     from psycopg import ProgrammingError  # noqa: PLC0415 - an extra
     from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
 
-    with suppress(ProgrammingError):  # it quotes the string
+    with suppress(ProgrammingError, UnicodeError):  # they quote the string
         given = conninfo_to_dict(database)
-        shown = f"{given.get('host', '')}:{given.get('port', 5432)}/{given.get('dbname', '')}"
+        host = given.get("host") or given.get("hostaddr") or "localhost"
+        shown = f"{host}:{given.get('port', 5432)}/{given.get('dbname', '')}"
         # A password that holds an unescaped "/" or "@" is taken for a host or a database.
-        if "@" not in shown:
+        if database.strip() and "@" not in shown:
             return make_conninfo("", **{"connect_timeout": _CONNECT_TIMEOUT, **given}), validation.printable(shown)
     raise ValueError(
         "store: allowed is a connection string or URL of PostgreSQL, with %40 for @ and %2F for / in a password: "
@@ -188,7 +222,6 @@ def _parse(database: str) -> tuple[str, str]:
     )
 
 
-def _failure(error: Error) -> PostgresError:
+def _reason(error: Error) -> str:
     # The other lines quote the statement, or repeat the first for each host.
-    text = error.diag.message_primary or str(error).partition("\n")[0] or type(error).__name__
-    return PostgresError(text, error.sqlstate or "")
+    return error.diag.message_primary or str(error).partition("\n")[0] or type(error).__name__

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 _SCHEMES: Final = ("redis", "rediss", "unix")
 _CONNECTIONS: Final = 8
-_TIMEOUT: Final = 1.0
-"""Seconds for a connection or an answer; a ledger gives up after a second in any case."""
 
 
 class RedisFailedError(Exception):
@@ -28,12 +26,14 @@ class RedisFailedError(Exception):
 class RedisConnections:
     """Runs scripts in Redis or Valkey; `name` says where, without credentials.
 
-    A client that was given is not closed. `user` is the class that needs it, for the error where redis-py is missing.
+    A client that was given is not closed. `user` is the class that needs it, for the error where redis-py is missing;
+    `timeout` are the seconds for a connection or an answer.
     """
 
-    def __init__(self, store: str | Redis | RedisCluster, user: str) -> None:
+    def __init__(self, store: str | Redis | RedisCluster, user: str, timeout: float = 1.0) -> None:
         if isinstance(store, str) and find_spec("redis") is None:
             raise MissingExtraError(f"{user} needs redis: {install_command('redis')}")
+        self._timeout = timeout
         self._url = store if isinstance(store, str) else None
         self._client: Any = None if isinstance(store, str) else store
         self.name = _shown(store) if isinstance(store, str) else type(store).__name__
@@ -43,7 +43,7 @@ class RedisConnections:
         from redis.exceptions import AuthenticationError, AuthorizationError, RedisError  # noqa: PLC0415 - an extra
 
         if self._client is None:
-            self._client = _connect(self._url or "")
+            self._client = _connect(self._url or "", self._timeout)
         try:
             return await self._client.register_script(script)(keys=keys, args=arguments)
         except (RedisError, OSError) as error:
@@ -62,7 +62,7 @@ class RedisConnections:
             self._client = None
 
 
-def _connect(url: str) -> Redis:
+def _connect(url: str, timeout: float) -> Redis:
     from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415 - an extra
     from redis.asyncio.retry import Retry  # noqa: PLC0415
     from redis.backoff import NoBackoff  # noqa: PLC0415
@@ -72,9 +72,9 @@ def _connect(url: str) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=_CONNECTIONS,
-        timeout=_TIMEOUT,
-        socket_timeout=_TIMEOUT,
-        socket_connect_timeout=_TIMEOUT,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
     )

@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics._core.postgres import (
-    UNDEFINED_TABLE,
-    PostgresDatabase,
-    PostgresError,
-    PostgresResult,
-)
+from agora_analytics._core.postgres import PostgresDatabase, PostgresError, PostgresResult
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
 from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
 from agora_analytics.quota.shared_ledger import SharedLedger
@@ -136,10 +131,10 @@ class _PostgresStore:
             validation.with_members(
                 "store", store, "a URL, a connection string, or an AsyncConnectionPool", "connection"
             )
-        self._database = PostgresDatabase(store, synchronous_commit=synchronous_commit)
-        self._table = table
         # In quotes, a reserved word can be a name.
-        self._quoted = ".".join(f'"{part}"' for part in table.split("."))
+        self._table = ".".join(f'"{part}"' for part in table.split("."))
+        create = _CREATE.replace("$table", self._table)
+        self._database = PostgresDatabase(store, create, synchronous_commit=synchronous_commit)
         self._dropped_unused = False
         self.name = self._database.name
 
@@ -184,19 +179,6 @@ class _PostgresStore:
 
     async def _run(self, statements: str, values: dict[str, Any]) -> PostgresResult:
         try:
-            try:
-                return await self._database.run(statements.replace("$table", self._quoted), values)
-            except PostgresError as error:
-                if error.state != UNDEFINED_TABLE:
-                    raise
-            await self._create_table()
-            return await self._database.run(statements.replace("$table", self._quoted), values)
+            return await self._database.run(statements.replace("$table", self._table), values)
         except PostgresError as error:
             raise StoreUnavailableError(str(error)) from error
-
-    async def _create_table(self) -> None:
-        try:
-            await self._database.run(_CREATE.replace("$table", self._quoted), {})
-        except PostgresError as error:
-            text = f"its table {self._table} is missing and could not be created: {error}"
-            raise StoreUnavailableError(text) from error

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from agora_analytics.streams.fan_out import *
     from agora_analytics.streams.follow.follow import *
     from agora_analytics.streams.health import *
+    from agora_analytics.streams.object_checkpoints import *
+    from agora_analytics.streams.postgres_checkpoints import *
+    from agora_analytics.streams.postgres_sink import *
     from agora_analytics.streams.redis_checkpoints import *
     from agora_analytics.streams.watch.schedule import *
     from agora_analytics.streams.watch.series import *
@@ -47,6 +50,9 @@ __all__ = [
     "Gap",
     "Health",
     "MemoryCheckpoints",
+    "ObjectCheckpoints",
+    "PostgresCheckpoints",
+    "PostgresSink",
     "RedisCheckpoints",
     "Revision",
     "Series",
@@ -65,6 +71,9 @@ __getattr__, __dir__ = door(
     "health",
     "checkpoint_stores",
     "redis_checkpoints",
+    "postgres_checkpoints",
+    "object_checkpoints",
+    "postgres_sink",
     "fan_out",
     "watch.watch",
     "follow.follow",

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisCheckpoints"]
 
+_TIMEOUT: Final = 4.0
+"""Seconds for a connection or an answer, which may have megabytes; shorter than an attempt, so that it says why."""
+
 # Of a text that is too long, the length alone is sent.
 _FOUND: Final = """
 local function found(epoch)
@@ -25,7 +28,8 @@ local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0)
 
 _LOAD: Final = _FOUND + "return found(epoch)"
 
-# An epoch is the time in milliseconds, so that it grows even if the hash was removed. As text it would have an exponent.
+# An epoch is the time in milliseconds, so that it grows even if the hash was removed. The text of such a number has an
+# exponent unless it is formatted.
 _ACQUIRE: Final = (
     _FOUND
     + """
@@ -44,7 +48,8 @@ _MINE: Final = """
 local stored, epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0), tonumber(ARGV[1])
 local function renew(lease)
   local time = redis.call('TIME')
-  redis.call('HSET', KEYS[1], 'until', string.format('%.0f', lease > 0 and (time[1] + lease) * 1000 or 0))
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('HSET', KEYS[1], 'until', string.format('%.0f', lease > 0 and now + lease * 1000 or 0))
 end
 if stored > epoch then return 0 end
 """
@@ -98,7 +103,7 @@ class _RedisRows:
 
     def __init__(self, store: str | Redis | RedisCluster, prefix: str) -> None:
         self._prefix = prefix
-        self._redis = RedisConnections(store, "RedisCheckpoints")
+        self._redis = RedisConnections(store, "RedisCheckpoints", _TIMEOUT)
         self.name = self._redis.name
 
     async def load(self, name: str) -> StoredCheckpoint:

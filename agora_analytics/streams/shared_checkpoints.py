@@ -35,7 +35,7 @@ _ATTEMPT: Final = 5.0
 """Seconds for an answer of the store; by then a connection that broke without a word is given up."""
 
 _PATIENCE: Final = 30.0
-"""Seconds for which a call is repeated before a stream ends: a store that is restarted or fails over is back by then."""
+"""Seconds for which a call is repeated before a stream ends: a store that is restarted or fails over is back."""
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 3.0

@@ -114,6 +114,10 @@ class PostgresServer:
             self._process.wait()
             self._process = None
 
+    def empty(self) -> None:
+        """Remove what ledgers have stored."""
+        self.run("truncate agora_quota")
+
     def freeze(self) -> None:
         """Stop the server and its processes for connections, with a signal."""
         for process in self._processes():

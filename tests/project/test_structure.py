@@ -175,7 +175,16 @@ DOORS = {
     "msgspec": {"_core/decoding/json.py", "simulator/service/params.py", "simulator/service/service.py"},
     "cattrs": {"_core/decoding/lenient.py"},
     "aiolimiter": {"quota/limiter.py"},
+    # Elsewhere for the types of a client, a pool and a store that users may pass.
     "redis": {"_core/redis.py", "quota/redis_ledger.py", "streams/redis_checkpoints.py"},
+    "psycopg": {"_core/postgres.py"},
+    "psycopg_pool": {
+        "_core/postgres.py",
+        "quota/postgres_ledger.py",
+        "streams/postgres_checkpoints.py",
+        "streams/postgres_sink.py",
+    },
+    "obstore": {"streams/object_checkpoints.py"},
     "typer": {"cli/"},
     "rich": {"cli/output.py"},
     "pytest": {"simulator/fixtures.py"},
@@ -218,6 +227,8 @@ OPTIONAL = [
     "hypothesis",
     "pytest",
     "redis",
+    "psycopg",
+    "obstore",
     "prometheus_client",
     "opentelemetry",
 ]

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from helpers.checkpoints import OwnCheckpoints
+from helpers.object_server import ObjectServer
+from helpers.postgres_server import MISSING_PGBOUNCER, MISSING_POSTGRES, PGBOUNCER, POSTGRES, PgBouncer, PostgresServer
 from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import FileCheckpoints, MemoryCheckpoints
 from agora_analytics.protocols import CheckpointStore
-from agora_analytics.streams import RedisCheckpoints
+from agora_analytics.streams import ObjectCheckpoints, PostgresCheckpoints, RedisCheckpoints
 
 NewStore = Callable[[], CheckpointStore]
 
@@ -28,7 +30,38 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.kill()
 
 
-@pytest.fixture(params=["memory", "file", "own", "redis"])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests of a worker; each uses tables of its own."""
+    if POSTGRES is None:
+        pytest.skip(MISSING_POSTGRES)
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode before it."""
+    if PGBOUNCER is None:
+        pytest.skip(MISSING_PGBOUNCER)
+    bouncer = PgBouncer(postgres)
+    bouncer.start()
+    yield bouncer
+    bouncer.remove()
+
+
+@pytest.fixture(scope="session")
+def objects() -> Iterator[ObjectServer]:
+    """An S3 server for all tests of a worker; each uses a folder of its own."""
+    server = ObjectServer()
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "file", "own", "redis", "postgres", "pgbouncer", "objects"])
 async def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NewStore]:
     """Return a function that returns a store with the same checkpoints each time, as another process has it.
 
@@ -42,7 +75,12 @@ async def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
     }
     if request.param not in kinds:
         server = request.getfixturevalue(request.param)
-        kinds |= {"redis": lambda: RedisCheckpoints(server.url, prefix=prefix)}
+        kinds |= {
+            "objects": lambda: ObjectCheckpoints(server.store(prefix)),
+            "redis": lambda: RedisCheckpoints(server.url, prefix=prefix),
+            "postgres": lambda: PostgresCheckpoints(server.url, table=f"checkpoints_{prefix}"),
+            "pgbouncer": lambda: PostgresCheckpoints(server.url, table=f"checkpoints_{prefix}"),
+        }
     made = []
 
     def new() -> CheckpointStore:
