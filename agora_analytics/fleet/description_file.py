@@ -10,13 +10,15 @@ import tomllib
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from agora_analytics._core.validation import durations, short_repr
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.export.selection import Selection
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
 from agora_analytics.streams.watch.series import Series
+
+T = TypeVar("T")
 
 _SECRETS: Final = ("customer_id", "customer_secret")
 _JOBS: Final = ("watch", "follow", "export")
@@ -130,7 +132,7 @@ def _one_series(value: object, where: str) -> Series:
     return _made(Series, {"product": "Native", **table}, where)
 
 
-def _made(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+def _made(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """Make a value; its error gets the place."""
     try:
         return kind(**values)

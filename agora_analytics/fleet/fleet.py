@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
 from agora_analytics.fleet import description_file
 from agora_analytics.fleet.clients import ClientPool
-from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
+from agora_analytics.fleet.description import Account, FollowJob, Job, Secret, WatchJob
 from agora_analytics.fleet.queue import WorkQueue
+from agora_analytics.fleet.sinks import DatabaseSink, FunctionSink, OnEvent
 from agora_analytics.fleet.status import FleetStatus, job_status, now, worker_status
-from agora_analytics.fleet.worker import DRAIN, JOBS, WORKERS, FleetWorker, OnEvent
+from agora_analytics.fleet.worker import DRAIN, JOBS, WORKERS, FleetWorker
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.redis_ledger import RedisLedger
 from agora_analytics.streams.checkpoint_stores import MemoryCheckpoints
@@ -60,12 +61,15 @@ class Fleet:
     account (`RedisLedger`), and the positions of streams (`RedisCheckpoints`). Credentials are not.
 
     When a worker dies, others have its jobs within ten seconds. An event may then come again, on the other worker: each
-    is delivered at least once, and a worker that was frozen delivers at most one more event of each job.
+    is delivered at least once, and a worker that was frozen delivers at most one more event of each job. With a `sink`
+    each is written exactly once.
 
     Args:
         accounts: the accounts; each name once.
         store: URL of Redis or Valkey (`redis://`, `rediss://`, `unix://`), or a `Secret` that has it; `memory://` for
             tests, in which workers of one process share the work.
+        sink: URL of PostgreSQL, or a `Secret` that has it: windows and calls are written there by a `PostgresSink`,
+            each exactly once. Without it they go to the function of `run_worker`.
         name: of this fleet in the store.
         turn: seconds, at most, in which a worker keeps a job before others may take it; more of them cost less, and
             spread more slowly over new workers.
@@ -81,6 +85,7 @@ class Fleet:
         self,
         *accounts: Account,
         store: str | Secret,
+        sink: str | Secret | None = None,
         name: str = "agora",
         turn: float = 60.0,
         ledger: Ledger | None = None,
@@ -93,6 +98,7 @@ class Fleet:
             raise ValueError(f"accounts: {twice!r} is there twice")
         self.name = validation.non_empty_str("name", name)
         self._store = store if isinstance(store, Secret) else validation.non_empty_str("store", store)
+        self._sink = sink if sink is None or isinstance(sink, Secret) else validation.non_empty_str("sink", sink)
         self._turn = validation.number_in_range("turn", turn, above=True)
         self._observers = tuple(observers)
         self._ledger = ledger
@@ -108,7 +114,13 @@ class Fleet:
         See docs/guides/fleet.md for the keys. Raises `ValueError` that names the table and the key of what cannot work.
         """
         described = description_file.read(path)
-        found = {"store": described.store, "name": described.name, "turn": described.turn, **settings}
+        found = {
+            "store": described.store,
+            "sink": described.sink,
+            "name": described.name,
+            "turn": described.turn,
+            **settings,
+        }
         return cls(*described.accounts, **found)
 
     def __repr__(self) -> str:
@@ -119,7 +131,9 @@ class Fleet:
         """The jobs of all accounts by key: account, kind and name, such as `acme.watch.web`."""
         return {key: job for account in self.accounts for key, job in account.keyed()}
 
-    async def run_worker(self, on_event: OnEvent, *, worker: str | None = None, concurrency: int = 1_000) -> None:
+    async def run_worker(
+        self, on_event: OnEvent | None = None, *, worker: str | None = None, concurrency: int = 1_000
+    ) -> None:
         """Do jobs until drained or cancelled; then hand them over, and return.
 
         Adds the jobs of the description to the work list, and removes those that it no longer has: the worker that
@@ -127,7 +141,7 @@ class Fleet:
 
         Args:
             on_event: takes the key of a job and an event of it; the next event of that job comes when it has returned.
-                If it raises, the turn of the job ends, and is tried again.
+                If it raises, the turn of the job ends, and is tried again. Needed unless the fleet has a `sink`.
             worker: name of the worker, unique in the fleet; by default host and process.
             concurrency: jobs at once, at most.
 
@@ -139,8 +153,8 @@ class Fleet:
             if isinstance(job, WatchJob | FollowJob)
         }
         name = worker or f"{socket.gethostname()}-{os.getpid()}"
-        async with self._opened() as queue, self._pool() as pool:
-            made = FleetWorker(name, streams, queue=queue, pool=pool, on_event=on_event, turn=self._turn)
+        async with self._opened() as queue, self._pool() as pool, aclosing(self._sink_for(on_event)) as sink:
+            made = FleetWorker(name, streams, queue=queue, pool=pool, sink=sink, turn=self._turn)
             await made.apply()
             await made.run(concurrency=validation.int_in_range("concurrency", concurrency, 1))
 
@@ -183,8 +197,16 @@ class Fleet:
             opened.push_async_callback(pool.close)
             yield pool
 
+    def _sink_for(self, on_event: OnEvent | None) -> FunctionSink | DatabaseSink:
+        if self._sink is not None:
+            return DatabaseSink(_read(self._sink), on_event)
+        if on_event is None:
+            raise ValueError("on_event is missing: events go to a function, or to the fleet's sink (sink=...)")
+        return FunctionSink(validation.function("on_event", on_event, "an async function of a key and an event"))
+
     def _url(self) -> str:
-        return self._store.read() if isinstance(self._store, Secret) else self._store
+        return _read(self._store)
 
 
-_ = ExportJob
+def _read(secret: str | Secret) -> str:
+    return secret.read() if isinstance(secret, Secret) else secret

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,7 +18,9 @@ from agora_analytics.errors import AgoraError, CheckpointError, LedgerError, Una
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, FollowJob, WatchJob
 from agora_analytics.fleet.queue import WorkQueue
+from agora_analytics.fleet.sinks import Place, Sink
 from agora_analytics.fleet.status import JobStatus, WorkerStatus, encoded, job_status, now
+from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, Event, Gap, Window
 from agora_analytics.streams.follow.follow import Follow
 from agora_analytics.streams.watch.watch import Watch
@@ -49,8 +51,6 @@ _GRACE: Final = 20.0
 log = logging.getLogger("agora_analytics.fleet")
 
 Stream = Watch | Follow
-OnEvent = Callable[[str, Event | CallEvent], Awaitable[object]]
-"""Takes an event of a job, given its key; the next one comes when it has returned."""
 
 
 @attrs.frozen
@@ -69,14 +69,14 @@ class FleetWorker:
         *,
         queue: WorkQueue,
         pool: ClientPool,
-        on_event: OnEvent,
+        sink: Sink,
         turn: float,
     ) -> None:
         self.name = name
         self._tasks = {key: _Task(account, job) for key, (account, job) in jobs.items()}
         self._queue = queue
         self._pool = pool
-        self._on_event = on_event
+        self._sink = sink
         self._turn = turn
         self._since = now()
         self._running: dict[str, Stream] = {}
@@ -147,8 +147,8 @@ class FleetWorker:
             return _DECLINE
         status = await self._begin(key)
         try:
-            async with self._pool.client(task.account) as client:
-                await self._deliver(key, _stream(client, key, task.job))
+            async with self._pool.client(task.account) as client, self._sink.place(key) as place:
+                await self._deliver(key, place, _stream(client, task.job, place.checkpoint))
         except (AgoraError, ValueError, TypeError, OSError) as error:
             return await self._failed(key, task, status, error)
         await self._end_turn(key, failures=0, error="")
@@ -166,14 +166,14 @@ class FleetWorker:
         self._changed.add(key)
         return status
 
-    async def _deliver(self, key: str, stream: Stream) -> None:
+    async def _deliver(self, key: str, place: Place, stream: Stream) -> None:
         self._running[key] = stream
         # Turns of different lengths, so that jobs that began together do not end together.
         timer = asyncio.get_running_loop().call_later(random.uniform(0.5, 1.0) * self._turn, stream.drain)  # noqa: S311
         try:
             async with stream:
                 async for event in stream:
-                    await self._on_event(key, event)
+                    await place.write(event, stream.checkpoint)
                     self._note(key, events=self._statuses[key].events + 1, read_to=_read_to(event, stream))
         finally:
             timer.cancel()
@@ -241,11 +241,11 @@ class FleetWorker:
             await self._queue.write(WORKERS, {}, remove=[self.name])
 
 
-def _stream(client: AnalyticsClient, key: str, job: WatchJob | FollowJob) -> Stream:
+def _stream(client: AnalyticsClient, job: WatchJob | FollowJob, resume: str | Checkpoint | None) -> Stream:
     scoped = client.with_app(job.app_id)
     if isinstance(job, WatchJob):
-        return scoped.realtime.watch(*job.series, checkpoint=key, **job.arguments())
-    return scoped.calls.follow(checkpoint=key, **job.arguments())
+        return scoped.realtime.watch(*job.series, checkpoint=resume, **job.arguments())
+    return scoped.calls.follow(checkpoint=resume, **job.arguments())
 
 
 def _read_to(event: Event | CallEvent, stream: Stream) -> float | None:
