@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from agora_analytics._core.lazy import door
 
 if TYPE_CHECKING:
+    from agora_analytics.fleet.check import *
     from agora_analytics.fleet.description import *
     from agora_analytics.fleet.fleet import *
     from agora_analytics.fleet.status import *
 
 __all__ = [
     "Account",
+    "AccountCheck",
     "ExportJob",
     "Fleet",
     "FleetStatus",
@@ -31,4 +33,4 @@ __all__ = [
     "WorkerStatus",
 ]
 
-__getattr__, __dir__ = door(globals(), "description", "status", "fleet")
+__getattr__, __dir__ = door(globals(), "description", "status", "check", "fleet")

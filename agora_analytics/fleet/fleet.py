@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
 from agora_analytics.fleet import description_file
+from agora_analytics.fleet.check import AccountCheck, check
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, FollowJob, Job, Secret, WatchJob
 from agora_analytics.fleet.queue import WorkQueue
@@ -103,7 +104,7 @@ class Fleet:
         self._observers = tuple(observers)
         self._ledger = ledger
         self._checkpoints = checkpoints
-        if self._store == _MEMORY:
+        if isinstance(self._store, str) and self._store.startswith(_MEMORY):
             self._ledger = ledger or MemoryLedger()
             self._checkpoints = checkpoints or MemoryCheckpoints()
 
@@ -130,6 +131,18 @@ class Fleet:
     def jobs(self) -> dict[str, Job]:
         """The jobs of all accounts by key: account, kind and name, such as `acme.watch.web`."""
         return {key: job for account in self.accounts for key, job in account.keyed()}
+
+    @property
+    def has_sink(self) -> bool:
+        """Whether events are written to PostgreSQL."""
+        return self._sink is not None
+
+    def check(self) -> tuple[AccountCheck, ...]:
+        """Return what each account would do on this host: missing secrets, and what its plan can do for its watches.
+
+        Reads files, and sends nothing.
+        """
+        return tuple(check(account) for account in self.accounts)
 
     async def run_worker(
         self, on_event: OnEvent | None = None, *, worker: str | None = None, concurrency: int = 1_000

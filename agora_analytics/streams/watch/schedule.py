@@ -88,7 +88,7 @@ class PollSchedule:
         return not self._failures[index]
 
     def next_due(self, current: int, requests: int, windows: int, after: int = 1) -> int:
-        """Return when the next query is due, `after` windows from now at the earliest; `requests` last for `windows`."""
+        """Return when the next query is due, `after` windows from now or later, if `requests` last for `windows`."""
         intervals = poll_intervals(self._weights, requests, windows, self._min_interval)
         # The clock may have been set back since.
         self._last_poll = [min(last, current) for last in self._last_poll]
