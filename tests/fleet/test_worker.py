@@ -65,6 +65,13 @@ async def until(condition, seconds: float = 30) -> None:
             await asyncio.sleep(0.02)
 
 
+async def status_when(fleet: Fleet, condition, seconds: float = 30):
+    async with asyncio.timeout(seconds):
+        while not condition(status := await fleet.status()):
+            await asyncio.sleep(0.1)
+    return status
+
+
 def fleet_of(service, *, store="memory://", turn=1.0, **options) -> Fleet:
     return Fleet(*described(4, service.url, back=BACK), store=store, turn=turn, **options)
 
@@ -72,8 +79,8 @@ def fleet_of(service, *, store="memory://", turn=1.0, **options) -> Fleet:
 async def test_two_workers_share_the_jobs_and_each_window_comes_once(service):
     fleet, seen = fleet_of(service, store="memory://shared"), Seen()
     async with working(fleet, seen, "one"), working(fleet, seen, "two"):
-        await until(lambda: len(seen.jobs) == 4 and len(seen.by_worker) == 2)
-        status = await fleet.status()
+        await until(lambda: len(seen.jobs) == 4)
+        status = await status_when(fleet, lambda status: all(status.held.get(name) for name in ("one", "two")))
         assert {worker.name for worker in status.workers} == {"one", "two"}
     assert set(seen.windows.values()) == {1}
     assert len(seen.windows) >= 4 * (BACK // 20 - 2)
@@ -87,12 +94,7 @@ async def test_a_worker_that_ends_hands_over_at_once(service):
         async with working(fleet, seen, "two"):
             first.cancel()
             await until(first.done)
-            for _ in range(100):
-                status = await fleet.status()
-                if status.held.get("two") == 4:
-                    break
-                await asyncio.sleep(0.1)
-            assert status.held == {"two": 4}
+            status = await status_when(fleet, lambda status: status.held == {"two": 4})
             assert not status.unheld
             assert [job.takeovers for job in status.jobs] == [0] * 4
     status = await fleet.status()
@@ -120,12 +122,8 @@ async def test_one_wrong_account_harms_no_other_and_goes_on_when_it_is_right(ser
     fleet, seen = fleet_of(service, store="memory://wrong"), Seen()
     async with working(fleet, seen, "one"):
         await until(lambda: len(seen.jobs) == 3)
-        for _ in range(100):
-            (failing,) = [job for job in (await fleet.status()).jobs if job.key.startswith("a2.")]
-            if failing.failures:
-                break
-            await asyncio.sleep(0.1)
-        assert "Unauthorized" in failing.error
+        status = await status_when(fleet, lambda status: any(job.failures for job in status.jobs))
+        assert ["Unauthorized" in job.error for job in status.jobs] == [False, False, True, False]
         monkeypatch.setenv("FLEET_SECRET_2", "secret2")
         await until(lambda: len(seen.jobs) == 4)
     assert "wrong-secret" not in caplog.text
@@ -137,9 +135,8 @@ async def test_a_job_that_the_description_lacks_is_removed(service):
         await until(lambda: len(seen.jobs) == 4)
     fewer, rest = Fleet(*described(2, service.url, back=BACK), store="memory://less", turn=1), Seen()
     async with working(fewer, rest, "two"):
-        await until(lambda: len(rest.by_worker["two"]) > 0 or True)
-        await asyncio.sleep(2)
-        assert [job.key.partition(".")[0] for job in (await fewer.status()).jobs] == ["a0", "a1"]
+        status = await status_when(fewer, lambda status: status.held == {"two": 2})
+        assert [job.key.partition(".")[0] for job in status.jobs] == ["a0", "a1"]
 
 
 async def test_a_consumer_that_fails_gets_the_event_again(service):

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from agora_analytics import Series
+from agora_analytics import Plan, Series
 from agora_analytics.fleet import Account, Secret, WatchJob
 from agora_analytics.simulator import Service, World
 from agora_analytics.simulator.server import _Host, _listening
 
+SINK = Secret(env="FLEET_SINK_URL") if os.environ.get("FLEET_SINK_URL") else None
 USERS = Series("userCount", product="Native")
+FRESH = Plan.of("enterprise").with_limits("realtime", per_minute=600, per_day=864_000)
+"""So many requests that each window is polled once it is there."""
+
 WORLD = World(seed=7, calls_per_hour=20)
 
 
 class Accounts:
     """Services by customer ID; all have the same world, and each its own quota."""
 
-    def __init__(self, count: int, plan="enterprise") -> None:
+    def __init__(self, count: int, plan=FRESH) -> None:
         self.services = {f"customer{number}": self._service(number, plan) for number in range(count)}
         self._handlers = {name: _Host(service, 0) for name, service in self.services.items()}
         self.closing = asyncio.Event()
@@ -54,12 +59,12 @@ async def listening(accounts: Accounts) -> AsyncIterator[str]:
         yield url
 
 
-def described(count: int, url: str, monkeypatch=None, **options) -> list[Account]:
+def described(count: int, url: str, **options) -> list[Account]:
     """Return the description of so many accounts, with one watch each."""
     return [
         Account(
             name=f"a{number}",
-            plan="enterprise",
+            plan=FRESH,
             customer_id=Secret(env=f"FLEET_ID_{number}"),
             customer_secret=Secret(env=f"FLEET_SECRET_{number}"),
             base_url=url,
