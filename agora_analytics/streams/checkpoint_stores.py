@@ -157,6 +157,7 @@ class FileCheckpoints:
 
 def _file_name(name: str) -> str:
     """Return the file name for a name, which is unique even if the file system ignores case."""
+    # Which letters are capitals, as bits: names that differ in case alone get files of their own.
     capitals = sum(1 << position for position, letter in enumerate(name) if letter.isupper())
     return f"{name}~{capitals:x}" if capitals else name
 
@@ -169,6 +170,7 @@ def _claimed(path: Path) -> list[Claim]:
     lock = claim(path.with_name(f".{path.stem}.lock"))
     if lock is None:
         return []
+    # Under the lock no other process writes this checkpoint, so all its temporary files are left over.
     temporary = re.compile(re.escape(files.temporary_prefix(path)) + r"[a-z0-9_]{8}")
     for file in path.parent.iterdir():
         if temporary.fullmatch(file.name):

@@ -163,4 +163,4 @@ def test_watches_that_a_plan_does_not_carry_together_are_found(monkeypatch):
     (found,) = Fleet(account(jobs=jobs), store="memory://").check()
     assert not found.ok
     assert not found.coverage.complete
-    assert found.coverage.most == 12
+    assert found.coverage.max_requests_per_poll == 12

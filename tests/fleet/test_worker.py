@@ -61,13 +61,13 @@ async def working(fleet: Fleet, seen: Seen, name: str):
 
 async def until(condition, seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - of whatever the test looks at
             await asyncio.sleep(0.02)
 
 
 async def status_when(fleet: Fleet, condition, seconds: float = 30):
     async with asyncio.timeout(seconds):
-        while not condition(status := await fleet.status()):
+        while not condition(status := await fleet.status()):  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.1)
     return status
 

@@ -51,7 +51,7 @@ async def follow(
     Example: agora-analytics follow --last 30m --with-sessions --events 5
     """
     async with credentials.client(output.screen) as client:
-        begin = stream_start(start, last, client.plan.of_endpoint(CALL_LISTS).available)
+        begin = stream_start(start, last, client.plan.of_endpoint(CALL_LISTS).retention)
         end = parse_time(stop, "--stop") if stop else None
         stream = client.calls.follow(
             start=begin, stop=end, checkpoint=checkpoint, every=every, with_sessions=with_sessions
@@ -65,6 +65,7 @@ async def follow(
                     view.line(_line(event))
                     count += 1
                     if events is not None and count >= events:
+                        # Stopped and not left: the events then count as processed, and the checkpoint moves past them.
                         stream.stop()
 
 

@@ -81,7 +81,7 @@ async def watch(
         limits = client.plan.of_endpoint(REALTIME_USAGE)
         stream = client.realtime.watch(
             *chosen,
-            start=stream_start(start, last, limits.available),
+            start=stream_start(start, last, limits.retention),
             checkpoint=checkpoint,
             allowed_lateness=allowed_lateness,
             only_final=only_final,
@@ -90,7 +90,7 @@ async def watch(
         coverage = client.realtime.coverage(*chosen)
         output.screen.note(str(coverage))
         with stop_on_signal(stream.stop), output.screen.live(table=True) as view:
-            async with aclosing(stream), heartbeat(stream, output.screen, coverage.interval) as record_event:
+            async with aclosing(stream), heartbeat(stream, output.screen, coverage.poll_interval) as record_event:
                 show = partial(_show, view, _History(chosen), stream=stream, delay=limits.delay)
                 events = _shown(stream, output.screen, record_event, show, windows)
                 if not rules:
@@ -129,6 +129,7 @@ async def _shown(
         show(event)
         count += isinstance(event, agora.Window)
         if windows is not None and count >= windows:
+            # Stopped and not left: the last window then counts as processed, and the checkpoint moves past it.
             stream.stop()
         yield event
 
@@ -137,6 +138,7 @@ class _History:
     """The last hour of each series."""
 
     def __init__(self, series: Sequence[Series]) -> None:
+        # Grouped series have a value for each group, which one row cannot show; JSON has them all.
         self._values: dict[Series, deque[TimedValue]] = {one: deque(maxlen=_KEPT) for one in series if not one.grouped}
 
     def add(self, event: Event) -> None:
@@ -151,6 +153,7 @@ class _History:
         if value is None:
             return
         if values and ts <= values[-1][0]:
+            # A revision: rare, so that sorting an hour again costs nothing.
             self._values[series] = deque(sorted({**dict(values), ts: value}.items()), maxlen=_KEPT)
         else:
             values.append((ts, value))
