@@ -322,4 +322,4 @@ class FollowPoller(Poller[CallEvent]):
         stop = self._settings.stop
         pending = tracker.pending if self._session_fetcher is not None else {}
         ended = stop is not None and tracker.read_to >= stop and not tracker.open and not pending
-        return self.stopped or ended
+        return self.ending or ended
