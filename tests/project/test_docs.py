@@ -10,6 +10,7 @@ import pytest
 from helpers.pages import PAGES, README, ROOT, name_of
 
 from agora_analytics import AnalyticsClient, Selection, export, plans
+from agora_analytics.streams.postgres_tables import TABLES
 
 OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
 
@@ -56,6 +57,15 @@ def rows(page: str, heading: str) -> list[list[str]]:
 def test_the_documented_columns_of_a_dataset_are_those_of_its_schema(dataset):
     documented = rows("docs/reference/exports.md", f"### {dataset.name}")
     assert [row[:3] for row in documented] == [[column.name, column.kind, column.unit] for column in dataset.columns]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_documented_columns_of_a_table_are_those_of_the_sink(name):
+    table = TABLES[name]
+    documented = rows("docs/guides/failover.md", f"### agora_{name}")
+    assert [row[:3] for row in documented] == [
+        [column, kind, "yes" if column in table.key else ""] for column, kind in table.columns.items()
+    ]
 
 
 @pytest.mark.parametrize("plan", [plans.STANDARD, plans.PREMIUM, plans.ENTERPRISE], ids=lambda plan: plan.name)

@@ -21,7 +21,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from agora_analytics import LedgerError
-from agora_analytics.quota import PostgresLedger
+from agora_analytics.quota import PostgresLedger, shared_account
 from agora_analytics.quota.shared_account import Exchange
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process]
@@ -70,14 +70,14 @@ async def test_many_accounts_share_a_few_connections(postgres, table):
 
 
 async def test_a_table_that_many_create_at_the_same_time_is_created_once(postgres, table):
-    for number in range(5):
-        ledgers = [PostgresLedger(postgres.url, table=f"{table}_{number}") for _ in range(8)]
-        for ledger in ledgers:
-            await ledger._store._database.run("select 1", {})  # all are connected
-        counts = await asyncio.gather(*(ledger.change("a", increment) for ledger in ledgers))
-        assert sorted(counts) == list(range(1, 9))
-        for ledger in ledgers:
-            await ledger.close()
+    for attempt in range(5):
+        stores = [PostgresLedger(postgres.url, table=f"{table}_{attempt}")._store for _ in range(8)]
+        for store in stores:
+            await store._database.run("select 1", {})  # all are connected
+        members = await asyncio.gather(*(store.join("a", str(number)) for number, store in enumerate(stores)))
+        assert sorted(member.partition(":")[0] for member in members) == list("01234567")
+        for store in stores:
+            await store.close()
 
 
 def documented_ddl(table: str) -> str:
@@ -256,8 +256,9 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-async def test_a_store_that_refuses_says_why_and_shows_no_password(postgres, table, case, caplog):
+async def test_a_store_that_refuses_says_why_and_shows_no_password(postgres, table, case, caplog, monkeypatch):
     caplog.set_level("DEBUG")
+    monkeypatch.setattr(shared_account, "_PATIENCE", 0.5)
     url, reason = REFUSALS[case]
     url = "postgresql://" + url.format(user="postgres", password=PASSWORD, port=postgres.port, closed=free_port())
     async with PostgresLedger(postgres.url, table=table) as ledger:

@@ -6,12 +6,13 @@ import asyncio
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from inspect import cleandoc
 
 import pytest
 from helpers.cutting_proxy import cutting_proxy
 from helpers.ledger_changes import increment, read_count
-from helpers.postgres_server import MISSING_POSTGRES, POSTGRES, PostgresServer
+from helpers.postgres_server import MISSING_PGBOUNCER, MISSING_POSTGRES, PGBOUNCER, POSTGRES, PgBouncer, PostgresServer
 from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import AnalyticsClient, LedgerError
@@ -122,6 +123,27 @@ async def test_a_store_that_is_down_fails_after_a_second_and_works_again_when_it
         assert 0.9 < loop.time() - begun < 5
         own_store.start()
         assert await ledger.change("a", increment) == 2
+
+
+async def test_a_server_that_was_killed_behind_pgbouncer_is_used_again(own_postgres):
+    if PGBOUNCER is None:
+        pytest.skip(MISSING_PGBOUNCER)
+    own_postgres.run("drop table if exists agora_quota")
+    bouncer = PgBouncer(own_postgres)
+    bouncer.start()
+    async with PostgresLedger(bouncer.url) as ledger:
+        assert await ledger.change("a", increment) == 1
+        own_postgres.kill()
+        with pytest.raises(LedgerError):
+            await ledger.change("a", increment)
+        own_postgres.start()
+        async with asyncio.timeout(20):
+            while True:  # PgBouncer tries to log in once in a second
+                with suppress(LedgerError):
+                    # What the server lost in the crash is restored.
+                    assert await ledger.change("a", increment) == 2
+                    break
+    bouncer.remove()
 
 
 async def test_a_store_that_does_not_answer_fails_and_its_late_answer_is_not_taken_for_another(own_store):
