@@ -64,7 +64,7 @@ def test_the_documented_columns_of_a_table_are_those_of_the_sink(name):
     table = TABLES[name]
     documented = rows("docs/guides/failover.md", f"### agora_{name}")
     assert [row[:3] for row in documented] == [
-        [column, kind, "yes" if column in table.key else ""] for column, kind in table.columns.items()
+        [column, kind, "yes" if column in table.key else "no"] for column, kind in table.columns.items()
     ]
 
 
