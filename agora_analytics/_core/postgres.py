@@ -95,7 +95,7 @@ class PostgresDatabase:
             async with self._connection() as connection:
                 return await _interruptible(connection, self._execute(connection, statements, values))
         except Error as error:
-            failure = PostgresError(_reason(error), refused=(error.sqlstate or "").startswith(_REFUSED))
+            failure = _failure(error)
         # Not inside `except`: psycopg's frames hold the connection string.
         raise failure
 
@@ -154,7 +154,7 @@ class PostgresDatabase:
             await connection.rollback()  # of the transaction that a caller's pool may have begun
             await _execute(connection, self._settings + self._create, {})
         except Error as error:
-            failure = PostgresError(f"{missing}, and could not be created: {_reason(error)}")
+            failure = _failure(error, f"{missing}, and could not be created: ")
         else:
             return await _execute(connection, self._settings + statements, values)
         raise failure
@@ -225,3 +225,7 @@ def _parse(database: str) -> tuple[str, str]:
 def _reason(error: Error) -> str:
     # The other lines quote the statement, or repeat the first for each host.
     return error.diag.message_primary or str(error).partition("\n")[0] or type(error).__name__
+
+
+def _failure(error: Error, context: str = "") -> PostgresError:
+    return PostgresError(context + _reason(error), refused=(error.sqlstate or "").startswith(_REFUSED))

@@ -75,6 +75,7 @@ class MemoryCheckpoints:
         name, text, epoch = checked_name(name), checked_checkpoint(checkpoint).encode(), checked_epoch(epoch)
         if epoch < self._epochs.get(name, 0):
             raise taken_over(name)
+        # As text, as a file has it: what cannot be encoded fails here too, and nothing is shared with the stream.
         self._texts[name], self._epochs[name] = text, epoch
 
     async def release(self, name: str, epoch: int) -> None:
@@ -157,6 +158,7 @@ class FileCheckpoints:
 
 def _file_name(name: str) -> str:
     """Return the file name for a name, which is unique even if the file system ignores case."""
+    # Which letters are capitals, as bits: names that differ in case alone get files of their own.
     capitals = sum(1 << position for position, letter in enumerate(name) if letter.isupper())
     return f"{name}~{capitals:x}" if capitals else name
 
@@ -169,6 +171,7 @@ def _claimed(path: Path) -> list[Claim]:
     lock = claim(path.with_name(f".{path.stem}.lock"))
     if lock is None:
         return []
+    # Under the lock no other process writes this checkpoint, so all its temporary files are left over.
     temporary = re.compile(re.escape(files.temporary_prefix(path)) + r"[a-z0-9_]{8}")
     for file in path.parent.iterdir():
         if temporary.fullmatch(file.name):

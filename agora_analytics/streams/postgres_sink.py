@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -159,10 +158,9 @@ class _SinkStore(SharedCheckpoints):
     def __init__(self, rows: _SinkRows, every: float, lease: float) -> None:
         super().__init__(rows, every, lease)
         self._sink_rows = rows
-        self._writes = count(1)
 
     async def write(self, name: str, event: Event | CallEvent, checkpoint: Checkpoint, epoch: int) -> None:
-        number = next(self._writes)
+        number = self._next_number()
         # In a thread: the sessions of a large call, and the windows of a checkpoint, are megabytes.
         text, rows = await asyncio.to_thread(lambda: (checkpoint.encode(), _encoded(event)))
         check_size(len(text), self._source(name))

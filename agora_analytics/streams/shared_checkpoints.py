@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from itertools import count
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
@@ -108,7 +108,7 @@ class SharedCheckpoints:
         self.every = seconds_between_saves(every)
         self._rows = rows
         self._lease = validation.number_in_range("lease", lease)
-        self._numbers = count(1)
+        self._number = 0
         self._held: dict[str, int] = {}
         self._heartbeat: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -139,7 +139,7 @@ class SharedCheckpoints:
 
     async def save(self, name: str, checkpoint: Checkpoint, epoch: int) -> None:
         """Save a checkpoint; raises `CheckpointError` if the name was acquired after `epoch`."""
-        name, epoch, number = checked_name(name), checked_epoch(epoch), next(self._numbers)
+        name, epoch, number = checked_name(name), checked_epoch(epoch), self._next_number()
         # In a thread: for thousands of windows this is megabytes.
         text = await asyncio.to_thread(checked_checkpoint(checkpoint).encode)
         check_size(len(text), self._source(name))
@@ -174,6 +174,11 @@ class SharedCheckpoints:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._rows.name!r})"
+
+    def _next_number(self) -> int:
+        """Return a number greater than all before, also than those of another store of this process."""
+        self._number = max(self._number + 1, int(time.time() * 1e6))
+        return self._number
 
     def _source(self, name: str) -> str:
         return f"the checkpoint {name!r} in {self._rows.name}"
