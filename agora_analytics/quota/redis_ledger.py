@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from contextlib import suppress
+from functools import cache
+from hashlib import sha1
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from agora_analytics._core import validation
+from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.redaction import Hidden, Scrubber
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
 from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
-from agora_analytics.quota.shared_ledger import SharedLedger
+from agora_analytics.quota.shared_ledger import INHERITED, SharedLedger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
 __all__ = ["RedisLedger"]
 
-_SCHEMES: Final = ("redis", "rediss", "unix")
 _CONNECTIONS: Final = 8
 _TIMEOUT: Final = 1.0
 """Seconds for a connection or an answer; the ledger gives up after a second in any case."""
+
+_QUOTED: Final = 200
+"""Characters that an error quotes of what the server said."""
+
+log = logging.getLogger("agora_analytics.quota")
 
 _TIME: Final = """
 local time = redis.call('TIME')
@@ -89,23 +100,32 @@ class RedisLedger(SharedLedger):
 
     What the store forgets of its last second, for example in a power cut with `appendfsync everysec`, is restored by
     the processes that live on. If none does, as many requests of the day may be refused as it forgot; `appendfsync
-    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it.
+    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it; a forked child
+    opens its own connections, unless a client was passed: then it needs a ledger of its own.
     """
 
     def __init__(self, store: str | Redis | RedisCluster, *, prefix: str = "agora") -> None:
-        super().__init__(_RedisStore(store, validation.non_empty_str("prefix", prefix)))
+        given = Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
+        super().__init__(_RedisStore(given, validation.non_empty_str("prefix", prefix)))
 
 
 class _RedisStore:
-    """The two scripts, and the connections that run them."""
+    """The two scripts, and the connections that run them; no error of it holds a credential."""
 
-    def __init__(self, store: str | Redis | RedisCluster, prefix: str) -> None:
-        if isinstance(store, str) and find_spec("redis") is None:
-            raise MissingExtraError(f"RedisLedger needs redis: {install_command('redis')}")
+    def __init__(self, given: Hidden, prefix: str) -> None:
         self._prefix = prefix
-        self._url = store if isinstance(store, str) else None
-        self._client: Any = None if isinstance(store, str) else store
-        self.name = _shown(store) if isinstance(store, str) else type(store).__name__
+        self._process = os.getpid()
+        self._url: str | None = None
+        self._client: Any = None
+        if isinstance(given.value, str):
+            if find_spec("redis") is None:
+                raise MissingExtraError(f"RedisLedger needs redis: {install_command('redis')}")
+            self.name, self._url = _checked(given), given.value
+        else:
+            self._client, self.name = given.value, type(given.value).__name__
+        self._secrets = _secrets(self._client or _connect(given.value))
 
     async def join(self, account: str, name: str) -> str:
         return _text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
@@ -131,25 +151,53 @@ class _RedisStore:
     async def close(self) -> None:
         if self._url is not None and self._client is not None:
             client, self._client = self._client, None
-            await client.aclose()
+            try:
+                await client.aclose()
+            except Exception as error:  # noqa: BLE001 - a connection that cannot be closed is closed
+                log.debug("a connection of the ledger was not closed in order: %s", type(error).__name__)
 
     def forget_connections(self) -> None:
+        forked = self._process != os.getpid()
         if self._url is not None:
-            self._client = None
+            if forked:
+                INHERITED.append(self._client)
+            self._client, self._process = None, os.getpid()
+        elif forked:
+            raise RuntimeError(f"this ledger has a {self.name} of another process (it was forked): make one for each")
 
     def _key(self, account: str, part: str) -> str:
         # The braces keep an account's keys in one slot of a cluster.
         return f"{self._prefix}:{{{account}}}:{part}"
 
     async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
+        from redis.exceptions import NoScriptError  # noqa: PLC0415 - an extra
 
         if self._client is None:
             self._client = _connect(self._url or "")
         try:
-            return await self._client.register_script(script)(keys=keys, args=arguments)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailableError(str(error) or type(error).__name__) from error
+            try:
+                return await self._client.evalsha(_hash(script), len(keys), *keys, *arguments)
+            except NoScriptError:
+                # Which stores the script, too. redis-py's way takes two round trips, and one may take 0.1 s.
+                return await self._client.eval(script, len(keys), *keys, *arguments)
+        except Exception as error:  # noqa: BLE001 - a client or credential provider of the user's raises what it likes
+            reason = self._reason(error)
+        # Outside of `except`, or the error would have redis-py's as context, whose frames hold the password.
+        raise StoreUnavailableError(reason)
+
+    def _reason(self, error: Exception) -> str:
+        """Return what went wrong, as the server or the system said it; the text of any other error may be a secret."""
+        from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
+
+        said = str(error) if isinstance(error, (RedisError, OSError)) else ""
+        clean = self._secrets.scrub(said.encode(errors="replace")).decode(errors="replace")
+        # The class says what redis-py cuts off the text, such as that a key has moved.
+        return f"{type(error).__name__}: {one_line(clean, _QUOTED)}".removesuffix(": ")
+
+
+@cache
+def _hash(script: str) -> str:
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _connect(url: str) -> Redis:
@@ -171,12 +219,25 @@ def _connect(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
+def _checked(url: Hidden) -> str:
+    """Return what errors may show of a URL: no user, password or query; raises `ValueError` if it is none of Redis."""
+    # Errors quote what they cannot read, which may be half a password, and their frames hold the URL.
+    with suppress(ValueError, TypeError):
+        return _shown(url.value)
+    raise ValueError("store: allowed is a URL of redis-py that begins with redis, rediss, unix: (value not shown)")
+
+
 def _shown(url: str) -> str:
-    """Return what errors may show of a URL: no user, password or query."""
+    pool: Any = _connect(url).connection_pool
+    pool.make_connection()  # which opens nothing, and finds what is wrong with the query
     parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        raise ValueError(f"store: allowed is a URL that begins with {', '.join(_SCHEMES)}: (value not shown)")
-    return f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}" if parts.scheme != "unix" else parts.path
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}"
+
+
+def _secrets(client: Any) -> Scrubber:
+    """Return what redacts the user and the password of a client."""
+    options = getattr(getattr(client, "connection_pool", client), "connection_kwargs", {})
+    return Scrubber(*(str(options[name]) for name in ("username", "password") if options.get(name)))
 
 
 def _bytes(value: bytes | str) -> bytes:
