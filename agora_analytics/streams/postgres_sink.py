@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.redaction import Hidden
 from agora_analytics.streams.checkpoint_contract import check_size, checked_checkpoint, checked_name, taken_over
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import (
@@ -98,17 +99,22 @@ class PostgresSink:
     def __init__(
         self, store: str | AsyncConnectionPool[Any], name: str, *, prefix: str = "agora", lease: float = 0.0
     ) -> None:
+        given = Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
         self.name = checked_name(name)
         quoted_name("prefix", f"{validation.non_empty_str('prefix', prefix)}_checkpoints")
         tables = {table: quoted_name("prefix", f"{prefix}_{table}") for table in (*TABLES, "checkpoints")}
         create = CREATE.replace("$table", tables["checkpoints"])
         create += "".join(table.create(tables[name]) for name, table in TABLES.items())
-        self._rows = _SinkRows(open_database(store, create, "PostgresSink"), tables)
+        self._rows = _SinkRows(open_database(given, create, "PostgresSink"), tables)
         self._store = _SinkStore(self._rows, 0.0, lease)
         self._lease: Lease | None = None
 
     def __repr__(self) -> str:
-        return f"PostgresSink({self._rows.name!r}, {self.name!r})"
+        # A traceback may show one whose constructor has failed.
+        place = self._rows.name if hasattr(self, "_rows") else ""
+        return f"PostgresSink({place!r})"
 
     @property
     def checkpoint(self) -> Checkpoint | None:
