@@ -232,7 +232,7 @@ def test_wrong_arguments_raise_without_a_connection(postgres):
         PostgresSink(postgres.url, "prod", prefix="x; drop table y")
     with pytest.raises(ValueError, match=r"^lease="):
         PostgresSink(postgres.url, "prod", lease=-1)
-    with pytest.raises(TypeError, match=r"^store="):
+    with pytest.raises(TypeError, match=r"^store: allowed is"):
         PostgresSink(5, "prod")
 
 
