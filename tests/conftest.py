@@ -26,6 +26,8 @@ settings.register_profile("brief", settings.get_profile("at depth"), max_example
 SLOWEST = (
     "test_formats_and_sinks",
     "test_export_processes",
+    "test_postgres_ledger",
+    "test_shared_ledger",
     "test_stream_errors",
     "test_shared_plan",
     "test_database_copies",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agora_analytics._core import validation
 from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.redaction import Hidden
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, Error
@@ -75,8 +76,14 @@ class PostgresDatabase:
         synchronous_commit: bool = True,
         statement_timeout: float = 1.0,
     ) -> None:
-        self._conninfo, self.name = _parse(database) if isinstance(database, str) else ("", type(database).__name__)
         self._pool: Any = None if isinstance(database, str) else database
+        given = Hidden(database)
+        del database  # the traceback of the error below shows the variables of this frame
+        parsed = ("", type(self._pool).__name__) if self._pool is not None else _parse(given)
+        if parsed is None:
+            allowed = "a connection string or URL of PostgreSQL, with %40 for @ and %2F for / in a password"
+            raise ValueError(f"store: allowed is {allowed}: (value not shown)")
+        self._conninfo, self.name = parsed
         self._create = create
         durability = "" if synchronous_commit else _ASYNCHRONOUS
         self._settings = _SETTINGS.format(timeout=1_000 * statement_timeout, durability=durability)
@@ -95,7 +102,7 @@ class PostgresDatabase:
             async with self._connection() as connection:
                 return await _interruptible(connection, self._execute(connection, statements, values))
         except Error as error:
-            failure = PostgresError(_reason(error), refused=(error.sqlstate or "").startswith(_REFUSED))
+            failure = _failure(error)
         # Not inside `except`: psycopg's frames hold the connection string.
         raise failure
 
@@ -109,7 +116,12 @@ class PostgresDatabase:
                 await connection.close()
 
     def forget_connections(self) -> None:
-        """Drop connections of another event loop, or of the parent of a forked process."""
+        """Drop connections of another event loop, or of the parent of a forked process.
+
+        Raises `RuntimeError` in a forked process if a pool was passed.
+        """
+        if os.getpid() != self._process and self._pool is not None:
+            raise RuntimeError(f"this {self.name} belongs to another process (it was forked): make one for each")
         for connection in filter(None, map(_opened, self._idle)):
             if os.getpid() != self._process and not connection.closed:
                 # Closing says goodbye to the server, which is not ours to say.
@@ -154,7 +166,7 @@ class PostgresDatabase:
             await connection.rollback()  # of the transaction that a caller's pool may have begun
             await _execute(connection, self._settings + self._create, {})
         except Error as error:
-            failure = PostgresError(f"{missing}, and could not be created: {_reason(error)}")
+            failure = _failure(error, f"{missing}, and could not be created: ")
         else:
             return await _execute(connection, self._settings + statements, values)
         raise failure
@@ -204,24 +216,28 @@ def _opened(opening: asyncio.Task[Connection]) -> Connection | None:
     return None if not opening.done() or opening.cancelled() or opening.exception() else opening.result()
 
 
-def _parse(database: str) -> tuple[str, str]:
-    """Return a connection string with a time limit, and what errors may show of it: no user, password or option."""
+def _parse(database: Hidden) -> tuple[str, str] | None:
+    """Return a connection string with a time limit, and what errors may show of it: no user, password or option.
+
+    Return None if it is none.
+    """
     from psycopg import ProgrammingError  # noqa: PLC0415 - an extra
     from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
 
     with suppress(ProgrammingError, UnicodeError):  # they quote the string
-        given = conninfo_to_dict(database)
+        given = conninfo_to_dict(database.value)
         host = given.get("host") or given.get("hostaddr") or "localhost"
         shown = f"{host}:{given.get('port', 5432)}/{given.get('dbname', '')}"
         # A password that holds an unescaped "/" or "@" is taken for a host or a database.
-        if database.strip() and "@" not in shown:
+        if database.value.strip() and "@" not in shown:
             return make_conninfo("", **{"connect_timeout": _CONNECT_TIMEOUT, **given}), validation.printable(shown)
-    raise ValueError(
-        "store: allowed is a connection string or URL of PostgreSQL, with %40 for @ and %2F for / in a password: "
-        "(value not shown)"
-    )
+    return None
 
 
 def _reason(error: Error) -> str:
     # The other lines quote the statement, or repeat the first for each host.
     return error.diag.message_primary or str(error).partition("\n")[0] or type(error).__name__
+
+
+def _failure(error: Error, context: str = "") -> PostgresError:
+    return PostgresError(context + _reason(error), refused=(error.sqlstate or "").startswith(_REFUSED))

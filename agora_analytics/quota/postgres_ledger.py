@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics._core.postgres import PostgresDatabase, PostgresError, PostgresResult
+from agora_analytics._core.redaction import Hidden
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
 from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
 from agora_analytics.quota.shared_ledger import SharedLedger
@@ -107,34 +108,37 @@ class PostgresLedger(SharedLedger):
     What the store forgets of its last second, in a crash or a power cut, is restored by the processes that live on. If
     none does, as many requests of the day may be refused as it forgot; `synchronous_commit=True` prevents that, and
     waits for the store's disk at each change. Needs `psycopg` (extra `postgres`). Belongs to the event loop that first
-    uses it.
+    uses it; a forked child opens its own connections, unless a pool was passed: then it needs a ledger of its own.
     """
 
     def __init__(
         self, store: str | AsyncConnectionPool[Any], *, table: str = "agora_quota", synchronous_commit: bool = False
     ) -> None:
+        given = Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
         table = validation.non_empty_str("table", table)
         if not re.fullmatch(rf"{_NAME}(\.{_NAME})?", table):
             allowed = "lower-case letters, digits and _, also after a schema: schema.table"
             raise ValueError(f"table={validation.short_repr(table)}: allowed are {allowed}")
         durable = validation.boolean("synchronous_commit", synchronous_commit)
-        super().__init__(_PostgresStore(store, table, synchronous_commit=durable))
+        super().__init__(_PostgresStore(given, table, synchronous_commit=durable))
 
 
 class _PostgresStore:
     """The statements, and the database that runs them."""
 
-    def __init__(self, store: str | AsyncConnectionPool[Any], table: str, *, synchronous_commit: bool) -> None:
+    def __init__(self, given: Hidden, table: str, *, synchronous_commit: bool) -> None:
         if find_spec("psycopg") is None:
             raise MissingExtraError(f"PostgresLedger needs psycopg: {install_command('postgres')}")
-        if not isinstance(store, str):
-            validation.with_members(
-                "store", store, "a URL, a connection string, or an AsyncConnectionPool", "connection"
-            )
+        if not isinstance(given.value, str) and (
+            isinstance(given.value, type) or not hasattr(given.value, "connection")
+        ):
+            raise TypeError("store: allowed is a URL, a connection string, or an AsyncConnectionPool (value not shown)")
         # In quotes, a reserved word can be a name.
         self._table = ".".join(f'"{part}"' for part in table.split("."))
         create = _CREATE.replace("$table", self._table)
-        self._database = PostgresDatabase(store, create, synchronous_commit=synchronous_commit)
+        self._database = PostgresDatabase(given.value, create, synchronous_commit=synchronous_commit)
         self._dropped_unused = False
         self.name = self._database.name
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from agora_analytics._core import validation
+from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.redis import RedisConnections, RedisFailedError, as_bytes, as_text
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
 from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
@@ -82,19 +83,23 @@ class RedisLedger(SharedLedger):
 
     What the store forgets of its last second, for example in a power cut with `appendfsync everysec`, is restored by
     the processes that live on. If none does, as many requests of the day may be refused as it forgot; `appendfsync
-    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it.
+    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it; a forked child
+    opens its own connections, unless a client was passed: then it needs a ledger of its own.
     """
 
     def __init__(self, store: str | Redis | RedisCluster, *, prefix: str = "agora") -> None:
-        super().__init__(_RedisStore(store, validation.non_empty_str("prefix", prefix)))
+        given = Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
+        super().__init__(_RedisStore(given, validation.non_empty_str("prefix", prefix)))
 
 
 class _RedisStore:
-    """The two scripts, and the connections that run them."""
+    """The two scripts, and the connections that run them; no error of it holds a credential."""
 
-    def __init__(self, store: str | Redis | RedisCluster, prefix: str) -> None:
+    def __init__(self, given: Hidden, prefix: str) -> None:
         self._prefix = prefix
-        self._redis = RedisConnections(store, "RedisLedger")
+        self._redis = RedisConnections(given, "RedisLedger")
         self.name = self._redis.name
 
     async def join(self, account: str, name: str) -> str:
@@ -132,4 +137,5 @@ class _RedisStore:
         try:
             return await self._redis.run(script, keys, arguments)
         except RedisFailedError as error:
-            raise StoreUnavailableError(str(error)) from error.__cause__
+            reason = str(error)
+        raise StoreUnavailableError(reason)

@@ -75,6 +75,7 @@ class MemoryCheckpoints:
         name, text, epoch = checked_name(name), checked_checkpoint(checkpoint).encode(), checked_epoch(epoch)
         if epoch < self._epochs.get(name, 0):
             raise taken_over(name)
+        # As text, as a file has it: what cannot be encoded fails here too, and nothing is shared with the stream.
         self._texts[name], self._epochs[name] = text, epoch
 
     async def release(self, name: str, epoch: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.redaction import Hidden
 from agora_analytics.streams.checkpoint_contract import MAX_BYTES, next_epoch, split_epoch
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.shared_checkpoints import SharedCheckpoints, StoredCheckpoint, StoreFailedError
@@ -58,7 +60,10 @@ class ObjectCheckpoints(SharedCheckpoints):
     """
 
     def __init__(self, store: str | ObjectStore, *, every: float = 0.0) -> None:
-        super().__init__(_Objects(store), every)
+        given = Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
+        super().__init__(_Objects(given), every)
 
 
 @attrs.frozen
@@ -72,11 +77,12 @@ class _Seen:
 class _Objects:
     """The objects, and the client that reads and writes them."""
 
-    def __init__(self, store: str | ObjectStore) -> None:
+    def __init__(self, given: Hidden) -> None:
         if find_spec("obstore") is None:
             raise MissingExtraError(f"ObjectCheckpoints needs obstore: {install_command('obstore')}")
-        self.name = _shown(store) if isinstance(store, str) else type(store).__name__
-        self._store = _opened(store) if isinstance(store, str) else store
+        is_url = isinstance(given.value, str)
+        self.name: str = _checked(given) if is_url else type(given.value).__name__
+        self._store: ObjectStore = _opened(given) if is_url else given.value
         self._seen: dict[str, _Seen] = {}
 
     async def load(self, name: str) -> StoredCheckpoint:
@@ -196,26 +202,27 @@ def _text(error: BaseException) -> str:
     return validation.printable(_SECRETS.sub("", line)) or type(error).__name__
 
 
-def _opened(url: str) -> ObjectStore:
+def _opened(url: Hidden) -> ObjectStore:
     from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
     from obstore.store import from_url  # noqa: PLC0415
 
-    try:
-        return from_url(url)
-    except (BaseError, ValueError, TypeError):
-        pass
-    # Its text quotes the URL.
-    raise ValueError("store: obstore does not know this URL: (value not shown)")
+    # Its errors quote the URL.
+    with suppress(BaseError, ValueError, TypeError):
+        return from_url(url.value)
+    raise ValueError("store: obstore cannot use this URL: (value not shown)")
+
+
+def _checked(url: Hidden) -> str:
+    """Return what errors may show of a URL: no user, password or query; raises `ValueError` for another kind of URL."""
+    # Errors quote what they cannot read, which may be half a password.
+    with suppress(ValueError):
+        if shown := _shown(url.value):
+            return shown
+    allowed = f"a URL that begins with {', '.join(_SCHEMES)}, without user and password"
+    raise ValueError(f"store: allowed is {allowed}: (value not shown)")
 
 
 def _shown(url: str) -> str:
-    """Return what errors may show of a URL: no user, password or query."""
-    try:
-        parts = urlsplit(url)
-        shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-    except ValueError:  # its text may quote a password
-        parts, shown = urlsplit(""), ""
-    if parts.scheme not in _SCHEMES or parts.username:
-        allowed = f"a URL that begins with {', '.join(_SCHEMES)}, without user and password"
-        raise ValueError(f"store: allowed is {allowed}: (value not shown)")
-    return validation.printable(shown)
+    parts = urlsplit(url)
+    allowed = parts.scheme in _SCHEMES and parts.username is None and parts.port is None
+    return validation.printable(f"{parts.scheme}://{parts.hostname or ''}{parts.path}") if allowed else ""

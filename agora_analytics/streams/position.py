@@ -187,8 +187,10 @@ class Position:
         try:
             await self._saver.close()
         finally:
-            epoch, self._epoch = self._epoch, None
-            await self._store.release(self._name, epoch)
+            # A second call may have released it while this one saved.
+            if (epoch := self._epoch) is not None:
+                self._epoch = None
+                await self._store.release(self._name, epoch)
 
     def check_not_in_future(self, now: float) -> None:
         """Raise `CheckpointError` for a checkpoint that ends after `now`, the service's time."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics._core.postgres import PostgresDatabase, PostgresError
+from agora_analytics._core.redaction import Hidden
 from agora_analytics.streams.checkpoint_contract import MAX_BYTES
 from agora_analytics.streams.shared_checkpoints import SharedCheckpoints, StoredCheckpoint, StoreFailedError
 
@@ -111,8 +112,11 @@ class PostgresCheckpoints(SharedCheckpoints):
         every: float = 0.0,
         lease: float = 0.0,
     ) -> None:
+        given = Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
         quoted = quoted_name("table", table)
-        database = open_database(store, CREATE.replace("$table", quoted), "PostgresCheckpoints")
+        database = open_database(given, CREATE.replace("$table", quoted), "PostgresCheckpoints")
         super().__init__(PostgresRows(database, quoted), every, lease)
 
 
@@ -171,10 +175,10 @@ def quoted_name(argument: str, name: str) -> str:
     return ".".join(f'"{part}"' for part in name.split("."))
 
 
-def open_database(store: str | AsyncConnectionPool[Any], create: str, user: str) -> PostgresDatabase:
+def open_database(given: Hidden, create: str, user: str) -> PostgresDatabase:
     """Return the database of the argument `store`; raises `ValueError` or `TypeError`."""
     if find_spec("psycopg") is None:
         raise MissingExtraError(f"{user} needs psycopg: {install_command('postgres')}")
-    if not isinstance(store, str):
-        validation.with_members("store", store, "a URL, a connection string, or an AsyncConnectionPool", "connection")
-    return PostgresDatabase(store, create, statement_timeout=_TIMEOUT)
+    if not isinstance(given.value, str) and (isinstance(given.value, type) or not hasattr(given.value, "connection")):
+        raise TypeError("store: allowed is a URL, a connection string, or an AsyncConnectionPool (value not shown)")
+    return PostgresDatabase(given.value, create, statement_timeout=_TIMEOUT)

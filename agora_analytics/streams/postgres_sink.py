@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from copy import copy
-from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.redaction import Hidden
 from agora_analytics.streams.checkpoint_contract import check_size, checked_checkpoint, checked_name, taken_over
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import (
@@ -100,17 +100,22 @@ class PostgresSink:
     def __init__(
         self, store: str | AsyncConnectionPool[Any], name: str, *, prefix: str = "agora", lease: float = 0.0
     ) -> None:
+        given = Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
         self.name = checked_name(name)
         quoted_name("prefix", f"{validation.non_empty_str('prefix', prefix)}_checkpoints")
         tables = {table: quoted_name("prefix", f"{prefix}_{table}") for table in (*TABLES, "checkpoints")}
         create = CREATE.replace("$table", tables["checkpoints"])
         create += "".join(table.create(tables[name]) for name, table in TABLES.items())
-        self._rows = _SinkRows(open_database(store, create, "PostgresSink"), tables)
+        self._rows = _SinkRows(open_database(given, create, "PostgresSink"), tables)
         self._store = _SinkStore(self._rows, 0.0, lease)
         self._lease: Lease | None = None
 
     def __repr__(self) -> str:
-        return f"PostgresSink({self._rows.name!r}, {self.name!r})"
+        # A traceback may show one whose constructor has failed.
+        place = self._rows.name if hasattr(self, "_rows") else ""
+        return f"PostgresSink({place!r})"
 
     def beside(self, name: str) -> PostgresSink:
         """Return a sink for another stream, in the same tables and on the same connections, which this one closes."""
@@ -169,10 +174,9 @@ class _SinkStore(SharedCheckpoints):
         super().__init__(rows, every, lease)
         self.lease = lease
         self._sink_rows = rows
-        self._writes = count(1)
 
     async def write(self, name: str, event: Event | CallEvent, checkpoint: Checkpoint, epoch: int) -> None:
-        number = next(self._writes)
+        number = self._next_number()
         # In a thread: the sessions of a large call, and the windows of a checkpoint, are megabytes.
         text, rows = await asyncio.to_thread(lambda: (checkpoint.encode(), _encoded(event)))
         check_size(len(text), self._source(name))
@@ -199,6 +203,11 @@ class _SinkRows(PostgresRows):
         """Close the connections, unless they are borrowed."""
         if not self._is_borrowed:
             await super().close()
+
+    def forget_connections(self) -> None:
+        """Drop the connections of another event loop, unless they are borrowed: others use them now."""
+        if not self._is_borrowed:
+            super().forget_connections()
 
     async def write(self, rows: dict[str, str], values: dict[str, Any]) -> bool:
         """Write the encoded rows of each table; False if the stored epoch is a later one."""

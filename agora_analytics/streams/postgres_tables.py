@@ -30,7 +30,7 @@ _LONGEST: Final = 2**63
 
 
 @attrs.frozen
-class Table:
+class SinkTable:
     """A table: the types of its columns by name, and which of them are the key, beside the name of the sink."""
 
     columns: Mapping[str, str]
@@ -56,7 +56,7 @@ class Table:
 
 
 TABLES: Final = {
-    "windows": Table(
+    "windows": SinkTable(
         {
             "ts": "timestamptz",
             "metric": "text",
@@ -71,8 +71,8 @@ TABLES: Final = {
         },
         ("ts", "metric", "product", "cname", "dimension", "dimension_value", "uid"),
     ),
-    "gaps": Table({"start_ts": "timestamptz", "end_ts": "timestamptz", "reason": "text"}, ("start_ts", "end_ts")),
-    "calls": Table(
+    "gaps": SinkTable({"start_ts": "timestamptz", "end_ts": "timestamptz", "reason": "text"}, ("start_ts", "end_ts")),
+    "calls": SinkTable(
         {
             "call_id": "text",
             "cname": "text",
@@ -88,7 +88,7 @@ TABLES: Final = {
         },
         ("call_id",),
     ),
-    "sessions": Table(
+    "sessions": SinkTable(
         {
             "call_id": "text",
             "sid": "text",

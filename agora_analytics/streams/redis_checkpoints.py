@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from agora_analytics._core import validation
+from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.redis import RedisConnections, RedisFailedError, as_bytes
 from agora_analytics.streams.checkpoint_contract import MAX_BYTES
 from agora_analytics.streams.shared_checkpoints import SharedCheckpoints, StoredCheckpoint, StoreFailedError
@@ -95,15 +96,18 @@ class RedisCheckpoints(SharedCheckpoints):
     def __init__(
         self, store: str | Redis | RedisCluster, *, prefix: str = "agora", every: float = 0.0, lease: float = 0.0
     ) -> None:
-        super().__init__(_RedisRows(store, validation.non_empty_str("prefix", prefix)), every, lease)
+        given = Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
+        super().__init__(_RedisRows(given, validation.non_empty_str("prefix", prefix)), every, lease)
 
 
 class _RedisRows:
     """The scripts, and the connections that run them."""
 
-    def __init__(self, store: str | Redis | RedisCluster, prefix: str) -> None:
+    def __init__(self, given: Hidden, prefix: str) -> None:
         self._prefix = prefix
-        self._redis = RedisConnections(store, "RedisCheckpoints", _TIMEOUT)
+        self._redis = RedisConnections(given, "RedisCheckpoints", _TIMEOUT)
         self.name = self._redis.name
 
     async def load(self, name: str) -> StoredCheckpoint:

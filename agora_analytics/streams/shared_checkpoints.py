@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from itertools import count
 from types import TracebackType
 from typing import Final, Protocol, Self, TypeVar
 
@@ -43,6 +44,9 @@ _LONGEST_PAUSE: Final = 3.0
 
 _RENEWALS: Final = 3
 """How often a lease is renewed before it would end, so that one that fails does no harm."""
+
+_INHERITED: Final[list[object]] = []
+"""What forked children have of their parents; to collect it would stop timers of both."""
 
 _HINT: Final = "Check that the store runs, its address, and that this user may write."
 _HELD: Final = "Try again then: this process goes on where that one has stopped."
@@ -108,10 +112,11 @@ class SharedCheckpoints:
         self.every = seconds_between_saves(every)
         self._rows = rows
         self._lease = validation.number_in_range("lease", lease)
-        self._numbers = count(1)
+        self._number = 0
         self._held: dict[str, int] = {}
         self._heartbeat: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
 
     async def load(self, name: str) -> Checkpoint | None:
         """Return the checkpoint that was saved last, or None; takes nothing over."""
@@ -139,7 +144,7 @@ class SharedCheckpoints:
 
     async def save(self, name: str, checkpoint: Checkpoint, epoch: int) -> None:
         """Save a checkpoint; raises `CheckpointError` if the name was acquired after `epoch`."""
-        name, epoch, number = checked_name(name), checked_epoch(epoch), next(self._numbers)
+        name, epoch, number = checked_name(name), checked_epoch(epoch), self._next_number()
         # In a thread: for thousands of windows this is megabytes.
         text = await asyncio.to_thread(checked_checkpoint(checkpoint).encode)
         check_size(len(text), self._source(name))
@@ -157,9 +162,10 @@ class SharedCheckpoints:
 
     async def close(self) -> None:
         """Close the connections; may be called twice, and the store may be used again after it."""
+        self._bind()
         self._held.clear()
         heartbeat, self._heartbeat = self._heartbeat, None
-        if heartbeat is not None and self._loop is asyncio.get_running_loop():
+        if heartbeat is not None:
             heartbeat.cancel()
             await asyncio.wait((heartbeat,))
         await self._rows.close()
@@ -173,7 +179,14 @@ class SharedCheckpoints:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._rows.name!r})"
+        # A traceback may show one whose constructor has failed.
+        name = self._rows.name if hasattr(self, "_rows") else ""
+        return f"{type(self).__name__}({name!r})"
+
+    def _next_number(self) -> int:
+        """Return a number greater than all before, also than those of another store of this process."""
+        self._number = max(self._number + 1, int(time.time() * 1e6))
+        return self._number
 
     def _source(self, name: str) -> str:
         return f"the checkpoint {name!r} in {self._rows.name}"
@@ -185,11 +198,8 @@ class SharedCheckpoints:
 
     async def _call(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Return what a call returns, repeated while the store cannot be used; a cancellation waits for its end."""
+        self._bind()
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            # Connections belong to the loop, and to the process, in which they were opened.
-            self._loop, self._held, self._heartbeat = loop, {}, None
-            self._rows.forget_connections()
         until, pause = loop.time() + _PATIENCE, _FIRST_PAUSE
         while True:
             try:
@@ -203,6 +213,16 @@ class SharedCheckpoints:
                 log.warning("%s cannot be used, will retry for %.0f s: %s", self._source(name), _PATIENCE, why)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _bind(self) -> None:
+        """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
+        loop, process = asyncio.get_running_loop(), os.getpid()
+        if self._loop is loop and self._process == process:
+            return
+        self._rows.forget_connections()
+        if self._process != process:
+            _INHERITED.append(self._heartbeat)
+        self._loop, self._process, self._held, self._heartbeat = loop, process, {}, None
 
     async def _renew_leases(self) -> None:
         while self._held:

@@ -164,6 +164,7 @@ class PgBouncer:
             f"[databases]\n* = host=127.0.0.1 port={self.server.port}\n"
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
             f"auth_type = scram-sha-256\nauth_file = {users}\npool_mode = transaction\ndefault_pool_size = 2\n"
+            "server_login_retry = 1\n"
         )
         self._process = _start(PGBOUNCER or "pgbouncer", "-q", settings)
         _wait_until_it_answers(self.url)

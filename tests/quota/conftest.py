@@ -62,6 +62,12 @@ def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
 
 
 @pytest.fixture
+def patient(monkeypatch) -> None:
+    """Let changes take ten seconds, so that a busy machine makes none fail."""
+    monkeypatch.setattr("agora_analytics.quota.shared_account._PATIENCE", 10.0)
+
+
+@pytest.fixture
 def table() -> str:
     """Return a name that no other test uses."""
     return f"quota_{secrets.token_hex(4)}"

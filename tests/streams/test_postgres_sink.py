@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Callable
 
 import pytest
-from helpers.postgres_server import PostgresServer
 from helpers.times import NOON
+from psycopg_pool import AsyncConnectionPool
 
 from agora_analytics import (
     Call,
@@ -42,9 +42,10 @@ def prefix() -> str:
     return f"sink_{secrets.token_hex(4)}"
 
 
-@pytest.fixture
-def new_sink(postgres: PostgresServer, prefix: str) -> Callable[[], PostgresSink]:
-    return lambda: PostgresSink(postgres.url, "prod", prefix=prefix)
+@pytest.fixture(params=["postgres", "pgbouncer"])
+def new_sink(request: pytest.FixtureRequest, prefix: str) -> Callable[[], PostgresSink]:
+    url = request.getfixturevalue(request.param).url
+    return lambda: PostgresSink(url, "prod", prefix=prefix)
 
 
 def users(ts: int, value: float, series: Series = USERS) -> Window:
@@ -170,6 +171,32 @@ async def test_a_write_whose_answer_was_lost_is_repeated_and_counts_once(new_sin
     assert postgres.run(f"select count(*), max(xmax::text) from {prefix}_windows") == [(1, "0")]
 
 
+async def test_a_pool_that_was_passed_is_used_and_stays_open(postgres, prefix):
+    async with AsyncConnectionPool(postgres.url, min_size=1, open=False) as pool:
+        for number in range(2):
+            async with PostgresSink(pool, "prod", prefix=prefix) as sink:
+                await sink.write(users(NOON + 20 * number, 40), at(NOON + 20 * number))
+        async with PostgresCheckpoints(pool, table=f"{prefix}_checkpoints") as store:
+            assert await store.load("prod") == at(NOON + 20)
+        assert not pool.closed
+    assert postgres.run(f"select count(*) from {prefix}_windows") == [(2,)]
+
+
+async def test_the_tables_can_be_in_a_schema(postgres, prefix):
+    postgres.run(f"create schema {prefix}")
+    async with PostgresSink(postgres.url, "prod", prefix=f"{prefix}.order") as sink:
+        await sink.write(users(NOON, 40), at(NOON))
+    assert postgres.run(f"select count(*) from {prefix}.order_windows") == [(1,)]
+
+
+async def test_a_user_who_may_not_create_tables_is_told_so_at_once(postgres, prefix):
+    postgres.run(f"create user {prefix} password 'secret-word'")
+    async with asyncio.timeout(10):
+        with pytest.raises(CheckpointError, match="could not be created: permission denied") as caught:
+            await PostgresSink(postgres.url_of(prefix), "prod", prefix=prefix).open()
+    assert caught.value.kind == "store"
+
+
 async def test_a_cancelled_write_is_whole_or_not_there(new_sink, postgres, prefix):
     async with new_sink() as sink:
         await sink.write(users(NOON, 40), at(NOON))
@@ -205,7 +232,7 @@ def test_wrong_arguments_raise_without_a_connection(postgres):
         PostgresSink(postgres.url, "prod", prefix="x; drop table y")
     with pytest.raises(ValueError, match=r"^lease="):
         PostgresSink(postgres.url, "prod", lease=-1)
-    with pytest.raises(TypeError, match=r"^store="):
+    with pytest.raises(TypeError, match=r"^store: allowed is"):
         PostgresSink(5, "prod")
 
 
