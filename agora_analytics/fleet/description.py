@@ -104,13 +104,19 @@ class WatchJob:
         if not validation.instances("series", self.series, Series):
             raise ValueError("series=(): a watch needs at least one")
         validation.apply_rules(self, gaps=validation.boolean, only_final=validation.boolean)
-        for argument, least in (("back", 0), ("allowed_lateness", 0), ("final_after", 0), ("every", WINDOW)):
-            validation.int_in_range(argument, getattr(self, argument), least)
+        validation.apply_rules(self, back=_seconds, allowed_lateness=_seconds, final_after=_seconds)
+        validation.int_in_range("every", self.every, WINDOW)
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `watch`."""
-        names = ("gaps", "only_final", "allowed_lateness", "final_after", "every")
-        return {**{name: getattr(self, name) for name in names}, "start": _start(self.back)}
+        return {
+            "start": _start(self.back),
+            "gaps": self.gaps,
+            "only_final": self.only_final,
+            "allowed_lateness": self.allowed_lateness,
+            "final_after": self.final_after,
+            "every": self.every,
+        }
 
 
 @attrs.frozen(kw_only=True)
@@ -132,14 +138,17 @@ class FollowJob:
 
     def __attrs_post_init__(self) -> None:
         _set_name(self)
-        validation.apply_rules(self, with_sessions=validation.boolean)
-        for argument, least in (("back", 0), ("allowed_lateness", 0), ("every", 1)):
-            validation.int_in_range(argument, getattr(self, argument), least)
+        validation.apply_rules(self, with_sessions=validation.boolean, back=_seconds, allowed_lateness=_seconds)
+        validation.int_in_range("every", self.every, 1)
 
     def arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `follow`."""
-        names = ("with_sessions", "allowed_lateness", "every")
-        return {**{name: getattr(self, name) for name in names}, "start": _start(self.back)}
+        return {
+            "start": _start(self.back),
+            "with_sessions": self.with_sessions,
+            "allowed_lateness": self.allowed_lateness,
+            "every": self.every,
+        }
 
 
 @attrs.frozen(kw_only=True)
@@ -163,6 +172,10 @@ class ExportJob:
         validation.apply_rules(self, selection=_selection, to=validation.non_empty_str, format=validation.non_empty_str)
         if self.every is not None:
             _interval("every", self.every)
+
+
+def _seconds(name: str, value: object) -> int:
+    return validation.int_in_range(name, value, 0)
 
 
 def _interval(name: str, value: object) -> float:
@@ -191,6 +204,10 @@ Job = WatchJob | FollowJob | ExportJob
 
 def _jobs(jobs: Iterable[Job]) -> tuple[Job, ...]:
     return tuple(validation.as_list("jobs", jobs, "jobs"))
+
+
+def _secret(name: str, value: object) -> Secret:
+    return validation.instance(name, value, Secret)
 
 
 def _plan(value: Plan | str) -> Plan:
@@ -232,8 +249,7 @@ class Account:
 
     def __attrs_post_init__(self) -> None:
         _name("name", self.name)
-        for argument in ("customer_id", "customer_secret"):
-            validation.instance(argument, getattr(self, argument), Secret)
+        validation.apply_rules(self, customer_id=_secret, customer_secret=_secret)
         for place, job in enumerate(self.jobs):
             if not isinstance(job, Job):
                 raise validation.type_error(f"jobs[{place}]", job, "a WatchJob, a FollowJob or an ExportJob")

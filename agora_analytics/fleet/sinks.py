@@ -27,7 +27,7 @@ class Place(Protocol):
         """Take an event, and the checkpoint once it is done."""
 
 
-class Sink(Protocol):
+class EventSink(Protocol):
     """Opens the place of each job."""
 
     def place(self, key: str) -> AbstractAsyncContextManager[Place]:

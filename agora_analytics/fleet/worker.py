@@ -18,7 +18,7 @@ from agora_analytics.errors import AgoraError, CheckpointError, LedgerError, Una
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, FollowJob, WatchJob
 from agora_analytics.fleet.queue import WorkQueue
-from agora_analytics.fleet.sinks import Place, Sink
+from agora_analytics.fleet.sinks import EventSink, Place
 from agora_analytics.fleet.status import JobStatus, WorkerStatus, encoded, job_status, now
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, Event, Gap, Window
@@ -69,7 +69,7 @@ class FleetWorker:
         *,
         queue: WorkQueue,
         pool: ClientPool,
-        sink: Sink,
+        sink: EventSink,
         turn: float,
     ) -> None:
         self.name = name
