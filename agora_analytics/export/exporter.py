@@ -70,6 +70,7 @@ class Exporter:
         state: str | Path | None = None,
         sink_options: Mapping[str, Any] | None = None,
         rebuild: bool = False,
+        process: bool = True,
     ) -> ExportReport:
         """Fetch a selection into files, and return what the export holds and what it skipped.
 
@@ -113,6 +114,8 @@ class Exporter:
             sink_options: options of the URL's file system, for fsspec.
             rebuild: accept the files as they are: rebuild a lost state from `manifest.json`, and report rows that are
                 gone in `skipped` without fetching them again.
+            process: write files in a separate process, which all exports of this program share. If false, a thread
+                writes them: that saves the memory of a Python, and shares its interpreter lock with your event loop.
 
         Raises:
             ValueError, TypeError: for a bad argument; nothing was sent.
@@ -142,6 +145,7 @@ class Exporter:
             state=validation.none_or(validation.path, "state", state),
             sink_options=validation.none_or(validation.mapping, "sink_options", sink_options, object) or {},
             rebuild=validation.boolean("rebuild", rebuild),
+            process=validation.boolean("process", process),
         )
         return report
 

@@ -62,6 +62,7 @@ async def run_export(
     state: Path | None,
     sink_options: Mapping[str, Any],
     rebuild: bool,
+    process: bool,
 ) -> ExportReport:
     """Fetch a selection into files of the format `name`; see `Exporter.run`."""
     # The steps of a run, in order: longer than 25 lines for that.
@@ -73,7 +74,7 @@ async def run_export(
     folder = _state_folder(sink, state)
     if state is not None:
         await asyncio.to_thread(check_state_folder, state)
-    async with _opened(settings, sink, folder, rebuild=rebuild) as (state_thread, parts):
+    async with _opened(settings, sink, folder, rebuild=rebuild, process=process) as (state_thread, parts):
         run = ExportRun(
             dispatcher,
             selection,
@@ -118,7 +119,7 @@ def _count_bad_rows(state_thread: StateThread, app: str, endpoint: Endpoint, row
 
 @asynccontextmanager
 async def _opened(
-    settings: dict[str, Any], sink: Sink, folder: Path, *, rebuild: bool
+    settings: dict[str, Any], sink: Sink, folder: Path, *, rebuild: bool, process: bool
 ) -> AsyncIterator[tuple[StateThread, PartWriter]]:
     """Open the state and the target of an export, and close both whatever happens."""
     # Opening and closing mirror each other, and belong side by side: longer than 25 lines for that.
@@ -134,11 +135,12 @@ async def _opened(
                 await _claim(remote, preflight, settings, rebuild=rebuild)
             else:
                 await preflight.check_files(settings)
-            await state_thread.run_io(
-                lambda: opened.append(
-                    PartWriter(state_thread, _open_target(form, sink, folder), sink, remote or LocalSync(state_thread))
-                )
-            )
+
+            def open_parts() -> None:
+                target = _open_target(form, sink, folder, process=process)
+                opened.append(PartWriter(state_thread, target, sink, remote or LocalSync(state_thread)))
+
+            await state_thread.run_io(open_parts)
             (parts,) = opened
             target = parts.target
             await translate_errors(state_thread.run_io(target.ready, abort=target.abort), partial(_not_opened, sink))
@@ -186,9 +188,9 @@ def _open_state(path: Path, place: str, *, rebuild: bool) -> ExportState:
     return ExportState.replace_damaged(path, place)
 
 
-def _open_target(name: str, sink: Sink, folder: Path) -> Target:
+def _open_target(name: str, sink: Sink, folder: Path, *, process: bool) -> Target:
     try:
-        return open_target(name, sink, folder)
+        return open_target(name, sink, folder, process=process)
     except Exception as error:  # noqa: BLE001 - whatever a format's library raises
         translated = _not_opened(sink, error)
     raise translated

@@ -273,6 +273,7 @@ METHODS = [
             "state": "path or None",
             "sink_options": "mapping",
             "rebuild": "flag",
+            "process": "flag",
         },
     ),
     Method("Filter", Filter, {"name": "country", "value": "China"}, {"name": "text", "value": "text"}),

@@ -7,6 +7,7 @@ killed at any point leaves neither a gap nor a duplicate.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,10 +23,15 @@ from agora_analytics.export.state.remote_copy import StateSync
 from agora_analytics.export.state.staging import Part, PartInfo, Partition, StagedRows
 from agora_analytics.export.state.state_thread import StateThread, translate_errors
 from agora_analytics.export.write.target import Target
-from agora_analytics.export.write.writer import RESTORE_HINT, error_kind
+from agora_analytics.export.write.writer import RESTORE_HINT, WriterRestartedError, error_kind
+
+log = logging.getLogger("agora_analytics")
 
 _MAX_BACKLOG: Final = 2**24
 """Bytes of a partition that may be staged while another part is written; they are on disk."""
+
+_RESTARTED: Final = object()
+"""The result of work whose writer process died."""
 
 _FLUSH_SIZE: Final = 2**19
 """Bytes of staged rows that are read at a time, and that are enough to flush a partition."""
@@ -94,7 +100,8 @@ class PartWriter:
                 held_back = await self._seal_without_publishing()
             for part in empty:
                 # The file first: one that the state has forgotten would never be removed.
-                await self._run_io(partial(self.target.remove, part))
+                while await self._write(partial(self.target.remove, part)) is _RESTARTED:
+                    pass
                 await self._state_thread.change(partial(ExportState.remove_part, part=part))
             for part in (*full, *held_back):
                 await self._write_sealed(part)
@@ -204,8 +211,9 @@ class PartWriter:
         """Write the next staged rows of a part; return whether there were any."""
         state, most = self._state_thread.state, min(_FLUSH_SIZE, self.target.part_size)
         rows = await self._state_thread.run(lambda: state.read_rows(writing.part, writing.last, most))
-        if rows is not None:
-            await self._run_io(partial(self._pass_on, writing, rows))
+        if rows is not None and await self._write(partial(self._pass_on, writing, rows)) is _RESTARTED:
+            # All rows of the part are staged until it is published: begin it again.
+            writing.last = writing.size = 0
         return rows is not None
 
     def _pass_on(self, writing: _OpenPart, rows: StagedRows) -> None:
@@ -216,9 +224,24 @@ class PartWriter:
         writing.size += rows.size
 
     async def _publish(self, writing: _OpenPart) -> None:
-        info: PartInfo = await self._run_io(partial(self.target.publish, writing.part))
+        info = await self._write(partial(self.target.publish, writing.part))
+        if info is _RESTARTED:
+            await self._write_sealed(writing.part)
+            return
         await self._state_thread.change(lambda state: state.finish_part(writing.part, info))
         self.rows_written += info.rows
+
+    async def _write(self, work: Callable[[], Any]) -> Any:
+        """Run work of the writer; return `_RESTARTED` if its process died, and a new one writes the next part."""
+
+        def attempt() -> Any:
+            try:
+                return work()
+            except WriterRestartedError as error:
+                log.warning("export: %s; the part that it was writing is written again", error)
+                return _RESTARTED
+
+        return await self._run_io(attempt)
 
     async def _run_io(self, work: Callable[[], Any]) -> Any:
         return await translate_errors(self._state_thread.run_io(work, abort=self.target.abort), self._write_error)

@@ -46,6 +46,10 @@ class WriterError(OSError):
     """The writer failed, and not the disk that it writes to."""
 
 
+class WriterRestartedError(WriterError):
+    """The writer process died: the part that was being written must be begun again, which starts a new process."""
+
+
 class DatabaseError(OSError):
     """The file of a database is damaged, or is no database."""
 
@@ -74,7 +78,8 @@ def _matches(error: BaseException, message: re.Pattern[str]) -> bool:
 class RowWriter(Protocol):
     """Writes parts, one after the other: a `FormatWriter`, or a `SubprocessWriter`.
 
-    Used by one thread. Errors of `begin` and `add` may be raised as late as by `end`.
+    Used by one thread. Errors of `begin` and `add` may be raised as late as by `end`. `add` and `end` may raise
+    `WriterRestartedError`.
     """
 
     def ready(self) -> None:
