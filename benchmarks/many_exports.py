@@ -1,9 +1,9 @@
 """What many exports at once take: processes, memory and time.
 
 `python -m benchmarks.many_exports [--exports 20] [--format parquet]`. Each export has an App ID and a folder of its
-own; the service is the simulator in the same process, so most of the time and memory is its own. In turn: with the writer
-process (`process`), and with threads of this program (`thread`). Memory is the proportional set size (PSS), so that
-pages that processes share count once.
+own; the service is the simulator in the same process, so most of the time and memory is its own. In turn: with the
+writer process (`process`), and with threads of this program (`thread`). Memory is the proportional set size (PSS), so
+that pages that processes share count once.
 """
 
 from __future__ import annotations

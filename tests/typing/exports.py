@@ -49,7 +49,7 @@ async def exporting(client: AnalyticsClient) -> None:
         await to_polars(await client.insights.usage("userCount", *selection.span))
     except ExportError as error:
         assert_type(error.hint, str)
-        assert_type(error.kind, Literal["running", "disk", "settings", "state", "writer"])
+        assert_type(error.kind, Literal["running", "superseded", "disk", "settings", "state", "writer"])
     assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
 
 

@@ -22,7 +22,7 @@ from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.remote_copy import StateSync
 from agora_analytics.export.state.staging import Part, PartInfo, Partition, StagedRows
 from agora_analytics.export.state.state_thread import StateThread, translate_errors
-from agora_analytics.export.write.target import Target
+from agora_analytics.export.write.target import MANIFEST, Target
 from agora_analytics.export.write.writer import RESTORE_HINT, WriterRestartedError, error_kind
 
 log = logging.getLogger("agora_analytics")
@@ -126,12 +126,21 @@ class PartWriter:
 
     async def write_manifest(self, manifest: object) -> None:
         """Write the manifest."""
-        await self._sync(self._state_sync.check_not_superseded)
+        await self._check_before_replacing(lambda: self._sink.expect(MANIFEST))
         await self._run_io(lambda: self.target.write_manifest(manifest))
 
     async def _mark_incomplete(self) -> None:
-        await self._sync(self._state_sync.check_not_superseded)
+        await self._check_before_replacing(lambda: self._sink.expect(MANIFEST))
         await self._run_io(self.target.mark_incomplete)
+
+    async def _check_before_replacing(self, expect: Callable[[], None]) -> None:
+        """Check that no other run has started, so that from now on a file that it writes is not replaced.
+
+        The file is looked at first: whatever another run does to it after that look, the store refuses this run's
+        upload, even if this process is stopped for hours right after the check.
+        """
+        await self._run_io(expect)
+        await self._sync(self._state_sync.check_not_superseded)
 
     def close(self) -> None:
         """Close the target, on the I/O thread; may be called twice."""
@@ -192,6 +201,7 @@ class PartWriter:
     async def _seal_in_state(self, writing: _OpenPart) -> _OpenPart:
         """Store which rows the open part has."""
         self._open_part = None
+        await self._run_io(partial(self.target.expect, writing.part))  # before `sync` checks for another run
         await self._state_thread.change(lambda state: state.seal_part(writing.part, writing.last, writing.size))
         await self._sync(self._state_sync.sync)
         return writing
@@ -203,6 +213,7 @@ class PartWriter:
     async def _write_sealed(self, part: Part) -> None:
         """Write a part that is sealed in the state."""
         writing = _OpenPart(part)
+        await self._check_before_replacing(partial(self.target.expect, part))
         while await self._add_rows(writing):
             pass
         await self._publish(writing)

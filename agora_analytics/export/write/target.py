@@ -56,6 +56,9 @@ class Target(Protocol):
     def ready(self) -> None:
         """Wait until the target is open, if another program may have it locked."""
 
+    def expect(self, part: Part) -> None:
+        """Let `publish` raise `ReplacedError` if another process changes the part from now on."""
+
     def publish(self, part: Part) -> PartInfo:
         """End the part that was written, and make it visible."""
 
@@ -110,6 +113,10 @@ class FileTarget(_TargetBase):
     def ready(self) -> None:
         """Do nothing: the writer may still start while the first rows are fetched."""
 
+    def expect(self, part: Part) -> None:
+        """Expect the file as it is now."""
+        self._sink.expect(self.name(part))
+
     def publish(self, part: Part) -> PartInfo:
         """Move the file to its place, and return its rows, size and checksum."""
         rows = self.writer.end()
@@ -150,6 +157,9 @@ class DatabaseTarget(_TargetBase):
     def ready(self) -> None:
         """Wait until the database is open."""
         self.writer.ready()
+
+    def expect(self, part: Part) -> None:
+        """Do nothing: the part is a transaction of a file on this machine."""
 
     def publish(self, part: Part) -> PartInfo:  # noqa: ARG002 - of a file
         """Commit the part."""
