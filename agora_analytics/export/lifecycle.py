@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from agora_analytics.export.fetch.run import ExportRun, RunOptions
 from agora_analytics.export.fetch.sources import EndpointSet
 from agora_analytics.export.report import ExportReport
 from agora_analytics.export.report_builder import build_manifest, build_report
-from agora_analytics.export.selection import Selection
+from agora_analytics.export.selection import Selection, Shard
+from agora_analytics.export.shards import ShardsReport, merge
 from agora_analytics.export.sinks import LocalSink, Sink, error_text, open_sink
 from agora_analytics.export.state.copies import FOLDER
 from agora_analytics.export.state.export_state import ExportState
@@ -75,23 +76,27 @@ async def run_export(
     if state is not None:
         await asyncio.to_thread(check_state_folder, state)
     async with _opened(settings, sink, folder, rebuild=rebuild, process=process) as (state_thread, parts):
-        run = ExportRun(
-            dispatcher,
-            selection,
-            options,
-            state_thread,
-            parts,
-            endpoints=_endpoints(dispatcher, scope, selection, state_thread),
-        )
+        endpoints = _endpoints(dispatcher, scope, selection, state_thread)
+        run = ExportRun(dispatcher, selection, options, state_thread, parts, endpoints=endpoints)
         await run.finish()
         await parts.flush_all()
         await parts.publish_database()
         report = await state_thread.change(lambda state: build_report(state, run, str(sink)))
-        manifest = await state_thread.change(lambda state: build_manifest(state, parts.target.name, report))
+        selected = {"apps": list(endpoints), "start": selection.span.start, "end": selection.span.end}
+        manifest = await state_thread.change(lambda state: build_manifest(state, parts.target.name, report, selected))
         if options.on_progress is not None:
             options.on_progress(await run.reporter.progress())
         await parts.write_manifest(manifest)
     return report
+
+
+async def merge_shards(
+    scope: Scope, shards: Iterable[Shard], to: str | Path, *, sink_options: Mapping[str, Any]
+) -> ShardsReport:
+    """Merge the manifests of shards; see `Exporter.merge`."""
+    checked = validation.instances("shards", shards, Shard)
+    sink = await asyncio.to_thread(open_sink, to, sink_options)
+    return await asyncio.to_thread(merge, sink, checked, scope.app_id)
 
 
 def _endpoints(
