@@ -14,10 +14,14 @@ from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob
 from agora_analytics.fleet.failures import FAILURES, pause_after
 from agora_analytics.fleet.reporter import Reporter
+from agora_analytics.fleet.status import JobStatus
 from agora_analytics.fleet.stream_turns import DECLINED
 
 _INCOMPLETE: Final = 600.0
-"""Seconds after which a shard is run again that could not be completed: rows may be provisional until then."""
+_MAX_INCOMPLETE: Final = 21_600.0
+"""Seconds after which a shard is run again of which the service refused a part, at first and at most."""
+
+_MAX_DOUBLINGS: Final = 10
 
 
 class ShardTask(NamedTuple):
@@ -64,11 +68,19 @@ class ExportTurns:
         except BaseException:
             await self._reporter.end(key)
             raise
-        done = report is not None and report.complete
-        await self._reporter.end(key, failures=0, error="", done=done and task.job.every is None)
         if report is None:
+            await self._reporter.end(key)
             return 0.0
-        return task.job.every if done else _INCOMPLETE
+        if not report.complete:
+            return await self._incomplete(status, report)
+        await self._reporter.end(key, failures=0, error="", done=task.job.every is None)
+        return task.job.every
+
+    async def _incomplete(self, status: JobStatus, report: ExportReport) -> float:
+        """Write down what is missing, and return the seconds until that is tried again: less often each time."""
+        missing = f"incomplete: {len(report.skipped)} skipped, {report.pending} pending"
+        await self._reporter.end(status.key, failures=status.failures + 1, error=missing)
+        return min(_MAX_INCOMPLETE, _INCOMPLETE * 2.0 ** min(status.failures, _MAX_DOUBLINGS))
 
     async def _run(self, key: str, task: ShardTask, client: AnalyticsClient) -> ExportReport | None:
         """Run an export to its end; None if it was interrupted for another worker, which resumes it."""
