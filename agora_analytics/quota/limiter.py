@@ -35,9 +35,14 @@ _INTERACTIVE_SHARE: Final = 0.05
 """Fraction of the day's requests that exports leave to interactive ones."""
 
 
+_SAME_CLOCK: Final = 0.25
+"""Seconds by which two readings of a ledger's clock may differ that was not set in between."""
+
+
 class Settlement(NamedTuple):
     """How a request ended: when its answer was received, the `Date` sample in it, and the rate-limit error if any.
 
+    `received` is of the event loop's clock, which nobody sets meanwhile; the times in `sample` are of the ledger's.
     `sample` is None where the answer says nothing reliable about the time; `host` is the index of the host that
     answered. `received` is None where no answer came.
     """
@@ -71,6 +76,11 @@ class Budget(NamedTuple):
         return max(self.requests - self.others, min(self.requests, math.ceil(needed)))
 
 
+def _is_of_one_clock(sample: DateSample, received: float) -> bool:
+    """Whether the ledger's clock was not set since a request was sent that was received at a time by it."""
+    return sample.sent <= sample.received and abs(sample.received - received) < _SAME_CLOCK
+
+
 class Limiter:
     """Rate limiter of one counter: gives a permit to each request once the plan allows it."""
 
@@ -94,9 +104,9 @@ class Limiter:
         """Return a permit, or how long to wait; `waiting` requests of this process wait for one."""
         if self._account.state is not None:
             return self._try_acquire(priority, waiting, self._account.state)
-        if spare := self._spare.take(priority, self._time.ledger_now()):
+        if spare := self._spare.take(priority, self._time.monotonic()):
             return spare
-        self.return_spare(self._time.ledger_now())
+        self.return_spare(self._time.monotonic())
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
         try:
@@ -112,7 +122,7 @@ class Limiter:
             if issued:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
-        now = self._time.ledger_now()
+        now = self._time.monotonic()
         self._spare.add(priority, issued[1:], now)
         if not isinstance(result, Rejection):
             return result
@@ -138,7 +148,7 @@ class Limiter:
         if self._account.state is not None:
             self._on_settled(self._settle(permit, settlement, self._account.state))
             return
-        self.return_spare(self._time.ledger_now())
+        self.return_spare(self._time.monotonic())
         settle = partial(self._settle, permit, settlement)
         # Other processes must know of an error at once, and the caller may need the time, which this answer may be the
         # first to show.
@@ -244,7 +254,7 @@ class Limiter:
 
         Its caller may have been cancelled by the time it returns.
         """
-        ran_at = self._time.ledger_now()
+        ran_at = self._time.monotonic()
         issued.clear()  # what an earlier run of this change took was not stored
         first = result = self._try_acquire(priority, waiting, state)
         most = min(wanted, self._fair_share(state))
@@ -349,8 +359,9 @@ class Limiter:
     def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
         """Record how a request ended; return whether others may be sent sooner than they were told."""
         received, sample, error, host = settlement
+        received = None if received is None else self._time.by_ledger(received)
         # The time first: which day a rate-limit error is about depends on it.
-        if sample is not None:
+        if sample is not None and received is not None and _is_of_one_clock(sample, received):
             self._time.learn(host, sample, state)
         reading, counter = self._time.reading(state), state.counter(self.name)
         is_settled = permit.number not in counter.in_flight
