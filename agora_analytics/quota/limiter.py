@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.bucket import WindowCounter
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
-from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
 from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
+from agora_analytics.quota.settlement import Settlement
 from agora_analytics.quota.spare_permits import SparePermits
 from agora_analytics.quota.wait_queue import Priority, WaitQueue
 
@@ -31,26 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget"]
 
+T = TypeVar("T")
+
 _INTERACTIVE_SHARE: Final = 0.05
 """Fraction of the day's requests that exports leave to interactive ones."""
-
-
-_SAME_CLOCK: Final = 0.25
-"""Seconds by which two readings of a ledger's clock may differ that was not set in between."""
-
-
-class Settlement(NamedTuple):
-    """How a request ended: when its answer was received, the `Date` sample in it, and the rate-limit error if any.
-
-    `received` is of the event loop's clock, which nobody sets meanwhile; the times in `sample` are of the ledger's.
-    `sample` is None where the answer says nothing reliable about the time; `host` is the index of the host that
-    answered. `received` is None where no answer came.
-    """
-
-    received: float | None = None
-    sample: DateSample | None = None
-    error: RateLimited | None = None
-    host: int = 0
 
 
 class Demand(NamedTuple):
@@ -74,11 +58,6 @@ class Budget(NamedTuple):
     def leaving(self, needed: float) -> int:
         """Return how many requests to plan with: leaves other programs their part, but never less than `needed`."""
         return max(self.requests - self.others, min(self.requests, math.ceil(needed)))
-
-
-def _is_of_one_clock(sample: DateSample, received: float) -> bool:
-    """Whether the ledger's clock was not set since a request was sent that was received at a time by it."""
-    return sample.sent <= sample.received and abs(sample.received - received) < _SAME_CLOCK
 
 
 class Limiter:
@@ -109,9 +88,20 @@ class Limiter:
         self.return_spare(self._time.monotonic())
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
+        change = partial(self._try_acquire_several, issued, priority, waiting, wanted)
+        result, ran_at = await self._change_or_release(change, issued)
+        now = self._time.monotonic()
+        self._spare.add(priority, issued[1:], now)
+        if not isinstance(result, Rejection):
+            return result
+        # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who
+        # asks just before it needs another round trip, and is late.
+        return result._replace(wait=result.wait * (1 + 2 * DRIFT) - (now - ran_at))
+
+    async def _change_or_release(self, change: Callable[[LedgerState], T], issued: list[Permit]) -> T:
+        """Apply a change that issues permits; release them if its caller does not get them."""
         try:
-            change = partial(self._try_acquire_several, issued, priority, waiting, wanted)
-            result, ran_at = await self._account.change(change)
+            return await self._account.change(change)
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
@@ -122,13 +112,6 @@ class Limiter:
             if issued:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
-        now = self._time.monotonic()
-        self._spare.add(priority, issued[1:], now)
-        if not isinstance(result, Rejection):
-            return result
-        # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who
-        # asks just before it needs another round trip, and is late.
-        return result._replace(wait=result.wait * (1 + 2 * DRIFT) - (now - ran_at))
 
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least, and for which unit."""
@@ -303,7 +286,7 @@ class Limiter:
     def _wait_for_tick(
         self, counter: WindowCounter, clock: ServiceClock, reading: ClockReading, limit: int
     ) -> Rejection | None:
-        """Hold requests back for the service's next tick, whose answer tells its clock best.
+        """Hold requests back for the service's next tick, whose answer shows its clock best.
 
         All of a burst while the clock is first calibrated; later only the last one of a window.
         """
@@ -357,12 +340,12 @@ class Limiter:
         return max(waits, key=lambda rejection: rejection.wait)
 
     def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
-        """Record how a request ended; return whether others may be sent sooner than they were told."""
-        received, sample, error, host = settlement
-        received = None if received is None else self._time.by_ledger(received)
+        """Record how a request ended; return whether others may be sent sooner than they expect."""
+        error = settlement.error
+        received = None if settlement.received is None else self._time.by_ledger(settlement.received)
         # The time first: which day a rate-limit error is about depends on it.
-        if sample is not None and received is not None and _is_of_one_clock(sample, received):
-            self._time.learn(host, sample, state)
+        if (sample := settlement.sample_by(received)) is not None:
+            self._time.learn(settlement.host, sample, state)
         reading, counter = self._time.reading(state), state.counter(self.name)
         is_settled = permit.number not in counter.in_flight
         counter.settle(permit, received, reading)

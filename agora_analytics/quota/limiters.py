@@ -19,9 +19,10 @@ from agora_analytics.quota.clock_reading import DAY
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
-from agora_analytics.quota.limiter import Budget, Demand, Limiter, Settlement
+from agora_analytics.quota.limiter import Budget, Demand, Limiter
 from agora_analytics.quota.permit import Permit
 from agora_analytics.quota.service_time import ServiceTime
+from agora_analytics.quota.settlement import Settlement
 from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Limiters:
     def reserve(self, endpoint: Endpoint) -> Reserve:
         """See `Quota.reserve`."""
         validation.instance("endpoint", endpoint, Endpoint)
-        # Not `limiter`, which may refuse: a reservation sends nothing, and the stream's first request will tell.
+        # Not `limiter`, which may refuse: a reservation sends nothing, and the stream's first request will show it.
         return Reserve(self._of(endpoint), self.time)
 
     def _snapshot(self, state: LedgerState) -> QuotaSnapshot:

@@ -92,7 +92,8 @@ class RedisLedger(SharedLedger):
     ```
 
     `store` is a URL (`redis://`, `rediss://`, `unix://`) or a client of redis-py's asyncio API, which is not closed
-    with the ledger. Keys begin with `prefix`; an account is stored under a fingerprint, without credentials.
+    with the ledger. Keys begin with `prefix`; an account is stored under a fingerprint, without credentials. Raises
+    `ValueError` for a URL that redis-py does not accept.
 
     Its time is that of the store, so the clocks of the hosts do not matter. A process that does not come by for three
     seconds loses its lease, and its requests count as sent. Methods raise `LedgerError` where the store does not answer

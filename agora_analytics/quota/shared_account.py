@@ -276,7 +276,7 @@ class SharedAccount:
         answer, sent = await self._reach(self._store.exchange, self._account, self._member, exchange)
         received = self._renewed_at = elapsed()
         if self._clock.observe(sent, received, answer.now):
-            log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned anew")
+            log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned again")
             self._clocks += 1
         self._members = answer.members
         if not self._is_reachable:
@@ -290,7 +290,7 @@ class SharedAccount:
         """Take over the stored state, unless the known one is newer."""
         stored = _Known.of(answer)
         if lost := max(0, self._known.changes - stored.changes):
-            # It gets them back from whoever knows them: what they counted was sent.
+            # It gets them back from the processes that know them: what they counted was sent.
             log.warning("the quota ledger lost its last %d changes: they are restored", lost)
             self._known = self._known._replace(tag=answer.tag)
         else:
@@ -303,7 +303,7 @@ class SharedAccount:
         reason = self._reason or f"no answer in {_PATIENCE:g} s"
         if isinstance(error, (*DecodeFailures, ValueError)):
             reason = str(error)
-        # One for each: whoever raises an error adds a traceback to it.
+        # One for each: each raise adds a traceback.
         failure = LedgerError(
             f"the quota ledger in {self._store.name} cannot be used: {reason}",
             hint="Nothing was sent. Check that the store is up and can be reached.",

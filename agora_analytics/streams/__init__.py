@@ -6,7 +6,7 @@
 | When is a window delivered, revised, final, or lost? | `watch/assembler.py` |
 | How are calls followed? | `follow/follow.py`, `follow/open_calls.py`, `follow/sessions.py` |
 | Which errors end a stream, and what does `health` say? | `error_policy.py`, `health.py`; the loop is in `poller.py` |
-| How far back can be asked, and why is there a gap? | `retention.py`, `downtime.py` |
+| How far back is data queryable, and why is there a gap? | `retention.py`, `downtime.py` |
 | Where does a stream resume, and when is that saved? | `position.py`, `checkpoints.py`, `checkpoint_stores.py` |
 | How do several consumers share a stream? | `fan_out.py` |
 

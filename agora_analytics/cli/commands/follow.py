@@ -67,7 +67,7 @@ async def follow(
     Example: agora-analytics follow --last 30m --with-sessions --events 5
     """
     async with credentials.client(output.screen) as client:
-        begin = stream_start(start, last, client.plan.of_endpoint(CALL_LISTS).available)
+        begin = stream_start(start, last, client.plan.of_endpoint(CALL_LISTS).retention)
         end = parse_time(stop, "--stop") if stop else None
         stream = client.calls.follow(
             start=begin, stop=end, checkpoint=checkpoint, every=every, with_sessions=with_sessions

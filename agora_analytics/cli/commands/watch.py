@@ -99,7 +99,7 @@ async def watch(
         limits = client.plan.of_endpoint(REALTIME_USAGE)
         stream = client.realtime.watch(
             *chosen,
-            start=stream_start(start, last, limits.available),
+            start=stream_start(start, last, limits.retention),
             checkpoint=checkpoint,
             allowed_lateness=allowed_lateness,
             only_final=only_final,
@@ -108,7 +108,7 @@ async def watch(
         coverage = client.realtime.coverage(*chosen)
         output.screen.note(str(coverage))
         with stop_on_signal(stream.stop), output.screen.live(table=True) as view:
-            async with aclosing(stream), heartbeat(stream, output.screen, coverage.interval) as record_event:
+            async with aclosing(stream), heartbeat(stream, output.screen, coverage.poll_interval) as record_event:
                 show = partial(_show, view, _History(chosen), stream=stream, delay=limits.delay)
                 events = _shown(stream, output.screen, record_event, show, windows)
                 if not rules:

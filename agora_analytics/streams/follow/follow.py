@@ -186,7 +186,7 @@ class FollowPoller(Poller[CallEvent]):
         for call in sorted(calls, key=lambda call: (call.created_ts or 0, call.call_id)):
             for event in tracker.diff(call, self._bounds.oldest_accepted):
                 if self._session_fetcher is not None and isinstance(event, CallFinished):
-                    tracker.add_pending(call, self._session_fetcher.available_at(call))
+                    tracker.add_pending(call, self._session_fetcher.queryable_at(call))
                 else:
                     yield event
         for gap in self._incomplete_gaps(tracker):  # after the calls of their span, because a gap moves the checkpoint
@@ -243,7 +243,7 @@ class FollowPoller(Poller[CallEvent]):
             len(calls),
             span or "nothing new",
             len(tracker.open),
-            extra={"agora_calls": len(calls), "agora_going": len(tracker.open), "agora_read_to": self._read_to},
+            extra={"agora_calls": len(calls), "agora_open_calls": len(tracker.open), "agora_read_to": self._read_to},
         )
 
     def _next_span(self, tracker: CallTracker, utc: float) -> Span | None:
@@ -287,7 +287,7 @@ class FollowPoller(Poller[CallEvent]):
 
     def _loss_reason(self, start: int) -> Loss:
         utc = self._time.utc()
-        if self._bounds.is_reduced and start + self._bounds.limits.available > utc:
+        if self._bounds.is_reduced and start + self._bounds.limits.retention > utc:
             return "service"
         return self.downtime.main_reason(start + self._bounds.delay, utc)
 

@@ -303,7 +303,7 @@ class WatchPoller(Poller[Event]):
 
     def _loss_reason(self, ts: int) -> Loss:
         """Return why a window was not polled in time."""
-        kept_until = ts + self._bounds.limits.available
+        kept_until = ts + self._bounds.limits.retention
         if ts < self.oldest_at_start():
             return "before_start"
         if self._bounds.is_reduced and kept_until > self._time.utc():
