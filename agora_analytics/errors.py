@@ -17,7 +17,7 @@ AgoraError
 ├── QuotaExhausted          the plan's quota is spent: nothing was sent
 ├── TooEarly                the data is not queryable yet
 ├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
-├── CheckpointError         a saved position cannot be read or written, or is in use
+├── CheckpointError         a saved position cannot be read or written, or belongs to another stream
 └── ExportError             an export cannot be written or resumed
 ```
 
@@ -71,7 +71,10 @@ holds them.
 """
 
 
-ExportTrouble = Literal["running", "disk", "settings", "state", "writer"]
+CheckpointTrouble = Literal["in_use", "taken_over", "store", "invalid"]
+"""Why a position cannot be used; see `CheckpointError`."""
+
+ExportTrouble = Literal["running", "superseded", "disk", "settings", "state", "writer"]
 """Why an export cannot be written; see `ExportError`."""
 
 
@@ -316,20 +319,41 @@ class LedgerError(AgoraError):
 
 
 class CheckpointError(AgoraError):
-    """A saved position cannot be read or written, or is in use by another stream."""
+    """A saved position cannot be read or written, or belongs to another stream.
+
+    Attributes:
+        kind: why. `in_use`: another stream holds the name, and runs; retry when it has ended. `taken_over`: another
+            process took this stream over, and goes on with it; nothing was saved. `store`: the store cannot be read or
+            written; retry once that is fixed. `invalid`: what is saved is damaged, of a later version, of another
+            stream or in the future; a retry does not help.
+
+    """
 
     fault = "caller"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        request: str = "",
+        hint: str = "",
+        fault: Fault | None = None,
+        kind: CheckpointTrouble = "invalid",
+    ) -> None:
+        super().__init__(what, request=request, hint=hint, fault=fault)
+        self.kind: CheckpointTrouble = kind
 
 
 class ExportError(AgoraError):
     """An export cannot be written or resumed; what is already written is safe.
 
     Attributes:
-        kind: why. `running`: another run or program has the files open; retry when it is done. `disk`: the target
-            cannot be read or written (full, no permission, store unreachable); retry once that is fixed. `settings`:
-            the target holds an export with other settings; a retry does not help. `state`: the export's state or
-            database is damaged, of another version, or does not match its files; a retry does not help. `writer`:
-            the writer process died, or the format's library failed; a retry may help.
+        kind: why. `running`: another run or program has the files open; retry when it is done. `superseded`: another
+            run, on another machine perhaps, has taken the export over and continues it; a retry would take it back.
+            `disk`: the target cannot be read or written (full, no permission, store unreachable); retry once that is
+            fixed. `settings`: the target holds an export with other settings; a retry does not help. `state`: the
+            export's state or database is damaged, of another version, or does not match its files; a retry does not
+            help. `writer`: the writer process died, or the format's library failed; a retry may help.
 
     """
 

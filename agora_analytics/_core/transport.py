@@ -123,6 +123,25 @@ def trusting(path: Path) -> ssl.SSLContext:
         raise ValueError(f"certificate file {str(path)!r} cannot be used: {reason}") from None
 
 
+class SharedConnections:
+    """Connections that the transports of many accounts share; they open at the first request."""
+
+    def __init__(self) -> None:
+        self._connector: aiohttp.TCPConnector | None = None
+
+    def opened(self) -> aiohttp.TCPConnector:
+        """Return the connector, for sessions that do not own it."""
+        if self._connector is None:
+            self._connector = aiohttp.TCPConnector()
+        return self._connector
+
+    async def close(self) -> None:
+        """Close all connections; may be called twice."""
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            await connector.close()
+
+
 class AiohttpTransport:
     """Sends over aiohttp to a list of hosts; opens a session of its own at the first request unless given one.
 
@@ -141,8 +160,10 @@ class AiohttpTransport:
         timeouts: Timeouts | None = None,
         max_bytes: int = 256 * 2**20,
         trust: ssl.SSLContext | None = None,
+        shared: SharedConnections | None = None,
     ) -> None:
         self._credentials = credentials
+        self._shared = shared
         self._hosts = tuple(map(addresses.checked, hosts))
         if not self._hosts:
             raise ValueError("base_url is empty: at least one is needed")
@@ -235,7 +256,9 @@ class AiohttpTransport:
                 middleware.proxy = addresses.proxy(base)
             # No cookies: the API sets none, and one of a proxy's must not go to the other host.
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._trust or True), cookie_jar=aiohttp.DummyCookieJar()
+                connector=self._shared.opened() if self._shared else aiohttp.TCPConnector(ssl=self._trust or True),
+                connector_owner=self._shared is None,
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 

@@ -12,12 +12,10 @@ from agora_analytics import (
     Breakdown,
     Call,
     Checkpoint,
-    FileCheckpoints,
     FileLedger,
     Filter,
     Insight,
     Limits,
-    MemoryCheckpoints,
     Plan,
     Retry,
     Selection,
@@ -273,8 +271,16 @@ METHODS = [
             "state": "path or None",
             "sink_options": "mapping",
             "rebuild": "flag",
+            "process": "flag",
         },
     ),
+    Method(
+        "Exporter.merge",
+        CLIENT.export.merge,
+        {"shards": SELECTION.shards(), "to": "memory://x"},
+        {"shards": "list", "to": "path", "sink_options": "mapping"},
+    ),
+    Method("Selection.shards", SELECTION.shards, {}, {"apps": "count", "days": "count"}),
     Method("Filter", Filter, {"name": "country", "value": "China"}, {"name": "text", "value": "text"}),
     Method(
         "Series",
@@ -335,18 +341,7 @@ METHODS = [
         {"stream": "text", "done": "list", "open": "object", "version": "count"},
     ),
     Method("Checkpoint.with_done", Checkpoint(stream="s").with_done, {}, {"span": "object"}),
-    Method("FileCheckpoints", FileCheckpoints, {}, {"folder": "path"}),
     Method("FileLedger", FileLedger, {}, {"path": "path"}),
-    *(
-        Method(f"MemoryCheckpoints.{name}", getattr(MemoryCheckpoints(), name), {}, {"name": "checkpoint"})
-        for name in ("load", "acquire", "release")
-    ),
-    Method(
-        "MemoryCheckpoints.save",
-        MemoryCheckpoints().save,
-        {"name": "n", "checkpoint": Checkpoint(stream="s")},
-        {"name": "checkpoint", "checkpoint": "object"},
-    ),
     Method("Plan.of", Plan.of, {}, {"plan": "choice"}),
     Method("Plan", Plan, {"name": "own", "limits": {}}, {"name": "text", "limits": "object", "counters": "object"}),
     Method("Plan.offers", PREMIUM.offers, {}, {"endpoint": "object"}),

@@ -200,10 +200,10 @@ async def test_credentials_refused_for_an_hour_end_the_stream(kind):
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 async def test_a_checkpoint_that_cannot_be_saved_ends_the_stream(kind):
     class Full(MemoryCheckpoints):
-        async def save(self, name, checkpoint):
+        async def save(self, name, checkpoint, epoch):
             if elapsed() > 3_000:
                 raise CheckpointError("no space left")
-            await super().save(name, checkpoint)
+            await super().save(name, checkpoint, epoch)
 
     simulation = simulated()
     async with simulation.client(checkpoints=Full()) as client:

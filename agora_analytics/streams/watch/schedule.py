@@ -91,8 +91,8 @@ class PollSchedule:
         """Whether the last poll of a query was answered."""
         return not self._failures[index]
 
-    def next_due(self, current: int, requests: int, windows: int) -> int:
-        """Return when the next query is due, if `requests` must last for `windows`."""
+    def next_due(self, current: int, requests: int, windows: int, after: int = 1) -> int:
+        """Return when the next query is due, `after` windows from now or later, if `requests` last for `windows`."""
         intervals = poll_intervals(self._weights, requests, windows, self._min_interval)
         # The clock may have been set back since.
         self._last_poll = [min(last, current) for last in self._last_poll]
@@ -102,8 +102,8 @@ class PollSchedule:
             return min(self._next_poll)
         for index, interval in enumerate(intervals):
             delay = self._retry_interval(self._failures[index], interval)
-            # Not before the next window: an answer in the same one would be the same.
-            self._next_poll[index] = max(self._last_poll[index] + delay, current + 1)
+            # By default not before the next window: an answer in the same one would be the same.
+            self._next_poll[index] = max(self._last_poll[index] + delay, current + after)
         return min(self._next_poll)
 
     def _retry_interval(self, failures: int, interval: int) -> int:

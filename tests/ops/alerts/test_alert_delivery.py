@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from helpers.alerting import run
+from helpers.checkpoints import store_checkpoint
 from helpers.streaming import HOUR, NOON, simulated
 
 from agora_analytics import CheckpointError, MemoryCheckpoints
@@ -135,6 +136,6 @@ async def test_a_delivery_that_cannot_be_read_is_refused():
         await evaluated(client, stop=NOON + 1_200)
         saved = await store.load("prod.alerts")
         saved.open["delivery"]["state"] = {"pending": 5}
-        await store.save("prod.alerts", saved)
+        await store_checkpoint(store, "prod.alerts", saved)
         with pytest.raises(CheckpointError, match="holds no checkpoint"):
             await evaluated(client)

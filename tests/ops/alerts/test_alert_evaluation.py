@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 import pytest
 from helpers.alerting import window
+from helpers.checkpoints import store_checkpoint
 from helpers.heartbeat import Heartbeat
 from helpers.streaming import HOUR, NOON, simulated
 
@@ -189,7 +190,7 @@ async def test_the_state_of_another_project_is_refused():
         await all_alerts(client, [RULE], checkpoint="prod", stop=NOON + 60)
         assert (await store.load("prod.alerts")).stream.startswith("alerts ")
         other = alerts.Evaluator([RULE], source="other").checkpoint
-        await store.save("prod.alerts", other)
+        await store_checkpoint(store, "prod.alerts", other)
         with pytest.raises(CheckpointError, match="belongs to another stream"):
             await all_alerts(client, [RULE], checkpoint="prod", stop=NOON + 120)
 
