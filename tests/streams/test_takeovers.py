@@ -187,6 +187,19 @@ async def test_a_failed_spaced_save_ends_the_stream_at_its_next_event():
         await store.acquire("prod")
 
 
+async def test_a_takeover_that_shows_only_at_the_end_of_a_stream_is_raised_by_its_end_and_shown():
+    store = OwnCheckpoints({})
+    store.every = 10_000
+    async with simulated().client(checkpoints=store) as client:
+        stream = client.realtime.watch(USERS, start=NOON - 1_200, checkpoint="prod", revisions=False)
+        for _ in range(10):
+            await anext(stream)
+        await store.acquire("prod")
+        with pytest.raises(CheckpointError, match="took this stream over"):
+            await stream.aclose()
+        assert "took this stream over" in stream.health.last_error
+
+
 async def test_a_stream_that_is_cancelled_during_its_last_save_completes_it():
     store = CountedCheckpoints(every=1_000, seconds=5.0)
     async with simulated().client(checkpoints=store) as client:
