@@ -6,7 +6,7 @@
 | When is a window delivered, revised, final, or lost? | `watch/assembler.py` |
 | How are calls followed? | `follow/follow.py`, `follow/open_calls.py`, `follow/sessions.py` |
 | Which errors end a stream, and what does `health` say? | `error_policy.py`, `health.py`; the loop is in `poller.py` |
-| How far back can be asked, and why is there a gap? | `retention.py`, `downtime.py` |
+| How far back is data queryable, and why is there a gap? | `retention.py`, `downtime.py` |
 | Where does a stream resume, and when is that saved? | `position.py`, `checkpoints.py`, `saver.py` |
 | Who may save, and what does a takeover do? | `checkpoint_contract.py`, and the stores: `checkpoint_stores.py` |
 | What do stores have in common that hosts share? | `shared_checkpoints.py` |

@@ -190,7 +190,7 @@ class Poller(ABC, Generic[T]):
                 except StopAsyncIteration:
                     return
                 yield item
-                if self.ending:  # whoever resumes fetches the rest
+                if self.ending:  # the next run fetches the rest
                     return
 
     async def pause(self, seconds: float) -> None:
@@ -363,7 +363,7 @@ class Poller(ABC, Generic[T]):
             self.monitor.poll_failed(errors, answered=answered, certain=certain)
         elif self._was_answered and recovered:  # a poll without a request proves nothing
             self.monitor.poll_succeeded()
-        # Each poll has to prove anew that the service accepts requests.
+        # Each poll has to prove again that the service accepts requests.
         self._was_answered = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -116,6 +117,14 @@ class PostgresSink:
         place = self._rows.name if hasattr(self, "_rows") else ""
         return f"PostgresSink({place!r})"
 
+    def beside(self, name: str) -> PostgresSink:
+        """Return a sink for another stream, in the same tables and on the same connections, which this one closes."""
+        other = copy(self)
+        other.name = checked_name(name)
+        other._store = _SinkStore(self._rows.borrowed(), 0.0, self._store.lease)  # noqa: SLF001 - of the same class
+        other._lease = None  # noqa: SLF001 - as above
+        return other
+
     @property
     def checkpoint(self) -> Checkpoint | None:
         """The checkpoint to resume from: the last one written before the name was taken over, or None."""
@@ -163,6 +172,7 @@ class _SinkStore(SharedCheckpoints):
 
     def __init__(self, rows: _SinkRows, every: float, lease: float) -> None:
         super().__init__(rows, every, lease)
+        self.lease = lease
         self._sink_rows = rows
 
     async def write(self, name: str, event: Event | CallEvent, checkpoint: Checkpoint, epoch: int) -> None:
@@ -180,7 +190,24 @@ class _SinkRows(PostgresRows):
 
     def __init__(self, database: Any, tables: dict[str, str]) -> None:
         super().__init__(database, tables["checkpoints"])
+        self._is_borrowed = False
         self._tables = tables
+
+    def borrowed(self) -> _SinkRows:
+        """Return these statements on the same connections, which stay open."""
+        other = copy(self)
+        other._is_borrowed = True  # noqa: SLF001 - of the same class
+        return other
+
+    async def close(self) -> None:
+        """Close the connections, unless they are borrowed."""
+        if not self._is_borrowed:
+            await super().close()
+
+    def forget_connections(self) -> None:
+        """Drop the connections of another event loop, unless they are borrowed: others use them now."""
+        if not self._is_borrowed:
+            super().forget_connections()
 
     async def write(self, rows: dict[str, str], values: dict[str, Any]) -> bool:
         """Write the encoded rows of each table; False if the stored epoch is a later one."""

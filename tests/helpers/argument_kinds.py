@@ -147,8 +147,8 @@ METHODS = [
         CALL_ARGUMENTS,
         CALL_KINDS | {"sids": "list or None", "exclude_server_user": "flag", "wait": "flag"},
     ),
-    Method("Calls.askable_at", CLIENT.calls.askable_at, {}, {"call": "object"}),
-    Method("Calls.is_askable", CLIENT.calls.is_askable, {}, {"call": "object"}),
+    Method("Calls.queryable_at", CLIENT.calls.queryable_at, {}, {"call": "object"}),
+    Method("Calls.is_queryable", CLIENT.calls.is_queryable, {}, {"call": "object"}),
     Method(
         "Calls.statistics",
         CLIENT.calls.statistics,
@@ -350,10 +350,10 @@ METHODS = [
     Method(
         "Limits",
         Limits,
-        {"per_day": 5, "available": 3_600, "delay": 20},
+        {"per_day": 5, "retention": 3_600, "delay": 20},
         {
             "per_day": "count",
-            "available": "count",
+            "retention": "count",
             "delay": "count",
             "per_second": "count or None",
             "per_minute": "count or None",

@@ -55,7 +55,7 @@ def imports() -> list[Import]:
     return [found for path in sorted(PACKAGE.rglob("*.py")) for found in imports_of(path)]
 
 
-LAZY = {"quota", "streams", "endpoints", "export", "ops"}
+LAZY = {"quota", "streams", "endpoints", "export", "fleet", "ops"}
 """Packages that load their modules on first use: an import from one may load more than is visible."""
 
 
@@ -184,6 +184,7 @@ DOORS = {
         "streams/postgres_checkpoints.py",
         "streams/postgres_sink.py",
     },
+    "docket": {"fleet/queue.py"},
     "obstore": {"streams/object_checkpoints.py"},
     "typer": {"cli/"},
     "rich": {"cli/output.py"},
@@ -229,6 +230,7 @@ OPTIONAL = [
     "redis",
     "psycopg",
     "obstore",
+    "docket",
     "prometheus_client",
     "opentelemetry",
 ]

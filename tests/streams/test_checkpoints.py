@@ -280,12 +280,12 @@ def test_decoded_spans_are_in_order():
 
 
 def test_open_calls_are_decoded_with_exact_types():
-    checkpoint = Checkpoint(stream="x", open={"a": {"going": {"call_id": "a", "created_ts": 3}}, "b": {"ended": 7}})
-    assert opened(checkpoint, "going", Call) == {"a": Call(call_id="a", created_ts=3)}
-    assert opened(checkpoint, "ended", int) == {"b": 7}
+    checkpoint = Checkpoint(stream="x", open={"a": {"open": {"call_id": "a", "created_ts": 3}}, "b": {"closed": 7}})
+    assert opened(checkpoint, "open", Call) == {"a": Call(call_id="a", created_ts=3)}
+    assert opened(checkpoint, "closed", int) == {"b": 7}
     for wrong in ({"cname": "c"}, {"call_id": 3}, {"call_id": "a", "call_mos": 4.2}, None, [], "a"):
         with pytest.raises(CheckpointError):
-            opened(Checkpoint(stream="x", open={"a": {"going": wrong}}), "going", Call)
+            opened(Checkpoint(stream="x", open={"a": {"open": wrong}}), "open", Call)
 
 
 # Interrupted saves and links.

@@ -60,7 +60,7 @@ async def watching(client: AnalyticsClient) -> None:
                 assert_type(event.values[users], tuple[Point, ...])
                 assert_type(event.points(users), tuple[Point, ...])
                 assert_type(event.by_group(users), dict[str | None, int | float | None])
-                assert_type(event.missing[users], Literal["no data", "not asked"])
+                assert_type(event.missing[users], Literal["no data", "not requested"])
             case Revision():
                 assert_type(event.after, tuple[Point, ...])
             case Gap():

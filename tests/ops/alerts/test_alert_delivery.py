@@ -32,7 +32,7 @@ async def evaluated(client, *sinks, worst=None, stop: int = END) -> list[alerts.
 
 
 class Slow:
-    """A sink that delivers nothing until it is told to, or at once."""
+    """A sink that delivers nothing until it is released, or at once."""
 
     def __init__(self, key: str = "", *, delivers: bool = False) -> None:
         self.key = key
@@ -87,7 +87,7 @@ async def test_only_the_sink_that_lacks_an_alert_gets_it_again_whatever_the_orde
     assert [sink.kinds for sink in after] == [["recovered"], ["firing", "recovered"]]
 
 
-async def test_sinks_of_one_class_are_told_apart_by_their_order():
+async def test_sinks_of_one_class_are_distinguished_by_their_order():
     before, after = [Slow(delivers=True), Slow()], [Slow(), Slow()]
     async with simulation().client(checkpoints=MemoryCheckpoints()) as client:
         await evaluated(client, *before, stop=NOON + 1_200)

@@ -38,7 +38,7 @@ async def all_alerts(client, rules, *, worst=None, sinks=(), **more) -> list[ale
         return [alert async for alert in alerts.evaluate(watch, rules, worst=worst, sinks=sinks)]
 
 
-def told(found) -> list[tuple]:
+def summaries(found) -> list[tuple]:
     return [(alert.key, alert.kind, alert.group, alert.ts) for alert in found]
 
 
@@ -100,7 +100,7 @@ async def test_each_value_of_a_dimension_is_reported_by_itself_and_alike_from_a_
             shared = [alert async for alert in alerts.evaluate(watch, [BY_COUNTRY], events=subscription)]
             await task
     assert len({alert.group for alert in direct}) > 2
-    assert told(shared) == told(direct)
+    assert summaries(shared) == summaries(direct)
 
 
 @pytest.mark.slow_except("only final")
@@ -117,7 +117,7 @@ async def test_restarts_neither_repeat_nor_lose_an_alert(more):
             async with watched(client, [BY_COUNTRY], checkpoint="prod", **more) as watch:
                 events = _first(watch, length, taken)
                 found += [alert async for alert in alerts.evaluate(watch, [BY_COUNTRY], events=events)]
-    assert sorted(told(found)) == sorted(told(whole))
+    assert sorted(summaries(found)) == sorted(summaries(whole))
     assert len(whole) > 10
 
 

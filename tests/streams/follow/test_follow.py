@@ -227,7 +227,7 @@ async def test_wrong_arguments_raise_before_any_request():
 
 async def test_a_call_longer_than_the_retention_is_lost_with_the_reason():
     simulation = enterprise(world=World(seed=7, long_share=0.2))
-    plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
+    plan = simulation.service.plan.with_limits("call_lists", retention=2 * HOUR, longest=HOUR)
     simulation.service.plan = plan
     async with simulation.client(plan=plan) as client:
         events = await collect(client.calls.follow(start=NOON, stop=NOON + 1_800, every=600))
