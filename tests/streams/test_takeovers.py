@@ -66,6 +66,17 @@ async def test_a_hub_that_was_taken_over_raises_it_to_every_subscriber():
     assert [error.kind for error in found] == ["taken_over", "taken_over"]
 
 
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_stream_that_stands_by_sends_no_request(kind):
+    simulation, store = simulated(), MemoryCheckpoints()
+    await store.acquire("prod")
+    async with simulation.client(checkpoints=store) as client:
+        for _ in range(3):
+            with pytest.raises(CheckpointError, match="in use"):
+                await anext(stream_of(client, kind, checkpoint="prod"))
+    assert simulation.service.counts.total() == 0
+
+
 # Saves that are spaced out.
 
 
