@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from agora_analytics.export.estimate import ExportEstimate
-    from agora_analytics.export.report import ExportReport, ProgressCallback
+    from agora_analytics.export.report import ExportReport, ProgressCallback, ShardsReport
     from agora_analytics.export.selection import Selection, Shard
-    from agora_analytics.export.shards import ShardsReport
 
 __all__ = ["Exporter"]
 
@@ -155,7 +154,7 @@ class Exporter:
     ) -> ShardsReport:
         """Write `manifest.json` of all shards of a selection, and return their report.
 
-        It is made from the manifests of the shards, whoever ran them, and sends no request. `complete` is true once
+        It is made from the manifests of the shards, from any worker, and sends no request. `complete` is true once
         every shard is. Call it after each shard, or once at the end; see `Selection.shards`.
 
         Args:
