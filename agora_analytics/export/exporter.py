@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from agora_analytics.export.estimate import ExportEstimate
-    from agora_analytics.export.report import ExportReport, ProgressCallback
+    from agora_analytics.export.report import ExportReport, ProgressCallback, ShardsReport
     from agora_analytics.export.selection import Selection, Shard
-    from agora_analytics.export.shards import ShardsReport
 
 __all__ = ["Exporter"]
 
