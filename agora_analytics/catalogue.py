@@ -31,6 +31,7 @@ class UsageMetric(Metric):
     USER_COUNT = "userCount", "", "users across all channels, counted once per channel and user ID"
     SESSION_COUNT = "sessionCount", "", "times that any user joined any channel"
     CHANNEL_COUNT = "channelCount", "", "channels, counted once from first join to last leave"
+    # The page has one pair of names in its list and the other in its note: accounts may know either.
     PEAK_CURRENT_CHANNELS = "peakCurrentChannels", "", "most channels in use at once"
     PEAK_CURRENT_USERS = "peakCurrentUsers", "", "most users in calls at once"
     PEAK_CONCURRENT_CHANNELS = "peakConcurrentChannels", "", "peakCurrentChannels by the name of newer editions"
@@ -58,14 +59,14 @@ class RealtimeUsageMetric(Metric):
 
 
 class FreezeMetric(Metric):
-    """What the statistics and freeze buckets of one call can be asked for."""
+    """Metrics of the statistics and freeze buckets of one call."""
 
     AUDIO = "audio_freeze_rate", "fraction", "audio frozen; native SDKs only"
     VIDEO = "video_freeze_rate", "fraction", "video frozen over 600 ms (native) or 500 ms (web)"
 
 
 class TimelineMetric(Metric):
-    """What one call can be asked for over time."""
+    """Metrics of one call over time."""
 
     USER_COUNT = "user_count", "", "participants; one in several channels counts several times"
     AUDIO_FREEZE_RATE = "audio_freeze_rate", "fraction", "audio frozen"

@@ -210,7 +210,7 @@ class AnalyticsClient:
 
         return Realtime(self._dispatcher, self._scope)
 
-    @property
+    @cached_property
     def export(self) -> Exporter:
         """Exports into files: `await client.export.run(Selection(start, end), "folder")`."""
         from agora_analytics.export.exporter import Exporter  # noqa: PLC0415 - as above
@@ -257,7 +257,8 @@ class AnalyticsClient:
         return other
 
     def _make_groups(self, scope: Scope) -> None:
-        from agora_analytics.endpoints.calls import Calls  # noqa: PLC0415 - as above
+        # Now, and not at the first request: it takes 30 ms, which would hold an event loop that runs by then.
+        from agora_analytics.endpoints.calls import Calls  # noqa: PLC0415 - importing the package stays quick
 
         self._scope = scope
         self.calls: Calls = Calls(self._dispatcher, scope)
@@ -284,7 +285,7 @@ def app_of(client: AnalyticsClient) -> str | None:
     return app if app is None or len(app) < _SHORT else f"{app[:4]}…"
 
 
-def priced(client: AnalyticsClient, max_wait: float) -> AnalyticsClient:
+def with_fixed_cost(client: AnalyticsClient, max_wait: float) -> AnalyticsClient:
     """Return a client whose requests are sent once and as given, for the library's own programs.
 
     What a method costs is known beforehand then: nothing is retried, moved or fetched ahead.

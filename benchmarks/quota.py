@@ -30,6 +30,7 @@ from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.simulator import Service, Simulation, Variants, VirtualLoop, World
 from agora_analytics.simulator.service.variants import DateStyle
 
+# Not a whole second: nothing may depend on beginning with one.
 _START = 1_795_521_600.37
 _SECONDS = 600.0
 _WARM = 10.0
@@ -64,8 +65,8 @@ class Setting:
     def __str__(self) -> str:
         usual = Setting(limit=self.limit, unit=self.unit, seed=self.seed)
         changed = attrs.asdict(self, filter=lambda field, value: value != getattr(usual, field.name))
-        told = ", ".join(f"{name} {value}" for name, value in changed.items())
-        return f"{self.limit:>2} a {self.unit}" + (f": {told}" if told else "")
+        text = ", ".join(f"{name} {value}" for name, value in changed.items())
+        return f"{self.limit:>2} a {self.unit}" + (f": {text}" if text else "")
 
 
 @attrs.frozen(kw_only=True)
@@ -157,7 +158,9 @@ async def _run(setting: Setting, pace: Callable[[], Pace] | None) -> Result:
     ) as client:
         paced = pace and pace()
         if paced is not None:
+            # So that rivals begin shortly before the second changes, which one in ten does by chance.
             await asyncio.sleep(0.9 - _START % 1)
+        # Twice the limit, since requests of the second before may still be in flight.
         tasks = [asyncio.create_task(_ask(client, paced)) for _ in range(setting.limit * 2 + 2)]
         await asyncio.sleep(_SECONDS)
         for task in tasks:
@@ -253,10 +256,10 @@ def _main_beside() -> int:
         bad = sum(not good(*one) for one in zip(several, results, strict=True))
         missed += bad
         used, events = min(one.used for one in results), max(one.events for one in results)
-        told = (
+        text = (
             f"least {used:7.2%}, mean {sum(one.used for one in results) / len(results):7.2%}, at most {events} events"
         )
-        print(f"{several[0]!s:60} {told}  {f'MISSED {bad}' if bad else 'met'}", flush=True)
+        print(f"{several[0]!s:60} {text}  {f'MISSED {bad}' if bad else 'met'}", flush=True)
     return 1 if missed else 0
 
 

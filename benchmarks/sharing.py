@@ -60,6 +60,7 @@ async def _measure(processes: int, seconds: int, per_day: int | None = None) -> 
             started[0].kill()
             await asyncio.sleep(seconds / 2)
             over = service.clock()
+            # By the end of their input, so that they store what they counted; the killed one could not.
             for process in started[1:]:
                 _stop(process)
                 await process.wait()
@@ -69,6 +70,7 @@ async def _measure(processes: int, seconds: int, per_day: int | None = None) -> 
     at_once = -(-plan.rates("call_lists")["second"] // processes)
     if per_day:
         return Found(seen / per_day, sum(service.refusals.values()), counted - seen, at_once)
+    # Whole seconds of the service: a part of one says nothing about its limit.
     first, last = int(begun) + 1 + _WARM, int(over)
     accepted = sum(first <= entry.at < last and not entry.refused for entry in service.log)
     allowed = (last - first) * (plan.rates("call_lists")["second"])

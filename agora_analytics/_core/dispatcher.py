@@ -130,7 +130,6 @@ class Dispatcher:
         *,
         retry: Retry,
         max_wait: float | None,
-        random: Random | None = None,
         on_bad_row: OnBadRow = "skip",
         observers: Sequence[RequestObserver] = (),
     ) -> None:
@@ -141,7 +140,7 @@ class Dispatcher:
         self.max_wait = max_wait
         self._transport = transport
         self._retry = retry
-        self._random = random or Random()  # noqa: S311 - jitter, no secret
+        self._random = Random()  # noqa: S311 - jitter, no secret
         self._hosts = HostSelector(transport.hosts)
         self._owner: _Owner | None = None
         self._closed = False
@@ -186,6 +185,11 @@ class Dispatcher:
                     host = self._hosts.current and self._hosts.pick(loop.time())  # 0, nearly always: nothing to pick
                 try:
                     answer = await self._attempt(pending, host, remaining, options.priority)
+                    while answer is None:
+                        # Whatever blocks the loop so long must not keep others from running as well.
+                        await asyncio.sleep(0)
+                        remaining = self._remaining_wait(options, loop.time() - begun)
+                        answer = await self._attempt(pending, host, remaining, options.priority)
                 except AgoraError as error:
                     error.request = error.request or _describe(pending)
                     self._hosts.report_failure(host, error, loop.time())
@@ -240,14 +244,14 @@ class Dispatcher:
             # The limiter has learned from it and delays the next attempt itself.
             return error.retry_after or 0.0
         # Attempts at a failing service alone: a rate-limit error is the limiter's affair.
-        return (options.retry or self._retry).wait(error, attempt - rate_limited, elapsed, self._random)
+        return (options.retry or self._retry).delay(error, attempt - rate_limited, elapsed, self._random)
 
     def _cap_retry_after(
         self, wait: float | None, error: AgoraError, options: RequestOptions, elapsed: float
     ) -> float | None:
         """Give up on a `Retry-After` beyond what is left of `max_wait`; without `max_wait`, wait an hour at most."""
-        asked = error.retry_after if isinstance(error, ResponseError) else None
-        if wait is None or not asked:
+        retry_after = error.retry_after if isinstance(error, ResponseError) else None
+        if wait is None or not retry_after:
             return wait
         remaining = self._remaining_wait(options, elapsed)
         if remaining is None:
@@ -263,13 +267,17 @@ class Dispatcher:
 
     async def _attempt(
         self, pending: _PendingRequest[AnswerT], host: int, remaining: float | None, priority: Priority
-    ) -> AnswerT:
+    ) -> AnswerT | None:
+        """Wait for a permit and send; return None if that came too late for the permit, and nothing was sent."""
         pending.trace.waiting()
         async with self.limiters.permit(pending.endpoint, remaining, priority, pending.app) as permit:
             # Until the request is built, whatever goes wrong returns the permit.
             permit.sent = False
             self._ensure_open()  # closed while this request waited?
             request = pending.build()
+            # The last look at the clock before the request is the transport's.
+            if permit.too_late():
+                return None
             permit.sent = True
             with pending.trace.attempt(host) as attempt:
                 try:
@@ -290,6 +298,7 @@ class Dispatcher:
         try:
             answer = await self._decode_response(request, response, decode)
         except AgoraError:
+            # Only for what is quoted: to scrub every answer would cost more than to decode it.
             clean = await self._scrubbed(request, response)
             if clean is None:
                 raise
@@ -304,20 +313,20 @@ class Dispatcher:
     async def _scrubbed(self, request: Request, response: Response) -> Response | None:
         """Return a response without secrets; None if there are none in it, so that it is decoded once."""
 
-        def scrub(said: bytes) -> bytes:
-            plain = without_escapes(said)
+        def scrub(piece: bytes) -> bytes:
+            plain = without_escapes(piece)
             clean = without_app(self._transport.scrub(plain), request.app_id)
             # Unescaped only where that uncovered a secret; otherwise what is quoted stays as it came.
-            return said if clean == plain else clean
+            return piece if clean == plain else clean
 
         headers = {
             name: scrub(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
             for name, value in response.headers.items()
         }
         # Of a failed response only the beginning is quoted; any other is decoded whole.
-        said = response.body if response.status in _SUCCESSES else response.body[:_MAX_QUOTED]
-        body = await in_turns(in_steps(said, scrub))
-        if body is said and headers == dict(response.headers):
+        quoted = response.body if response.status in _SUCCESSES else response.body[:_MAX_QUOTED]
+        body = await in_turns(in_steps(quoted, scrub))
+        if body is quoted and headers == dict(response.headers):
             return None
         return attrs.evolve(response, headers=headers, body=body)
 

@@ -16,6 +16,7 @@ from agora_analytics.cli.commands import (
     demo,
     doctor,
     export,
+    fleet,
     follow,
     info,
     insights,
@@ -34,6 +35,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name=NAME,
     no_args_is_help=True,
+    # A traceback with the values of locals would show credentials.
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -69,6 +71,7 @@ app.command()(watch.watch)
 app.command()(follow.follow)
 app.command()(serve.serve)
 app.command()(export.export)
+app.add_typer(fleet.app, name="fleet")
 app.command()(doctor.doctor)
 app.command()(info.quota)
 app.command()(info.plans)
@@ -83,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         with joined_words(os.environ):
+            # Otherwise typer exits the process itself, with error messages in boxes.
             code = app(args=arguments, prog_name=NAME, standalone_mode=False)
     except _UsageError as error:
         return _report_usage_error(error)

@@ -61,6 +61,13 @@ class Calls(CallRequests):
     ) -> CallPage:
         """Return one page of the calls in a span, newest first, in one request, as the service selects them.
 
+        ```python
+        page = await client.calls.page(start, end, page_size=20)
+        for call in page.items:
+            print(call.cname, call.started_at, call.ended_at or "open")
+        print(len(page.items), "of", page.total_size, "calls")
+        ```
+
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
         span, tracker, _ = self._open(CALL_LISTS, start, end)
@@ -121,7 +128,14 @@ class Calls(CallRequests):
     ) -> SessionPage:
         """Return one page of the sessions of a call, latest to join first, in one request.
 
-        `start` and `end` are required with an id and default to the whole of a `Call`; what is not available now is
+        ```python
+        page = await client.calls.sessions_page(call, page_size=20)
+        for session in page.items:
+            print(session.uid, session.platform, session.user_video_freeze_rate)
+        print(len(page.items), "of", page.total_size, "sessions")
+        ```
+
+        `start` and `end` are required with an id and default to the whole of a `Call`; what is not queryable now is
         left out, and listed in `missing` of the page. Raises `PlanRefused` for a `Call` longer than one request may
         span: `sessions` splits it. At most 10 `uids`. `GET /beta/analytics/call/sessions`.
         """
@@ -156,9 +170,9 @@ class Calls(CallRequests):
         the plan's delay). Long calls are split by the plan's hours; `uids` (any number) are sent ten at a time.
         `exclude_server_user` leaves out Linux users. `GET /beta/analytics/call/sessions`.
 
-        A call is listed before its details are available. Details that are too young or have expired are left out;
+        A call is listed before its details are queryable. Details that are too young or have expired are left out;
         `missing` of the result has them, and the log. `wait=True` waits until all details of a finished call are
-        available (see `askable_at`). Raises `TooEarly` if none are available yet, `PlanRefused` if all have expired.
+        queryable (see `queryable_at`). Raises `TooEarly` if none are queryable yet, `PlanRefused` if all have expired.
 
         Where the service truncates the list, its span is halved; raises `IncompleteList` as `search` does.
         """
@@ -206,9 +220,14 @@ class Calls(CallRequests):
     ) -> Found[Statistic]:
         """Return the average of a freeze rate by a dimension's values, in one request.
 
+        ```python
+        for average in await client.calls.statistics(call, "video_freeze_rate", "country"):
+            print(average.dimension_value, average.user_count, "users", average.value)
+        ```
+
         `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; averages are fractions, in the service's order.
         They cannot be merged, so the span must fit one request. Raises `PlanRefused` (kind `length`, with the limit)
-        for a longer `Call`: fetch parts of it then. What is not available now is left out, and listed in `missing` of
+        for a longer `Call`: fetch parts of it then. What is not queryable now is left out, and listed in `missing` of
         the result. `GET /beta/analytics/call/statistics`.
         """
         params: dict[str, Param] = {
@@ -226,6 +245,11 @@ class Calls(CallRequests):
     ) -> Found[FreezeBucket]:
         """Return a histogram of users by freeze rate, lowest bucket first, without empty ones, in one request.
 
+        ```python
+        for bucket in await client.calls.freeze_buckets(call, "audio_freeze_rate"):
+            print(bucket.bucket, bucket.user_count, "users")
+        ```
+
         `metric` is one of `FreezeMetric`. The span must fit one request; `missing` as in `statistics`.
         `GET /beta/analytics/call/freeze/bucket`.
         """
@@ -240,6 +264,11 @@ class Calls(CallRequests):
     ) -> Found[Point]:
         """Return a metric of a call by minute, in order of time; minutes may be missing.
 
+        ```python
+        for point in await client.calls.timeline(call, "user_count"):
+            print(point.started_at, point.value)
+        ```
+
         `metric` is one of `TimelineMetric`. Long calls are split by the plan's hours, at whole minutes of UTC, and
         merged. `missing` as in `statistics`. `GET /beta/analytics/call/statistics/time`.
         """
@@ -249,6 +278,7 @@ class Calls(CallRequests):
         # Counts of half minutes cannot be added up: one user may be in both halves.
         spans = tracker.slices(mark=MINUTE)
         nothing = Rows[Point](data=())
+        # One after the other: an answer may correct the clock, by which the next slice is cut.
         parts = [(await tracker.fetch(partial(fetch, span), span, nothing)).items for span in spans]
         return tracker.found(merge.merge_points(parts))
 
@@ -280,13 +310,13 @@ class Calls(CallRequests):
         it is over, and a `CallLost` if its end will never be seen: it was deleted, or has expired. Calls that are
         listed late are found within `allowed_lateness` seconds. A span that was lost comes as a `Gap` with the reason.
 
-        With `with_sessions=True` a finished call comes with its sessions, once the plan makes them available. They have
+        With `with_sessions=True` a finished call comes with its sessions, once the plan makes them queryable. They have
         a budget of their own: the day's requests for details, minus a tenth for interactive use. Where that is spent,
         or the requests fail for minutes, the call comes without sessions and with the reason; they follow as
-        `CallSessions` if they become available, unless `late_sessions=False`.
+        `CallSessions` if they become queryable, unless `late_sessions=False`.
 
         It resumes at its `checkpoint` (see `realtime.watch`); without one it starts at `start` (a moment, or a
-        `timedelta` before the newest available second), or with calls that begin from now on. It ends when all calls
+        `timedelta` before the newest queryable second), or with calls that begin from now on. It ends when all calls
         that began before `stop` are over, or never. It polls every `every` seconds, or less often if the day's
         requests do not allow it; open calls are refreshed less often the longer they last.
 
@@ -295,6 +325,7 @@ class Calls(CallRequests):
         and later `Unauthorized` alone, after an hour. `GET /beta/analytics/call/lists`,
         `GET /beta/analytics/call/sessions`.
         """
+        # Loaded at first use: most programs open no stream.
         from agora_analytics.endpoints.stream_sources import ApiCallSource  # noqa: PLC0415
         from agora_analytics.streams.follow.follow import Follow, FollowSettings  # noqa: PLC0415
         from agora_analytics.streams.position import Period, position_for  # noqa: PLC0415
@@ -309,6 +340,7 @@ class Calls(CallRequests):
             with_sessions=validation.boolean("with_sessions", with_sessions),
             late_sessions=validation.boolean("late_sessions", late_sessions),
         )
+        # Saved in checkpoints, which must not hold the App ID.
         stream = f"follow {fingerprint(self._app())}"
         source = ApiCallSource(self._dispatcher, self._scope)
         position = position_for(stream, checkpoint, self._scope.checkpoints)

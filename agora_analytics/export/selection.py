@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -157,6 +157,7 @@ class Selection:
 
     def __attrs_post_init__(self) -> None:
         start, end = Span.of(self.start, self.end)
+        # Frozen, so set in this way: as seconds, so that the same span is equal however it was given.
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "end", end)
         validation.apply_rules(self, min_freeze_rate=_fraction, finished=validation.boolean)
@@ -235,7 +236,7 @@ class Selection:
     def identity(self) -> dict[str, Any]:
         """Return the settings that must be the same in every run into a place: all but the span and the App IDs.
 
-        States and manifests contain them: their names must not change without `renamed_settings`.
+        States and manifests contain them: another name makes an export of an earlier version another export.
         """
         return {
             "datasets": list(self.datasets),
@@ -265,15 +266,6 @@ class Shard:
     def place(self, to: str | Path) -> str:
         """Return where it goes below the folder or URL of all shards."""
         return f"{str(to).rstrip('/')}/{self.name}"
-
-
-_RENAMED_SETTINGS: Final = {"worse_than": "min_freeze_rate"}
-"""Names of settings in earlier states and manifests, and those of today."""
-
-
-def renamed_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored settings by their names of today."""
-    return {_RENAMED_SETTINGS.get(name, name): value for name, value in stored.items()}
 
 
 def wants(selection: Selection, call: Call) -> bool:

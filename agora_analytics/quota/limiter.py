@@ -20,7 +20,7 @@ from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
-from agora_analytics.quota.service_clock import TICK_TOLERANCE, ServiceClock
+from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
 from agora_analytics.quota.spare_permits import SparePermits
 from agora_analytics.quota.wait_queue import Priority, WaitQueue
 
@@ -100,7 +100,8 @@ class Limiter:
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
         try:
-            result = await self._account.change(partial(self._try_acquire_several, issued, priority, waiting, wanted))
+            change = partial(self._try_acquire_several, issued, priority, waiting, wanted)
+            result, ran_at = await self._account.change(change)
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
@@ -111,8 +112,13 @@ class Limiter:
             if issued:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
-        self._spare.add(priority, issued[1:])
-        return result
+        now = self._time.ledger_now()
+        self._spare.add(priority, issued[1:], now)
+        if not isinstance(result, Rejection):
+            return result
+        # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who
+        # asks just before it needs another round trip, and is late.
+        return result._replace(wait=result.wait * (1 + 2 * DRIFT) - (now - ran_at))
 
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least, and for which unit."""
@@ -143,7 +149,14 @@ class Limiter:
 
     async def update_reservation(self, number: int | None, demand: Demand) -> tuple[int, Budget]:
         """Store what a stream needs, under its number (None: a new one); return the number and the stream's budget."""
-        return await self._account.change(partial(self._update_reservation, number, demand))
+        stored: list[tuple[int, Reservation]] = []
+        try:
+            return await self._account.change(partial(self._update_reservation, stored, number, demand))
+        except BaseException:
+            # As a permit's, the number of a new one is lost with its caller, and the change may have been made.
+            if number is None and stored:
+                self._account.defer(partial(self._drop_reservation, *stored[-1]), self._on_settled)
+            raise
 
     async def drop_reservation(self, number: int) -> None:
         """Delete a stream's reservation."""
@@ -226,11 +239,12 @@ class Limiter:
 
     def _try_acquire_several(
         self, issued: list[Permit], priority: Priority, waiting: int, wanted: int, state: LedgerState
-    ) -> Permit | Rejection:
-        """Take a permit and spare ones for the `wanted`, and put all into `issued`.
+    ) -> tuple[Permit | Rejection, float]:
+        """Take a permit and spare ones for the `wanted`, and put all into `issued`; return the first, and when it ran.
 
         Its caller may have been cancelled by the time it returns.
         """
+        ran_at = self._time.ledger_now()
         issued.clear()  # what an earlier run of this change took was not stored
         first = result = self._try_acquire(priority, waiting, state)
         most = min(wanted, self._fair_share(state))
@@ -239,7 +253,7 @@ class Limiter:
             if len(issued) >= most:
                 break
             result = self._try_acquire(priority, waiting, state)
-        return first
+        return first, ran_at
 
     def _fair_share(self, state: LedgerState) -> int:
         """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
@@ -279,7 +293,7 @@ class Limiter:
     def _wait_for_tick(
         self, counter: WindowCounter, clock: ServiceClock, reading: ClockReading, limit: int
     ) -> Rejection | None:
-        """Hold requests back for the service's next tick, whose answer tells its clock best.
+        """Hold requests back for the service's next tick, whose answer shows its clock best.
 
         All of a burst while the clock is first calibrated; later only the last one of a window.
         """
@@ -290,7 +304,10 @@ class Limiter:
             return None
         return Rejection(clock.next_tick(now) - now, "second", limit)
 
-    def _update_reservation(self, number: int | None, demand: Demand, state: LedgerState) -> tuple[int, Budget]:
+    def _update_reservation(
+        self, stored: list[tuple[int, Reservation]], number: int | None, demand: Demand, state: LedgerState
+    ) -> tuple[int, Budget]:
+        """Store a reservation, also into `stored`: its caller may have been cancelled by the time this returns."""
         reading, counter = self._time.reading(state), state.counter(self.name)
         number = state.next_permit_id() if number is None else number
         limit = counter.limit("day", self._rates["day"], reading)
@@ -301,7 +318,15 @@ class Limiter:
         left = int(counter.plannable_today(self._rates["day"], reading) * share)
         rest, daily = min(demand.rest, left), min(demand.daily, int(limit * share))
         counter.reservations[number] = Reservation(possible_days(reading)[-1], rest, daily, demand.weight)
+        stored[:] = [(number, counter.reservations[number])]
         return number, Budget(left, seconds_until_next_day(reading), int(counter.used_by_others(reading) * share))
+
+    def _drop_reservation(self, number: int, reservation: Reservation, state: LedgerState) -> bool:
+        reservations = state.counter(self.name).reservations
+        # If it was not stored, another stream may have drawn its number since.
+        if reservations.get(number) == reservation:
+            del reservations[number]
+        return False
 
     def _forecast(self, requests: int, state: LedgerState) -> Forecast:
         from agora_analytics.quota.snapshot import Forecast  # noqa: PLC0415 - as above
@@ -322,15 +347,19 @@ class Limiter:
         return max(waits, key=lambda rejection: rejection.wait)
 
     def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
-        """Record how a request ended; return whether others may be sent sooner than they were told."""
+        """Record how a request ended; return whether others may be sent sooner than they expect."""
         received, sample, error, host = settlement
         # The time first: which day a rate-limit error is about depends on it.
         if sample is not None:
             self._time.learn(host, sample, state)
         reading, counter = self._time.reading(state), state.counter(self.name)
+        is_settled = permit.number not in counter.in_flight
         counter.settle(permit, received, reading)
         if error is not None:
-            self._on_rate_limited(permit, error, state, reading)
+            # A ledger may store an error and lose its answer: then this runs again, and the error is not newer than
+            # itself. That of a permit which has expired is.
+            if not is_settled or permit.at > counter.rate_limited_at.get(error.unit, -math.inf):
+                self._on_rate_limited(permit, error, state, reading)
             return False
         if not counter.blocked:
             return False

@@ -134,7 +134,7 @@ class Limiters:
     def reserve(self, endpoint: Endpoint) -> Reserve:
         """See `Quota.reserve`."""
         validation.instance("endpoint", endpoint, Endpoint)
-        # Not `limiter`, which may refuse: a reservation sends nothing, and the stream's first request will tell.
+        # Not `limiter`, which may refuse: a reservation sends nothing, and the stream's first request will show it.
         return Reserve(self._of(endpoint), self.time)
 
     def _snapshot(self, state: LedgerState) -> QuotaSnapshot:
@@ -206,6 +206,13 @@ class PermitRequest:
         """Record that an answer has just been received from a host, and its `Date` header in UTC seconds."""
         self._received = self._time.ledger_now()
         self._date, self._host = date, host
+
+    def too_late(self) -> bool:
+        """Whether the permit is too old to be used: the process was paused since it was issued.
+
+        To be asked immediately before sending. If so, leave with `sent` false, and wait for another permit.
+        """
+        return self._permit is not None and self._permit.too_old(self._time.ledger_now())
 
     async def __aenter__(self) -> Self:
         self._limiter = self._limiters.limiter(self._endpoint, self._app)

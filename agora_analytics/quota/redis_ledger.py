@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from importlib.util import find_spec
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final
 
 from agora_analytics._core import validation
-from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState
-from agora_analytics.quota.shared_account import LEASE, Exchange, SharedAccount, StoreAnswer, StoreUnavailableError
-from agora_analytics.quota.store_clock import StoreClock
+from agora_analytics._core.redaction import Hidden
+from agora_analytics._core.redis import RedisConnections, RedisFailedError, as_bytes, as_text
+from agora_analytics.quota.ledger_state import MAX_PROCESSES
+from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
+from agora_analytics.quota.shared_ledger import SharedLedger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
 __all__ = ["RedisLedger"]
-
-T = TypeVar("T")
-
-_KEPT: Final = 45 * 86_400
-"""Seconds after the last change of an account in which its state is kept: learned limits and habits outlast a month."""
-
-_SCHEMES: Final = ("redis", "rediss", "unix")
-_CONNECTIONS: Final = 8
-_TIMEOUT: Final = 1.0
-"""Seconds for a connection or an answer; the ledger gives up after a second in any case."""
 
 _TIME: Final = """
 local time = redis.call('TIME')
@@ -80,7 +66,7 @@ return {member and 1 or 0, replaced, tag, body or '', time[1], time[2], redis.ca
 )
 
 
-class RedisLedger:
+class RedisLedger(SharedLedger):
     """A ledger that processes on many hosts share: in Redis 6 or later, Valkey, a cluster, or behind Sentinel.
 
     ```python
@@ -97,140 +83,59 @@ class RedisLedger:
 
     What the store forgets of its last second, for example in a power cut with `appendfsync everysec`, is restored by
     the processes that live on. If none does, as many requests of the day may be refused as it forgot; `appendfsync
-    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it.
+    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it; a forked child
+    opens its own connections, unless a client was passed: then it needs a ledger of its own.
     """
 
     def __init__(self, store: str | Redis | RedisCluster, *, prefix: str = "agora") -> None:
-        self._prefix = validation.non_empty_str("prefix", prefix)
-        self._clock = StoreClock()
-        self._accounts: dict[str, SharedAccount] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._store = _RedisStore(store, self._prefix)
-
-    def time(self) -> float:
-        """Return UTC seconds by the store's clock; by the host's until the store has answered."""
-        return self._clock.now()
-
-    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
-        """Apply a change to the state of an account, whole or not at all, and return its result."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            # Connections belong to the loop, and to the process, in which they were opened.
-            self._loop, self._accounts = loop, {}
-            self._store.forget_connections()
-        if account not in self._accounts:
-            self._accounts[account] = SharedAccount(self._store, account, self._clock)
-        return await self._accounts[account].change(change)
-
-    async def close(self) -> None:
-        """End the leases and close the connection; may be called twice, and the ledger may be used again after it."""
-        try:
-            # A request that ends meanwhile may open its account again.
-            while self._accounts:
-                accounts, self._accounts = self._accounts, {}
-                await asyncio.gather(*(account.close() for account in accounts.values()))
-        finally:
-            await self._store.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        return f"RedisLedger({self._store.name!r})"
+        given = Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
+        super().__init__(_RedisStore(given, validation.non_empty_str("prefix", prefix)))
 
 
 class _RedisStore:
-    """The two scripts, and the connections that run them."""
+    """The two scripts, and the connections that run them; no error of it holds a credential."""
 
-    def __init__(self, store: str | Redis | RedisCluster, prefix: str) -> None:
-        if isinstance(store, str) and find_spec("redis") is None:
-            raise MissingExtraError(f"RedisLedger needs redis: {install_command('redis')}")
+    def __init__(self, given: Hidden, prefix: str) -> None:
         self._prefix = prefix
-        self._url = store if isinstance(store, str) else None
-        self._client: Any = None if isinstance(store, str) else store
-        self.name = _shown(store) if isinstance(store, str) else type(store).__name__
+        self._redis = RedisConnections(given, "RedisLedger")
+        self.name = self._redis.name
 
     async def join(self, account: str, name: str) -> str:
-        return _text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
+        return as_text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
 
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         keys = [self._key(account, "state"), self._key(account, "members")]
         tag, body = (exchange.tag, exchange.body) if exchange.body is not None else ("", b"")
-        arguments = [member, LEASE, exchange.expected, tag, body, _KEPT, *exchange.buried]
+        arguments = [member, LEASE, exchange.expected, tag, body, KEPT, *exchange.buried]
         is_member, replaced, stored, found, seconds, micros, members, lost = await self._run(_EXCHANGE, keys, arguments)
         return StoreAnswer(
             member=bool(is_member),
             replaced=bool(replaced),
-            tag=_text(stored),
-            body=_bytes(found) or None,
+            tag=as_text(stored),
+            body=as_bytes(found) or None,
             now=int(seconds) + int(micros) / 1e6,
             members=members,
-            lost=tuple(_text(one) for one in lost),
+            lost=tuple(as_text(one) for one in lost),
         )
 
     async def leave(self, account: str, member: str) -> None:
         await self._run("return redis.call('ZREM', KEYS[1], ARGV[1])", [self._key(account, "members")], [member])
 
     async def close(self) -> None:
-        if self._url is not None and self._client is not None:
-            client, self._client = self._client, None
-            await client.aclose()
+        await self._redis.close()
 
     def forget_connections(self) -> None:
-        if self._url is not None:
-            self._client = None
+        self._redis.forget_connections()
 
     def _key(self, account: str, part: str) -> str:
         # The braces keep an account's keys in one slot of a cluster.
         return f"{self._prefix}:{{{account}}}:{part}"
 
     async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
-
-        if self._client is None:
-            self._client = _connect(self._url or "")
         try:
-            return await self._client.register_script(script)(keys=keys, args=arguments)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailableError(str(error) or type(error).__name__) from error
-
-
-def _connect(url: str) -> Redis:
-    from redis.asyncio import BlockingConnectionPool, Redis  # noqa: PLC0415 - an extra
-    from redis.asyncio.retry import Retry  # noqa: PLC0415
-    from redis.backoff import NoBackoff  # noqa: PLC0415
-
-    # Accounts share a few connections and wait for one; a full pool of the default kind raises. Nothing is repeated
-    # blindly: an exchange whose answer was lost may have been made.
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=_TIMEOUT,
-        socket_timeout=_TIMEOUT,
-        socket_connect_timeout=_TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-    )
-    return Redis.from_pool(pool)
-
-
-def _shown(url: str) -> str:
-    """Return what errors may show of a URL: no user, password or query."""
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        raise ValueError(f"store: allowed is a URL that begins with {', '.join(_SCHEMES)}: (value not shown)")
-    return f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}" if parts.scheme != "unix" else parts.path
-
-
-def _bytes(value: bytes | str) -> bytes:
-    """Return what a client sent, which may be set to decode its answers."""
-    return value.encode() if isinstance(value, str) else value
-
-
-def _text(value: bytes | str) -> str:
-    return _bytes(value).decode()
+            return await self._redis.run(script, keys, arguments)
+        except RedisFailedError as error:
+            reason = str(error)
+        raise StoreUnavailableError(reason)

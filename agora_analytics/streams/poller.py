@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 from agora_analytics._core.futures import retrieve_error
-from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
+from agora_analytics.errors import AgoraError, CheckpointError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.limiter import Budget
 from agora_analytics.quota.limiters import Limiters, Reserve
@@ -69,7 +69,8 @@ class Poller(ABC, Generic[T]):
         self._time = limiters.time
         self._bounds = bounds
         self._stopped = asyncio.Event()
-        self.stopped = False
+        self._ending = asyncio.Event()
+        self.stopped = self.ending = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
         self._was_answered = False
@@ -103,11 +104,20 @@ class Poller(ABC, Generic[T]):
     def stop(self) -> None:
         """End after the current event, and end every wait now. May be called from any thread or signal handler."""
         self.stopped = True
+        self._set(self._stopped)
+        self.drain()
+
+    def drain(self) -> None:
+        """Send no further poll, and end once the answers that are there or under way are delivered."""
+        self.ending = True
+        self._set(self._ending)
+
+    def _set(self, event: asyncio.Event) -> None:
         if self._loop is None:  # nothing waits yet
-            self._stopped.set()
+            event.set()
             return
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._loop.call_soon_threadsafe(event.set)
 
     async def run(self) -> AsyncGenerator[T]:
         """Yield events; release the checkpoint at the end."""
@@ -123,8 +133,12 @@ class Poller(ABC, Generic[T]):
                     self.downtime.record(busy, "consumer", self.read_clock())
         except StoppedError:
             pass
+        except CheckpointError as error:  # a probe of health shows that another process took this stream over
+            self.monitor.update(last_error=str(error))
+            raise
         finally:
             try:
+                # Before the release below: it saves the last checkpoint, for which the name must still be leased.
                 await events.aclose()
             finally:  # even when cancelled, or the name would stay leased until the process ends
                 if self._clock_timer is not None:
@@ -157,10 +171,11 @@ class Poller(ABC, Generic[T]):
             stop.cancel()
             if not task.done():
                 task.cancel()
+                # Until it has ended, so that its permit is returned before the stream goes on to close.
                 await asyncio.wait((task,))
 
     async def iterate_until_stopped(self, source: AsyncGenerator[R]) -> AsyncGenerator[R]:
-        """Yield from `source`; raise `StoppedError` as soon as the stream is stopped while waiting for it."""
+        """Yield from `source` until the stream is to end; raise `StoppedError` as soon as it is stopped meanwhile."""
         async with aclosing(source):
             while True:
                 try:
@@ -168,12 +183,14 @@ class Poller(ABC, Generic[T]):
                 except StopAsyncIteration:
                     return
                 yield item
+                if self.ending:  # the next run fetches the rest
+                    return
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, or return early when stopped."""
+        """Sleep, or return early when the stream is to end."""
         try:
             async with asyncio.timeout(seconds):
-                await self._stopped.wait()
+                await self._ending.wait()
         except TimeoutError:
             pass
 
@@ -186,12 +203,12 @@ class Poller(ABC, Generic[T]):
         """
         refusals = 0
         while True:
-            await self.wait_for_quota(endpoint)
-            if self.stopped:
+            if not await self.wait_for_quota(endpoint):
                 raise StoppedError
             try:
                 answer = await send()
             except QuotaExhausted as error:
+                # `resets_in` is a lower bound, and may be 0: without a minimum this would be a busy loop.
                 await self.sleep_without_quota(max(error.resets_in, 1.0))
             except RateLimited as error:
                 refusals += 1
@@ -206,21 +223,26 @@ class Poller(ABC, Generic[T]):
         # Without a quota of our own, nothing else delays the next attempt.
         delay = error.retry_after or (0.0 if self._limiters.enforced else _NEXT_SECOND)
         until = self._time.monotonic() + min(delay, _MAX_RETRY_AFTER)
-        while (left := until - self._time.monotonic()) > 0 and not (self.stopped or self._limiters.closed):
+        while (left := until - self._time.monotonic()) > 0 and not (self.ending or self._limiters.closed):
             await self.sleep_without_quota(left, expected=delay)
 
-    async def wait_for_quota(self, endpoint: Endpoint) -> None:
-        """Wait until a request may be sent."""
+    async def wait_for_quota(self, endpoint: Endpoint) -> bool:
+        """Wait until a request may be sent; return False if the stream is to end instead."""
         self._check_open()
         waited = 0.0
-        while (forecast := await self._limiters.forecast(1, endpoint)).seconds > 0 and not self.stopped:
+        while (forecast := await self._limiters.forecast(1, endpoint)).seconds > 0:
+            if self.ending:
+                return False
+            # The longest forecast: it is the whole wait, and decides whether that is a minute or a day.
             waited = max(waited, forecast.seconds)
             await self.sleep_without_quota(forecast.seconds, forecast.at.timestamp(), expected=waited)
             self._check_open()
         if waited:
             await self.pause(self.delay_after_quota())
-        if not self.stopped:
-            self.monitor.quota_wait_ended()
+        if self.stopped:
+            return False
+        self.monitor.quota_wait_ended()
+        return True
 
     def _check_open(self) -> None:
         if self._limiters.closed:
@@ -255,6 +277,7 @@ class Poller(ABC, Generic[T]):
             self._last_budgets[reserve] = await reserve.keep(rest, daily, weight)
         except LedgerError as error:
             self.record_poll([error], self.read_clock(), answered=False, certain=True)
+        # Before any grant, what was asked for: requests need the ledger too, so nothing can be overspent meanwhile.
         return self._last_budgets.get(reserve) or Budget(rest, DAY - self._time.utc() % DAY)
 
     # The service's clock.
@@ -269,13 +292,14 @@ class Poller(ABC, Generic[T]):
         start = self.start_poll()
         self.downtime.start(start)
         answers = failures = 0
-        while answers < _MAX_PROBES and not (self._time.confirmed or self.stopped):
+        while answers < _MAX_PROBES and not (self._time.confirmed or self.ending):
             sent = self.start_poll()
             error = await self.unless_stopped(self.probe(failures))
             now = self.read_clock()
             certain = now.confirms(sent)
             if error is not None:
                 self.record_poll([error], now, answered=False, certain=certain)
+            # A refusal is an answer as well: it has a date.
             failures = failures + 1 if error is not None and rule_for(error).state == "outage" else 0
             answers += not failures
             if not certain:
@@ -318,10 +342,12 @@ class Poller(ABC, Generic[T]):
         `answered` says whether any request was answered, `certain` whether the service's clock was known when the poll
         started, `recovered` whether everything that failed in earlier polls works again.
         """
+        # One other error is enough for an outage: then the quota is not what windows are lost to.
         rate_limited = all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
         failure: Loss | None = ("quota" if rate_limited else "outage") if errors else None
         self.downtime.poll_finished(failure, now, answered=self._was_answered)
         for error in errors:
+            # By a wrong clock the span was wrong, which says nothing about the bounds.
             if isinstance(error, PlanRefused) and certain:
                 self._bounds.refused(error, now.utc)
         if self._was_answered:
@@ -330,6 +356,7 @@ class Poller(ABC, Generic[T]):
             self.monitor.poll_failed(errors, answered=answered, certain=certain)
         elif self._was_answered and recovered:  # a poll without a request proves nothing
             self.monitor.poll_succeeded()
+        # Each poll has to prove again that the service accepts requests.
         self._was_answered = False
 
 

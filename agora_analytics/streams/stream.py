@@ -1,4 +1,4 @@
-"""What all streams share: iteration, health, checkpoint, and three ways to end them."""
+"""What all streams share: iteration, health, checkpoint, and four ways to end them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._away_since: float | None = None
         self._listeners: Listeners[T] = Listeners(poller.monitor.name)
         # A consumer that was cancelled and dropped the stream must not leave it polling.
-        weakref.finalize(self, self._pump.abandon).atexit = False
+        weakref.finalize(self, self._pump.abandon).atexit = False  # at exit the loop is closed anyway
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._position.stream!r}, {str(self.health)!r})"
@@ -71,7 +71,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     def on_event(self, listener: Callable[[T], object]) -> Callable[[], None]:
         """Call a function with each event that the consumer takes, just before the consumer gets it.
 
-        Return a function that ends this. For whoever only observes: nothing is polled for it, and an exception from it
+        Return a function that removes it. A listener only observes: nothing is polled for it, and an exception from it
         ends nothing; its first one is logged.
         """
         return self._listeners.add(listener)
@@ -82,6 +82,14 @@ class Stream(AsyncIterator[T], Generic[T]):
         Ends every wait at once. May be called from any thread or signal handler.
         """
         self._poller.stop()
+
+    def drain(self) -> None:
+        """End without wasting a request: deliver what has been fetched or is under way, and send nothing more.
+
+        Ends every wait for quota or for new data at once. For a handover: the next holder of the checkpoint asks for
+        nothing that was answered. May be called from any thread or signal handler.
+        """
+        self._poller.drain()
 
     async def aclose(self) -> None:
         """End now; the current event counts as not delivered."""
@@ -120,7 +128,7 @@ class Stream(AsyncIterator[T], Generic[T]):
             self._away_since = self._time.monotonic()
         # Set only now: an event that its consumer did not wait for is not being worked on.
         self._poller.current = event
-        self._listeners.tell(event)
+        self._listeners.notify(event)
         return event
 
 
@@ -140,10 +148,12 @@ class _Pump(Generic[T]):
             self._pending.add_done_callback(retrieve_error)  # the consumer may have left for good
         self._has_waiter = True
         try:
+            # Not `await`, which would cancel the task with its consumer, and lose the event that it is about to return.
             await asyncio.wait((self._pending,))
         finally:
             self._has_waiter = False
         task, self._pending = self._pending, None
+        # By `close` or `abandon`: the stream has ended.
         if task.cancelled():
             raise StopAsyncIteration
         event = task.result()

@@ -128,6 +128,7 @@ class Killing:
         """Kill some runs, let one end, kill one that has nothing to do, and check once more."""
         self._begin()
         for number in range(min(_IN_A_ROW, kills - self.seen.kills)):
+            # Less from kill to kill, as less is left to do.
             if await self._kill(self.whole.seconds * (1 - number / _IN_A_ROW)):
                 break
         else:
@@ -141,7 +142,7 @@ class Killing:
     def _finished(self, ended: Ended) -> None:
         made = len(self.job.counter.asked)
         # While calls are open, each run requests their lists.
-        again = self.job.counter.again(but="/call/lists" if self.whole.told["unfinished"] else None)
+        again = self.job.counter.again(but="/call/lists" if self.whole.report["unfinished"] else None)
         self.seen.most = max(self.seen.most, made)
         self.seen.again += again
         self._look("finished", ended)
@@ -151,6 +152,7 @@ class Killing:
 
     async def _kill(self, seconds: float) -> bool:
         """Kill a run; returns whether it ended before."""
+        # The parent alone twice as often: then two processes may write, which is the hardest case.
         who = self.chance.choice(["all", "parent", "parent", "writer"])
         die = None if who == "writer" or self.chance.random() < 0.5 else self._moment(who)  # noqa: PLR2004
         wait = self.chance.uniform(0.2, max(seconds, 0.5)) if die is None else 4 * seconds + 30
@@ -162,14 +164,14 @@ class Killing:
         self.seen.kills += 1
         if ended.code == _KILLED:
             self._claims(f"killed ({who}, {die or f'{wait:.1f} s'})")
-        elif ended.told.get("kind") != "writer":
-            self._broken(f"{who} was killed, and the run ended with {ended.code} {ended.told}")
+        elif ended.report.get("kind") != "writer":
+            self._broken(f"{who} was killed, and the run ended with {ended.code} {ended.report}")
         return False
 
     def _moment(self, who: str) -> dict[str, Any]:
         """Return the operation of the file system to kill at: any or a rename, before or after it."""
         of = self.chance.choice(["any", "os.rename"])
-        most = self.whole.told["events"].get(of, 1)
+        most = self.whole.report["events"].get(of, 1)
         return {
             "of": of,
             "number": self.chance.randint(1, most),
@@ -188,7 +190,7 @@ class Killing:
     def _look(self, when: str, ended: Ended) -> None:
         """Check that all rows are there once, and nothing else."""
         if not ended.complete:
-            self._broken(f"{when}: {ended.code} {ended.told}")
+            self._broken(f"{when}: {ended.code} {ended.report}")
             return
         folder = self.place.fetched()
         found = compared(self.truth, read(folder))

@@ -121,13 +121,21 @@ def test_max_requests_reports_what_was_not_read(run):
         assert ("one more for each further 100 calls in a part; stops after 6" in result.err) is (form == ())
 
 
+def test_a_search_of_one_request_prints_its_page_and_what_was_not_read(run, served):
+    before = served.service.counts["call_lists"]
+    result = run("calls", "search", "--last", "3d", "--max-requests", "1", "--json")
+    assert (result.code, len(result.lines)) == (0, 100)
+    assert "after 1 request, calls that began before " in result.err
+    assert served.service.counts["call_lists"] == before + 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--sort", "colour"), ("--sort", "started, lasted, peak")),
         (("--sort", "peak", "--worst"), ("exclude each other",)),
         (("--min-freeze-rate", "5"), ("--min-freeze-rate",)),
-        (("--max-requests", "1"), ("--max-requests",)),
+        (("--max-requests", "0"), ("--max-requests",)),
     ],
     ids=" ".join,
 )
@@ -140,7 +148,7 @@ def test_wrong_options_are_reported(run, arguments, words):
 @pytest.mark.parametrize("command", ["sessions", "metrics", "statistics", "freeze", "timeline"])
 def test_a_channel_name_in_place_of_a_call_id_is_refused_with_the_newest_call(run, served, command):
     lines = run("calls", "search", "--last", "3h", "--json").lines
-    # Details are available later than lists: the newest call of the channel may have none yet.
+    # Details are queryable later than lists: the newest call of the channel may have none yet.
     call = next(one for one in lines if one["created_ts"] < lines[0]["created_ts"] - 900)
     call = next(one for one in lines if one["cname"] == call["cname"])
     before = served.service.counts["call_lists"]

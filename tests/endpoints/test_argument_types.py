@@ -9,7 +9,9 @@ import pytest
 from helpers.alert_arguments import ALERTS
 from helpers.argument_kinds import CLIENT, METHODS, Method
 from helpers.export_arguments import EXPORTS
+from helpers.ledger_arguments import LEDGERS
 from helpers.operation_arguments import OPERATIONS
+from helpers.store_arguments import STORES
 from helpers.strange_values import INVALID, SECRET
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,9 @@ from agora_analytics import AnalyticsClient
 
 pytestmark = pytest.mark.real_time
 
-CASES = [(method, name) for method in (*METHODS, *OPERATIONS, *ALERTS, *EXPORTS) for name in method.kinds]
+CASES = [
+    (method, name) for method in (*METHODS, *OPERATIONS, *ALERTS, *LEDGERS, *STORES, *EXPORTS) for name in method.kinds
+]
 
 
 async def run(method: Method, arguments: dict[str, Any]) -> None:

@@ -87,6 +87,7 @@ async def sessions(
 
     Example: agora-analytics calls sessions CALL_ID --last 4h --sort worst
     """
+    # Checked before the client opens: a misspelled order must not cost a request.
     key = sort_key(SESSION_ORDERS, sort) if sort else None
     async with credentials.client(output.screen) as client:
         span = await time.span(client, plans.CALL_SESSIONS)
@@ -116,10 +117,10 @@ async def _show_sorted(screen: Screen, found: AsyncGenerator[Session], order: st
                 advance(count, f"{count:,}")
     screen.show(top.items(), tables.sessions(top.items()))
     if limit is not None and count > limit:
-        left_out = format_number(count - limit)
+        hidden = format_number(count - limit)
         screen.warn(
             f"the first {format_number(limit)} of {format_number(count)} sessions by {order};"
-            f" {left_out} are left out: see --limit"
+            f" {hidden} are left out: see --limit"
         )
     elif count:
         screen.note(f"{format_count(count, 'session')}, by {order}")
@@ -158,6 +159,7 @@ async def metrics(
         found = client.calls.metrics(call_id, chosen, *span, exclude_server_user=exclude_server_user)
         async with explain_missing(client, output.screen, call_id, span) as record:
             tracks = _only_tracks(found, wanted)
+            # Five, since each session is a table of its own.
             listed = await output.screen.stream(tracks, "sessions", tables.session_metrics, output.max_rows(5))
             record(listed.count)
         _summarize(output.screen, listed, f"up to {listed.last.sid}" if listed.last else "")
@@ -278,9 +280,11 @@ async def explain_missing(
     counts: list[int] = []
     try:
         yield counts.append
+    # A request is worth it: an id and a channel's name are easily confused, and both are only text to the service.
     except (BadRequest, NotFound):
         await _refuse_channel_name(client, call_id, span)
         raise
+    # The service may answer an unknown call with an empty list instead of an error.
     if not sum(counts):
         await _refuse_channel_name(client, call_id, span)
         screen.warn(f"{warning.format(repr(call_id), span)}: check the id, and --last, --start and --end")
@@ -300,7 +304,7 @@ async def _newest_call(client: AnalyticsClient, cname: str, span: Span) -> Call 
     from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
 
     limits = client.plan.of_endpoint(CALL_LISTS)
-    kept = limits.askable(service_time(client).utc_second())
+    kept = limits.queryable(service_time(client).utc_second())
     end = min(span.end, kept.end)
     start = max(end - limits.longest_query, kept.start + _MARGIN)
     try:

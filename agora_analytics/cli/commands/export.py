@@ -60,6 +60,7 @@ _FIRST_LINE: Final = 5.0
 _LINE_EVERY: Final = 60.0
 """Seconds until the first line of progress where there is no terminal, and between later ones."""
 
+# Other tools preview with `--plan`: an error names the option for that.
 _PLAN_HINT: Final = "--plan names the pricing plan; --dry-run estimates what an export takes"
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
@@ -148,7 +149,8 @@ class SelectionOptions:
 
         Raises `ValueError` for options that contradict each other.
         """
-        kept = client.plan.of_endpoint(self.endpoint).available
+        kept = client.plan.of_endpoint(self.endpoint).retention
+        # Uncut, since the service decides what it still has: the export reports the rest as expired.
         span = await time.span(client, self.endpoint, kept, uncut=True)
         return agora.Selection(
             *span,
@@ -167,6 +169,7 @@ class SelectionOptions:
     def endpoint(self) -> Endpoint:
         """The endpoint whose retention bounds `--last`."""
         names = split_list(self.datasets)
+        # Of several datasets calls decide, then insights; what another one no longer has is reported as expired.
         if all(name == "realtime" for name in names):
             return REALTIME_USAGE
         return INSIGHT_USAGE if all(name in {"insights", "realtime"} for name in names) else CALL_LISTS
@@ -217,7 +220,7 @@ async def export(
 ) -> None:
     """Export data to files. Run the same command again to resume after any interruption.
 
-    Exit code: 0 if all selected rows are exported, 1 if some are left out (expired, refused, not available yet).
+    Exit code: 0 if all selected rows are exported, 1 if some are skipped (expired, refused) or pending.
     --dry-run exits with 0, and lists what has expired already.
 
     Example: agora-analytics export data --last 1d --format csv
@@ -225,6 +228,7 @@ async def export(
     # Mostly options that are passed on: longer than 25 lines for that.
     try:
         _check_options(credentials.plan, format, to, dry_run=dry_run)
+    # An estimate writes nothing, and so needs no library of a format.
     except MissingExtraError as error:
         if not dry_run:
             raise
@@ -271,6 +275,7 @@ def _check_options(plan: str | None, format: str, to: str | None, *, dry_run: bo
 @contextmanager
 def _progress(screen: Screen) -> Iterator[Callable[[ExportProgress], None]]:
     """Yield a progress callback: JSON lines, a live table, or a line per minute where there is no terminal."""
+    # The first line comes early: it shows that the export works.
     written = monotonic() - _LINE_EVERY + _FIRST_LINE
 
     def line(progress: ExportProgress) -> None:
@@ -307,7 +312,7 @@ def _stages(progress: ExportProgress) -> Iterator[tuple[str, str]]:
     if progress.waiting:
         yield "waiting for quota", format_number(progress.waiting)
     if progress.early:
-        yield "not available yet", format_number(progress.early)
+        yield "not queryable yet", format_number(progress.early)
     if progress.done_at is not None:
         yield "done at about", f"{progress.done_at:%Y-%m-%d %H:%M} UTC"
 
@@ -328,7 +333,7 @@ def _show_estimate(screen: Screen, estimate: ExportEstimate) -> None:
     if estimate.done_at is not None:
         screen.print(f"done by {estimate.done_at:%Y-%m-%d %H:%M} UTC, if nothing else uses the quota")
     for skipped in estimate.expired:
-        screen.print(f"not available: {_describe(skipped)}")
+        screen.print(f"skipped: {_describe(skipped)}")
 
 
 def _show_report(screen: Screen, report: ExportReport) -> None:
@@ -347,7 +352,7 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
     if report.pending:
         screen.print(f"pending: {format_number(report.pending)} calls and spans; run it again")
     for skipped in report.skipped:
-        screen.print(f"left out: {_describe(skipped)}")
+        screen.print(f"skipped: {_describe(skipped)}")
 
 
 def _describe(skipped: Skipped) -> str:
@@ -385,6 +390,7 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 
 def _insight(text: str) -> Insight:
     metric, product, by = (*text.split(":", 2), "", "")[:3]
+    # Granularities begin with a digit, and dimensions never do.
     over_time = not by or by[0].isdecimal()
     return agora.Insight(
         metric,

@@ -98,6 +98,7 @@ async def quota(customer: CustomerOptions, output: OutputOptions) -> None:
     settings = customer.settings()
     plan = settings.known_plan()
     async with settings.open_ledger() as ledger:
+        # Without a client, which would need the secret: a ledger keeps its counts by the customer's fingerprint.
         account = fingerprint(settings.customer_id or "")
         snapshot = await Limiters(plan, ledger, account=account, clock=time.time).snapshot()
     rows = [*snapshot, *filter(None, [snapshot.clock])]
@@ -135,7 +136,7 @@ def _plan_cells(row: PlanRow) -> tuple[str, ...]:
         format_number(limits.per_second),
         format_number(limits.per_minute),
         format_number(limits.per_day),
-        format_duration(limits.available),
+        format_duration(limits.retention),
         format_duration(limits.longest),
         format_duration(limits.delay),
         " ".join(limits.granularities),

@@ -70,12 +70,13 @@ class SliceFetcher:
             self._retention.record_expired(source.endpoint, pending.slice.span.start)
             await self._state_thread.change(lambda state: state.delete_slice(pending))
         except PlanRefused as error:
+            # Too recent by the service's clock: the slice is planned again once that is known.
             if error.kind != "latency":
                 raise
             await self._state_thread.change(lambda state: state.delete_slice(pending))
 
     async def _step(self, endpoints: EndpointSet, source: Source, pending: PendingSlice) -> list[PendingSlice]:
-        """Make one request, and return what remains of a slice, the newest last."""
+        """Make one request, and return what remains of a slice, with what is next at the end."""
         try:
             return await self._request(endpoints, source, pending)
         except RetentionExpired:
@@ -101,18 +102,19 @@ class SliceFetcher:
         """
         span, owned_until = pending.slice.span, pending.slice.owned_until
         if slices:
+            # Probed before it is split: a span of years may have expired, and would become thousands of slices.
             probe = source.probe(endpoints, pending.app, span.start)
-            await self._fetcher(probe.send, self._available(endpoints, source, pending))
+            await self._fetcher(probe.send, self._queryable_check(endpoints, source, pending))
         *parts, last = slices or (None,)
         rest = Slice(Span(last.span.start, span.end), owned_until) if last else None
         return await self._state_thread.change(
             lambda state: state.split_slice(pending, filter(None, (*parts, rest)), 0)[::-1]
         )
 
-    def _available(
+    def _queryable_check(
         self, endpoints: EndpointSet, source: Source, pending: PendingSlice
     ) -> Callable[[], Awaitable[float]]:
-        """Return the check before every attempt: that a slice has not expired, and how long until it is available."""
+        """Return the check before every attempt: that a slice has not expired, and how long until it is queryable."""
         limits, span = self._dispatcher.plan.of_endpoint(source.endpoint), pending.slice.span
 
         async def check() -> float:
@@ -135,8 +137,9 @@ class SliceFetcher:
         self._fetcher.narrowed += bool(pending.rows_before)
         calls = await self._read(endpoints, source, pending, reading)
         # A call that appears after the first page was requested is on no page.
-        requested_at = self._passed(now) if pending.page == 1 else pending.asked
+        requested_at = self._passed(now) if pending.page == 1 else pending.requested_at
         verdict = self._learned.verdict(part, reading)
+        # A second is the shortest span, so its list can be narrowed only by channel.
         if verdict is PageOutcome.TRUNCATED and part.span.duration == 1 and source.cname is None and reading.channels:
             return await self._page_by_channel(endpoints, source, pending, requested_at)
 
@@ -145,7 +148,9 @@ class SliceFetcher:
             if verdict is PageOutcome.MORE:
                 return [_turn_page(state, pending, reading, requested_at)]
             if verdict is PageOutcome.TRUNCATED:
-                return self._narrow(state, source, pending, reading, requested_at, fruitful=pending.page > 1 or new > 0)
+                return self._narrow(
+                    state, source, pending, reading, requested_at, has_new_rows=pending.page > 1 or new > 0
+                )
             self._finish(state, source, pending, requested_at, SpanStatus.READ)
             return []
 
@@ -159,7 +164,7 @@ class SliceFetcher:
         try:
             page = await self._fetcher(
                 lambda: endpoints.calls.page(*span, cname=source.cname, page_no=pending.page),
-                self._available(endpoints, source, pending),
+                self._queryable_check(endpoints, source, pending),
                 category=f"{source} {pending.app}",
             )
         except ResponseError as error:
@@ -178,11 +183,11 @@ class SliceFetcher:
         reading: ListProgress[Call],
         requested_at: int,
         *,
-        fruitful: bool,
+        has_new_rows: bool,
     ) -> list[PendingSlice]:
         """Replace a slice whose list was truncated by narrower ones, or end it if none can be made."""
         part = ListQuery(pending.slice.span, rows_before=pending.rows_before)
-        parts = self._learned.narrower(part, reading, fruitful=fruitful)
+        parts = self._learned.narrower(part, reading, has_new_rows=has_new_rows)
         if not parts:
             if parts is not None:
                 log.warning("export: ignoring total_size of calls from now on: it is wrong for %s", part.span)
@@ -191,6 +196,7 @@ class SliceFetcher:
             )
             return []
         log.warning("export: the service truncated the list of %s of %s", source, part.span)
+        # What is newer than the narrower parts was read, and need not be read again if the run ends here.
         reached = parts[0].span.end
         if reached < pending.slice.owned_until and not pending.again:
             newer = Slice(Span(reached, pending.slice.owned_until), pending.slice.owned_until)
@@ -207,6 +213,7 @@ class SliceFetcher:
         self, state: ExportState, source: CallSource, pending: PendingSlice, requested_at: int, kind: int
     ) -> None:
         """Remove a slice, and mark its span with the outcome."""
+        # A span that is read again for its open calls keeps its status.
         if not pending.again:
             state.mark_span(
                 pending.app, pending.source, marks.part_before(pending.slice, source.final_before(requested_at)), kind
@@ -239,7 +246,7 @@ class SliceFetcher:
             self._fetcher.narrowed += 1
             return await self._fetcher(
                 lambda: endpoints.calls.page(*part.span, cname=part.cname, page_no=number),
-                self._available(endpoints, source, pending),
+                self._queryable_check(endpoints, source, pending),
             )
 
         spans = [pending.slice.span]
@@ -259,6 +266,7 @@ class SliceFetcher:
         for call in calls:
             known = state.find_call(app, call.call_id)
             new += known is None
+            # Listed twice: slices overlap, and rows move to the next page while new calls arrive.
             if known is not None and known[1] != CallStatus.OPEN:
                 continue
             number, day = self._store_call(state, app, call)
@@ -271,6 +279,7 @@ class SliceFetcher:
             else:
                 row = serialized(column_batch.calls(app, [call]))
                 state.stage(app, day, row, source=f"call {number}", provisional=True)
+        # One batch for each day, which is a partition.
         for day, ended in ended_by_day.items():
             batch = column_batch.calls(app, ended)
             state.stage(app, day, serialized(batch))
@@ -282,6 +291,7 @@ class SliceFetcher:
         wanted = wants(self._selection, call) and self._selection.details
         over = call.is_over
         status = (CallStatus.PENDING if wanted else CallStatus.DONE) if over else CallStatus.OPEN
+        # An impossible time is stored as 0: the row has null there, and the call must have some day.
         start = (call.created_ts or 0) if call.started_at else 0
         known = call.span if over else None
         span = known or Span(start, start + 1)
@@ -296,7 +306,7 @@ class SliceFetcher:
         now = self._dispatcher.time.passed_second()
         rows = await self._fetcher(
             lambda: source.fetch(endpoints, pending.app, pending.slice),
-            self._available(endpoints, source, pending),
+            self._queryable_check(endpoints, source, pending),
             category=f"{source} {pending.app}",
         )
         final_before = source.final_before(self._passed(now))
@@ -307,7 +317,9 @@ def _turn_page(
     state: ExportState, pending: PendingSlice, reading: ListProgress[Call], requested_at: int
 ) -> PendingSlice:
     """Save the next page of a slice, and return it."""
-    following = attrs.evolve(pending, page=pending.page + 1, count=reading.count, asked=requested_at, reading=reading)
+    following = attrs.evolve(
+        pending, page=pending.page + 1, count=reading.count, requested_at=requested_at, reading=reading
+    )
     state.set_slice_page(following)
     return following
 
@@ -324,6 +336,7 @@ def _store_series(state: ExportState, pending: PendingSlice, rows: ColumnBatch, 
         state.stage(pending.app, day, serialized(of_day.filter("ts", lambda ts: ts < final_before)))
         provisional = of_day.filter("ts", lambda ts: ts >= final_before).with_constant("provisional", value=True)
         state.stage(pending.app, day, serialized(provisional), source=name, provisional=True)
+    # The whole span first, and then its settled part: a mark replaces earlier ones where they overlap.
     state.mark_span(pending.app, pending.source, owned, SpanStatus.UNSETTLED)
     state.mark_span(pending.app, pending.source, marks.part_before(pending.slice, final_before), SpanStatus.READ)
     state.delete_slice(pending)

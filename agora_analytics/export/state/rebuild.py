@@ -15,7 +15,6 @@ import attrs
 from agora_analytics._core.decoding import json
 from agora_analytics.errors import AgoraError, ExportError
 from agora_analytics.export.schema import DATASETS
-from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.state.calls import CallStatus
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.manifest import check_manifest, day_of
@@ -80,7 +79,7 @@ def read_manifest(document: bytes | None, place: str) -> ManifestState:
 def _manifest_state(found: Mapping[str, Any]) -> ManifestState:
     resume, database = found["resume"], found["database"]
     return ManifestState(
-        settings=renamed_settings(found["settings"]),
+        settings=found["settings"],
         parts=tuple(map(_part_and_info, found["parts"])),
         database=None if database is None else PartInfo(rows=0, **database, mark=""),
         originals=tuple(original_part(*one) for one in resume.get("originals", ())),
@@ -98,6 +97,7 @@ def _manifest_state(found: Mapping[str, Any]) -> ManifestState:
 def _part_and_info(one: Mapping[str, Any]) -> tuple[Part, PartInfo | None]:
     dataset = DATASETS[one["dataset"]].name
     part = Part(one["id"], dataset, one["app_id"], day_of(one["day"]), one["number"])
+    # Without a mark, so that its file is compared by checksum.
     info = PartInfo(rows=one["rows"] or 0, bytes=one["bytes"], sha256=one["sha256"], mark="")
     return part, None if one["provisional"] else info
 

@@ -23,6 +23,7 @@ from agora_analytics.export.write.writer_process import (
     shared,
 )
 
+# In an embedded interpreter `sys.executable` is the application, which would start again.
 _PYTHON_NAMES: Final = ("python", "pypy")
 
 _MAX_SHARED_DEATHS: Final = 2

@@ -30,6 +30,7 @@ def body(values: Iterable[Value], ts: int) -> Steps[bytes]:
         points.setdefault(value.family, bytearray()).extend(field(1, _point(value, ts)))
         yield None
     scope = field(1, field(1, "agora_analytics") + field(2, version("agora-analytics")))
+    # One metric for all its points: receivers take two of one name for a conflict.
     metrics = (field(2, _gauge(family, bytes(found))) for family, found in points.items())
     resource = _attribute(1, "service.name", "agora-analytics")
     return field(1, field(1, resource) + field(2, scope + b"".join(metrics)))
@@ -42,20 +43,22 @@ def rejected(answer: bytes) -> tuple[int, str]:
         found = fields(partial) if isinstance(partial, bytes) else {}
     except ValueError:
         return 0, ""
-    number, said = found.get(1, 0), found.get(2, b"")
-    return number if isinstance(number, int) else 0, said.decode(errors="replace") if isinstance(said, bytes) else ""
+    number, text = found.get(1, 0), found.get(2, b"")
+    shown = text.decode(errors="replace") if isinstance(text, bytes) else ""
+    return number if isinstance(number, int) else 0, shown
 
 
 def message(answer: bytes) -> str:
     """Return the message of a `Status`, which is the body of an error; the body as text if it is none."""
     try:
-        said = fields(answer).get(2, answer)
+        text = fields(answer).get(2, answer)
     except ValueError:
-        said = answer
-    return (said if isinstance(said, bytes) else answer).decode(errors="replace")
+        text = answer
+    return (text if isinstance(text, bytes) else answer).decode(errors="replace")
 
 
 def _gauge(family: Family, points: bytes) -> bytes:
+    # Receivers append the unit to the name: "1" as `_ratio`, which these names have, and nothing for one in braces.
     unit = "1" if family.name.endswith(_RATIO) else _UNITS.get(family.name, "")
     return field(1, family.name) + field(2, family.help) + field(3, unit) + field(5, points)
 

@@ -56,7 +56,7 @@ class StateMonitor:
             if self._feed.viewers:
                 await self._watch_health()
             else:
-                # The next viewer is told the health of each stream: the JSON that it has read may be older or newer.
+                # The next viewer gets the health of each stream: the JSON that it has read may be older or newer.
                 self._known.clear()
                 await self._feed.wait_for_viewer(_UNSEEN_EVERY)
 
@@ -91,12 +91,14 @@ class StateMonitor:
         for _ in range(_QUOTA_EVERY):
             self._publish_health()
             await asyncio.sleep(_EVERY)
+            # A day that was spent is full again at midnight, and not some seconds later.
             if self._is_of_yesterday():
                 return
 
     def _publish_health(self) -> None:
         for view in self._streams():
             health = view.health
+            # Without the lag and the newest window, which every poll changes, and which the page has from the windows.
             shown = (health.state, health.until, health.failures > 0, health.last_error, view.error, view.restarts_at)
             if self._known.get(view.name) != shown:
                 self._known[view.name] = shown

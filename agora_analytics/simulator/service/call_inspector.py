@@ -108,6 +108,7 @@ def _hides_servers(context: RequestContext) -> bool:
 def _listed_calls(context: RequestContext, time_range: TimeRange) -> list[_ListedCall]:
     """Return the calls that the service reports in a time range, oldest first."""
     world, variants = context.world, context.variants
+    # A shortcut for most worlds: otherwise each call is looked at for changes.
     if not variants.changes_calls:
         select = world.calls_during if variants.calls_overlap else world.calls
         calls = select(time_range.start, time_range.end)
@@ -117,6 +118,7 @@ def _listed_calls(context: RequestContext, time_range: TimeRange) -> list[_Liste
         for call in _candidates(context, time_range).values()
         if (shown := call_changes.as_shown(world, variants, call, context.now))
     )
+    # By the times that are shown: a call that was moved belongs where a client would look for it.
     selected = [call for call in candidates if _is_selected(context, time_range, call.shown)]
     return sorted(selected, key=lambda call: call.shown.created)
 
@@ -125,7 +127,8 @@ def _candidates(context: RequestContext, time_range: TimeRange) -> dict[str, Sim
     """Return the calls, by ID, that may be reported in a time range; endless ones only within the plan's retention."""
     world, variants = context.world, context.variants
     select = world.calls_during if variants.calls_overlap else world.calls
-    oldest = context.now - context.limits.available if variants.calls_overlap else time_range.start
+    # A call without an end overlaps every later span; without a bound the world would be drawn since 1970.
+    oldest = context.now - context.limits.retention if variants.calls_overlap else time_range.start
     candidates = chain(
         select(time_range.start, time_range.end),
         call_changes.shown_elsewhere(world, variants, time_range.start, time_range.end),
@@ -159,12 +162,13 @@ def _unknown_end(context: RequestContext) -> int | None:
 
 def _call_row(context: RequestContext, listed: _ListedCall) -> Document:
     call = listed.shown
+    # The same second for all requests after the end, so that a finished call is summarized once.
     summary = _summary(context.world, listed, min(context.known_until, call.destroyed + 1))
     return {
         "call_id": call.call_id,
         "cname": call.cname,
         "created_ts": call.created,
-        "destroyed_ts": _unknown_end(context) if context.variants.untold_ends else _end(context, call.destroyed),
+        "destroyed_ts": _unknown_end(context) if context.variants.unreported_ends else _end(context, call.destroyed),
         "finished": call.destroyed <= context.known_until,
         "call_pcu": summary.peak_users,
         "call_acu": summary.average_users,
@@ -214,12 +218,12 @@ def _tracks(
 
 
 def _page_of(variants: Variants, rows: Sequence[_RowT], page: PageRequest) -> tuple[Sequence[_RowT], Document]:
-    """Return the rows of a page and its paging fields; raises `ErrorResponse` if the page is beyond `most_rows`."""
+    """Return the rows of a page and its paging fields; raises `ErrorResponse` if the page is beyond `max_rows`."""
     arrived = _arrived_rows(variants, page)
     total = len(rows) + arrived
     first = (_served_page(variants, page) - 1) * page.size
-    limit = total if variants.most_rows is None else variants.most_rows
-    if variants.most_rows is not None and first >= limit:
+    limit = total if variants.max_rows is None else variants.max_rows
+    if variants.max_rows is not None and first >= limit:
         if variants.beyond == "refused":
             raise invalid(f"page_no * page_size must not be above {limit}")
         first = max(limit - page.size, 0) if variants.beyond == "repeated" else limit
@@ -243,7 +247,7 @@ def _page_fields(variants: Variants, page: PageRequest, total: int) -> Document:
     if variants.totals:
         fields |= {"total_size": max(total + variants.total_off, 0), "page_no": page.number, "page_size": page.size}
     if variants.has_more:
-        limit = total if variants.most_rows is None else variants.most_rows
+        limit = total if variants.max_rows is None else variants.max_rows
         announced = min(limit, total) if variants.beyond == "ended" else total
         fields["has_more"] = variants.always_more or min(page.number * page.size, limit) < announced
     return fields
@@ -284,5 +288,6 @@ def mean(rates: Sequence[float | None]) -> float | None:
 
 
 def _peak_users(sessions: Sequence[SimulatedSession]) -> int:
+    # Sorted, a leave comes before a join of the same second: a user who rejoins at once counts once.
     joins, leaves = [(session.join, 1) for session in sessions], [(session.leave, -1) for session in sessions]
     return max(accumulate(step for _, step in sorted(joins + leaves)), default=0)

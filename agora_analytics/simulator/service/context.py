@@ -69,8 +69,8 @@ class RequestContext:
         limits, now = self.limits, self.now if self.variants.whole_seconds else self.timestamp
         if not time_range.end < now - limits.delay:
             raise too_new(limits.delay)
-        if not time_range.start > now - limits.available:
-            raise too_old(limits.available)
+        if not time_range.start > now - limits.retention:
+            raise too_old(limits.retention)
         if limits.longest is not None and not time_range.end - time_range.start < limits.longest:
             raise too_long(limits.longest)
         return time_range
@@ -82,6 +82,7 @@ class RequestContext:
         if sent not in DIMENSIONS and sent not in more:
             raise invalid(f"dimension {sent} is not supported")
         echo = OTHER_NAMES.get(sent, sent) if self.variants.echo_other_name else sent
+        # The lengths of top lists in the API reference.
         return Grouping(name, echo, 50 if name == "device" else 20)
 
 

@@ -106,6 +106,7 @@ class FollowPoller(Poller[CallEvent]):
         self._slice = _SLICE
         self._read_to: int | None = None
         self._incomplete: list[IncompleteList] = []
+        # Here too, for a checkpoint that was passed in: its state may be read before the first event.
         self._restore()
         if self._tracker is None and settings.start is not None:
             self._first, self._tracker = settings.start, self._new_tracker(settings.start)
@@ -147,6 +148,11 @@ class FollowPoller(Poller[CallEvent]):
                 queryable = self._bounds.queryable(self.downtime.started_at(self.read_clock()))
                 self._first = max(queryable.start, queryable.end - (self._settings.back or 0))
                 self._tracker = self._new_tracker(self._first)
+            elif self.position.checkpoint.done:
+                # When the last run would have: neither a restart nor a takeover costs a request.
+                await self._sleep_until_due(
+                    self._tracker, lists, since=self._lists.queryable().end - self._tracker.read_to
+                )
             tracker = self._tracker
             try:
                 async with aclosing(self._poll_loop(tracker, lists, sessions)) as events:
@@ -176,18 +182,21 @@ class FollowPoller(Poller[CallEvent]):
         started = self._time.utc()
         self._read_to, tracker.now = None, int(started)
         calls: list[Call] = []
+        # Otherwise a spent quota for sessions would fill the memory with calls that wait for theirs.
         if self._session_fetcher is None or tracker.unreported() < _MAX_PENDING:
             calls = await self.unless_stopped(self._read_calls(tracker))
+        # Before the calls, as what they report as lost lies before them.
         for gap in self._expired_gaps(tracker.read_to, self._lists.lost_before):
             yield gap
         for call in sorted(calls, key=lambda call: (call.created_ts or 0, call.call_id)):
             for event in tracker.diff(call, self._bounds.oldest_accepted):
                 if self._session_fetcher is not None and isinstance(event, CallFinished):
-                    tracker.add_pending(call, self._session_fetcher.available_at(call))
+                    tracker.add_pending(call, self._session_fetcher.queryable_at(call))
                 else:
                     yield event
         for gap in self._incomplete_gaps(tracker):  # after the calls of their span, because a gap moves the checkpoint
             yield gap
+        # Only now: a call that was just read again is not lost.
         for lost in self._lost_calls(tracker):
             yield lost
         if self._session_fetcher is not None:
@@ -212,6 +221,7 @@ class FollowPoller(Poller[CallEvent]):
             self.finish_poll(started, [error], answered=False)
             return []
         self._slice = _SLICE
+        # What expired while the request waited counts as read: a gap reports it.
         self._read_to = tracker.read_to if span is None else max(span.end, self._lists.lost_before)
         reads_on = span is not None and span.end > tracker.read_to
         lookups_before = span.start if span and reads_on else self._lookups_before(tracker)
@@ -238,7 +248,7 @@ class FollowPoller(Poller[CallEvent]):
             len(calls),
             span or "nothing new",
             len(tracker.open),
-            extra={"agora_calls": len(calls), "agora_going": len(tracker.open), "agora_read_to": self._read_to},
+            extra={"agora_calls": len(calls), "agora_open_calls": len(tracker.open), "agora_read_to": self._read_to},
         )
 
     def _next_span(self, tracker: CallTracker, utc: float) -> Span | None:
@@ -275,13 +285,14 @@ class FollowPoller(Poller[CallEvent]):
     def _expired_gaps(self, start: int, end: int) -> list[Gap]:
         """Return gaps for what is no longer queryable: lost before the stream started, and lost since."""
         kept = self.oldest_at_start()
+        # What expired in the first minute counts as lost before the start, not as a gap of a few seconds of its own.
         kept = end if end <= kept + _MARGIN else max(start, kept)
         parts: list[tuple[int, int, Loss]] = [(start, kept, "before_start"), (kept, end, self._loss_reason(kept))]
         return [Gap(span=Span(first, last), reason=reason) for first, last, reason in parts if first < last]
 
     def _loss_reason(self, start: int) -> Loss:
         utc = self._time.utc()
-        if self._bounds.is_reduced and start + self._bounds.limits.available > utc:
+        if self._bounds.is_reduced and start + self._bounds.limits.retention > utc:
             return "service"
         return self.downtime.main_reason(start + self._bounds.delay, utc)
 
@@ -305,21 +316,28 @@ class FollowPoller(Poller[CallEvent]):
         if self.position.named:
             await self.position.save(tracker.to_checkpoint(self.position.stream, self._first))
 
-    async def _sleep_until_due(self, tracker: CallTracker, reserve: Reserve) -> None:
-        """Sleep as the day's requests allow, and not at all while there is more to read."""
+    async def _sleep_until_due(self, tracker: CallTracker, reserve: Reserve, *, since: float = 0.0) -> None:
+        """Sleep as the day's requests allow, and not at all while there is more to read.
+
+        `since` are the seconds since the last poll.
+        """
+        # The last poll is the best estimate of the next: as many pages, and as many lookups.
         cost, self._lists.requests_made = max(self._lists.requests_made, 1.0), 0.0
         every, failures = self._settings.every, self.monitor.health.failures
         budget = await self.update_reservation(reserve, round(DAY / every), round(DAY / every))
         self.monitor.update(requests_left=budget.requests)
+        # What other programs probably use is left to them, but a poll each quarter of an hour stays.
         requests = budget.leaving(budget.seconds * cost / _MAX_INTERVAL)
         affordable = budget.seconds * cost / requests if requests else 0.0
         newest = self._lists.queryable().end
+        # Behind after an outage: read on at once, as far as the requests allow.
         is_behind = min(newest, self._settings.stop or newest) - tracker.read_to > every and not failures
         backoff = min(every * 2.0 ** min(failures, 10), _MAX_INTERVAL) if failures else 0.0
-        await self.pause(max(affordable, 0.0 if is_behind else every, backoff, 0.01))
+        # At least a moment, so that a loop without anything to wait for gives others their turn.
+        await self.pause(max(max(affordable, 0.0 if is_behind else every, backoff) - since, 0.01))
 
     def _finished(self, tracker: CallTracker) -> bool:
         stop = self._settings.stop
         pending = tracker.pending if self._session_fetcher is not None else {}
         ended = stop is not None and tracker.read_to >= stop and not tracker.open and not pending
-        return self.stopped or ended
+        return self.ending or ended

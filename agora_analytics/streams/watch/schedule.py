@@ -18,6 +18,8 @@ __all__ = ["Coverage"]
 
 _WINDOWS: Final = DAY // WINDOW
 _MAX_DOUBLINGS: Final = 16
+"""Doublings of the backoff: to more windows than a day has. Any further one would only make a huge number."""
+
 _PATIENCE: Final = 16
 """Failures after which the cap of the backoff grows by a quarter of the interval, up to the interval."""
 
@@ -36,10 +38,12 @@ def poll_intervals(weights: Sequence[float], requests: int, windows: int, min_in
     free = list(range(len(weights)))
     left = float(requests)
     while free:
+        # Repeated, because each query that is cut to the shortest interval leaves more requests to the others.
         step = windows * sum(weights[index] for index in free) / max(left, 1e-9)
         shortest = [index for index in free if step / weights[index] <= min_interval]
         if not shortest:
             for index in free:
+                # Rounded up, so that the requests last; less a little, or a rounding error would cost a whole window.
                 intervals[index] = math.ceil(step / weights[index] - 1e-9)
             break
         left -= windows / min_interval * len(shortest)
@@ -87,17 +91,19 @@ class PollSchedule:
         """Whether the last poll of a query was answered."""
         return not self._failures[index]
 
-    def next_due(self, current: int, requests: int, windows: int) -> int:
-        """Return when the next query is due, if `requests` must last for `windows`."""
+    def next_due(self, current: int, requests: int, windows: int, after: int = 1) -> int:
+        """Return when the next query is due, `after` windows from now or later, if `requests` last for `windows`."""
         intervals = poll_intervals(self._weights, requests, windows, self._min_interval)
         # The clock may have been set back since.
         self._last_poll = [min(last, current) for last in self._last_poll]
+        # Too few to poll every query once: none is polled before the time is over, when there is a new budget.
         if requests < len(intervals):
             self._next_poll = [current + interval for interval in intervals]
             return min(self._next_poll)
         for index, interval in enumerate(intervals):
             delay = self._retry_interval(self._failures[index], interval)
-            self._next_poll[index] = max(self._last_poll[index] + delay, current + 1)
+            # By default not before the next window: an answer in the same one would be the same.
+            self._next_poll[index] = max(self._last_poll[index] + delay, current + after)
         return min(self._next_poll)
 
     def _retry_interval(self, failures: int, interval: int) -> int:
@@ -116,37 +122,38 @@ class Coverage:
     Attributes:
         requests_per_poll: requests that poll all series once.
         requests_per_day: requests that the plan allows.
-        interval: seconds between two polls; the longest of all series, where their weights differ.
-        freshness: seconds from the end of a window to its delivery, on average.
+        poll_interval: seconds between two polls; the longest of all series, where their weights differ.
+        mean_age: seconds from the end of a window to its delivery, on average.
         complete: whether every window of every series can be delivered.
-        most: the most requests per poll that the plan could carry without gaps.
+        max_requests_per_poll: the most requests per poll that the plan could carry without gaps.
 
     """
 
     requests_per_poll: int
     requests_per_day: int
-    interval: int
-    freshness: float
+    poll_interval: int
+    mean_age: float
     complete: bool
-    most: int
+    max_requests_per_poll: int
 
     def __str__(self) -> str:
         if self.complete:
             requests = "1 request" if self.requests_per_poll == 1 else f"{self.requests_per_poll} requests"
             return (
-                f"{requests} every {self.interval} s, of {self.requests_per_day:,} a day;"
-                f" windows are {self.freshness:.0f} s old on average"
+                f"{requests} every {self.poll_interval} s, of {self.requests_per_day:,} a day;"
+                f" windows are {self.mean_age:.0f} s old on average"
             )
         return (
             f"{self.requests_per_poll} requests a poll are more than {self.requests_per_day:,} a day can carry without"
-            f" gaps: at most {self.most} fit"
+            f" gaps: at most {self.max_requests_per_poll} fit"
         )
 
 
 def max_windows_per_request(plan: Plan) -> int:
     """Return how many windows one request can bring at most, whenever it is made."""
     limits = plan.of_endpoint(REALTIME_USAGE)
-    return (limits.available - limits.delay - 2) // WINDOW
+    # The two ends of a span are strict, at the cost of a second each.
+    return (limits.retention - limits.delay - 2) // WINDOW
 
 
 def coverage(plan: Plan, weights: Sequence[float], min_interval: int = 1) -> Coverage:
@@ -154,13 +161,15 @@ def coverage(plan: Plan, weights: Sequence[float], min_interval: int = 1) -> Cov
     limits = plan.of_endpoint(REALTIME_USAGE)
     intervals = poll_intervals(weights, limits.per_day, _WINDOWS, min_interval)
     longest = max(intervals)
+    # With a poll every n windows, the newest of these waits 0 windows for its poll, and the oldest n - 1.
     mean_wait = sum((interval - 1) / 2 * WINDOW for interval in intervals) / len(intervals)
+    # A query that is polled as seldom as possible still needs a request for each span that one can bring.
     most = limits.per_day // math.ceil(_WINDOWS / max_windows_per_request(plan))
     return Coverage(
         requests_per_poll=len(weights),
         requests_per_day=limits.per_day,
-        interval=longest * WINDOW,
-        freshness=limits.delay + 1 + mean_wait,
+        poll_interval=longest * WINDOW,
+        mean_age=limits.delay + 1 + mean_wait,
         complete=longest <= max_windows_per_request(plan) and len(weights) <= most,
-        most=most,
+        max_requests_per_poll=most,
     )

@@ -158,11 +158,13 @@ class WatchPoller(Poller[Event]):
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield windows, revisions and gaps."""
+        # Before the first request, so that a name in use costs none.
         await self.position.resume()
         async with self.reservation(REALTIME_USAGE) as reserve:
             await self.calibrate_clock()
             self.check_checkpoint_time()
             self._assembler = assembler = self._create_assembler()
+            await self._resume_schedule(reserve)
             while not self._finished(assembler):
                 await self.unless_stopped(self._poll(assembler))
                 for event in assembler.drain(self._bounds.oldest_accepted, self._settings.stop, self._loss_reason):
@@ -196,6 +198,15 @@ class WatchPoller(Poller[Event]):
             raise unreadable("the checkpoint", f"windows of this watch: {error!r}") from None
         return assembler
 
+    async def _resume_schedule(self, reserve: Reserve) -> None:
+        """Wait until the last run would have polled: neither a restart nor a takeover costs a request."""
+        done = self.position.checkpoint.done
+        # The answer of a probe is there, and as new as any.
+        if done and not self._probe_answers:
+            for index in range(len(self._source.queries)):
+                self._schedule.record_success(index, done[-1].end // WINDOW - 1)
+            await self._sleep_until_due(reserve, after=0)
+
     async def probe(self, number: int) -> AgoraError | None:
         """Poll one query for the newest windows; the answer is kept for the first poll."""
         request, index = _Request(), number % len(self._source.queries)
@@ -217,6 +228,7 @@ class WatchPoller(Poller[Event]):
         due = self._schedule.due(newest)
         errors = await self._poll_queries(assembler, due, newest)
         answered = any(map(self._schedule.last_succeeded, due))
+        # Only while others are answered: in an outage all windows wait, and are backfilled.
         assembler.excluded = self._failing_series() if answered and self._failing_since else frozenset()
         self.finish_poll(started, errors, answered=answered, recovered=not self._failing_since)
         log.info(
@@ -242,6 +254,7 @@ class WatchPoller(Poller[Event]):
             else:
                 self._schedule.record_failure(index, newest)
                 self._failing_since.setdefault(index, self._time.monotonic())
+                # A refusal is no outage: others may be answered.
                 failures += error is None or rule_for(error).state == "outage"
             errors += [error] if error is not None else []
         return errors
@@ -294,12 +307,13 @@ class WatchPoller(Poller[Event]):
 
     def delay_after_quota(self) -> float:
         """Return the seconds until the next window is queryable, or 0 if one has just become so."""
+        # Sent at once, it would spend the request a few seconds before there is a window more.
         since = (self._time.utc() - self._bounds.delay - 1) % WINDOW
         return WINDOW - since if since > 1 else 0.0
 
     def _loss_reason(self, ts: int) -> Loss:
         """Return why a window was not polled in time."""
-        kept_until = ts + self._bounds.limits.available
+        kept_until = ts + self._bounds.limits.retention
         if ts < self.oldest_at_start():
             return "before_start"
         if self._bounds.is_reduced and kept_until > self._time.utc():
@@ -313,25 +327,28 @@ class WatchPoller(Poller[Event]):
         assembler.mark_delivered(event)
         if isinstance(event, Window):
             self.monitor.update(last_window=event.ts)
+        # A checkpoint is built for a name alone: with many groups it takes a millisecond an event.
         if self.position.named:
             await self.position.save(self.checkpoint)
         elif not isinstance(event, Revision):
             self.position.mark_done(event.span)
         self.current = None
 
-    async def _sleep_until_due(self, reserve: Reserve) -> None:
-        """Sleep until a query is due, as the day's requests allow."""
+    async def _sleep_until_due(self, reserve: Reserve, *, after: int = 1) -> None:
+        """Sleep until a query is due, as the day's requests allow, and at least until `after` further windows."""
         budget = await self._update_reservation(reserve)
         self.monitor.update(requests_left=budget.requests)
         started = self.start_poll()
         left = math.ceil(budget.seconds / WINDOW)
+        # What other programs probably use is left to them, unless it would cost a window.
         needed = self._schedule.requests_needed(left, self._max_gap)
-        due = self._schedule.next_due(self._newest_window(started.utc), budget.leaving(needed), left)
+        newest = self._newest_window(started.utc)
+        due = self._schedule.next_due(newest, budget.leaving(needed), left, after)
         # Without a request for each query it waits for the next day; in an outage, for the end of the outage.
         short = budget.requests < len(self._source.queries) and not self.downtime.is_failing
         now = started
         # If another stream's answers set the clock back meanwhile, this plan was for another time.
-        while self._newest_window(now.utc) < due and not self.stopped and now.shift_since(started) > -_SET_BACK:
+        while self._newest_window(now.utc) < due and not self.ending and now.shift_since(started) > -_SET_BACK:
             wait = max(due * WINDOW + self._bounds.delay + 1 - now.utc, 0.01)
             if short:  # requests may be released, or a learned limit forgotten: check again
                 await self.sleep_without_quota(wait)
@@ -342,13 +359,14 @@ class WatchPoller(Poller[Event]):
     async def _update_reservation(self, reserve: Reserve) -> Budget:
         count, interval = len(self._source.queries), self._settings.min_interval
         today = math.ceil((DAY - self._time.utc() % DAY) / WINDOW)
+        # As many as the shortest interval takes: what is granted of that decides the real one.
         return await self.update_reservation(
             reserve, count * today // interval, count * (DAY // WINDOW) // interval, count
         )
 
     def _finished(self, assembler: WindowAssembler) -> bool:
         stop = self._settings.stop
-        return self.stopped or (stop is not None and assembler.watermark >= stop)
+        return self.ending or (stop is not None and assembler.watermark >= stop)
 
     def _newest_window(self, utc: float) -> int:
         """Return the number of the newest window whose end is queryable."""
