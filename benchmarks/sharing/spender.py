@@ -1,0 +1,157 @@
+"""A process that sends all requests that the quota allows: `python -m benchmarks.sharing.spender`, with arguments.
+
+It prints a line once its ledger is open, counts anew at each line of standard input, and prints what it counted at the
+end of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from agora_analytics import AnalyticsClient, FileLedger, LedgerError, Plan
+from agora_analytics.protocols import Ledger
+from agora_analytics.quota import LedgerState, RedisLedger
+from agora_analytics.quota.shared_account import Exchange, Store, StoreAnswer
+from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
+
+T = TypeVar("T")
+
+_TASKS = 10
+
+
+@attrs.define
+class Counts:
+    """What a process did: requests that were answered, round trips to the store, and lost races.
+
+    `failures` are requests that were not sent because the store did not answer in time, `seconds` is how long the round
+    trips took, `cpu` the CPU time of the process.
+    """
+
+    requests: int = 0
+    failures: int = 0
+    trips: int = 0
+    conflicts: int = 0
+    seconds: float = 0.0
+    cpu: float = attrs.field(factory=time.process_time)
+
+    def clear(self) -> None:
+        """Count anew."""
+        self.__init__()  # type: ignore[misc]
+
+    def as_json(self) -> str:
+        """Return the counts as one line."""
+        return json.dumps(attrs.asdict(attrs.evolve(self, cpu=time.process_time() - self.cpu)))
+
+
+class CountingFileLedger(FileLedger):
+    """A file ledger whose changes are counted as round trips."""
+
+    def __init__(self, path: str, counts: Counts) -> None:
+        super().__init__(path)
+        self._counts = counts
+
+    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
+        begun = time.perf_counter()
+        try:
+            return await super().change(account, change)
+        finally:
+            self._counts.trips += 1
+            self._counts.seconds += time.perf_counter() - begun
+
+
+@attrs.frozen
+class CountingStore:
+    """A store whose exchanges are counted."""
+
+    store: Store
+    counts: Counts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
+        begun = time.perf_counter()
+        answer = await self.store.exchange(account, member, exchange)
+        self.counts.trips += 1
+        self.counts.conflicts += answer.tag not in {exchange.expected, exchange.tag}
+        self.counts.seconds += time.perf_counter() - begun
+        return answer
+
+
+def ledger_in(store: str, place: str, counts: Counts | None = None) -> Ledger:
+    """Return the ledger of a store that runs at a place."""
+    counts = counts or Counts()
+    if store == "file":
+        return CountingFileLedger(place, counts)
+    ledger: Any = RedisLedger(place)
+    ledger._store = CountingStore(ledger._store, counts)
+    return ledger  # type: ignore[no-any-return]
+
+
+def plan_of(per_day: int) -> Plan:
+    """Return the plan of all, with another limit of the day unless it is 0."""
+    plan = Plan.of("enterprise")
+    return plan.with_limits("call_lists", per_day=per_day) if per_day else plan
+
+
+async def _open(client: AnalyticsClient) -> None:
+    """Open the ledger, which may take more than its second while many interpreters start."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await client.quota.snapshot()
+            except LedgerError:
+                await asyncio.sleep(0.5)
+            else:
+                return
+
+
+async def _spend(store: str, place: str, url: str, per_day: int, shift: float) -> None:
+    counts = Counts()
+    ledger = ledger_in(store, place, counts)
+    client = AnalyticsClient(
+        CUSTOMER_ID,
+        CUSTOMER_SECRET,
+        app_id=APP_ID,
+        plan=plan_of(per_day),
+        base_url=url,
+        ledger=ledger,
+        max_wait=None,
+        clock=lambda: time.time() + shift,
+    )
+    async with client:
+        span = client.calls.recent(60)
+
+        async def ask() -> None:
+            while True:
+                try:
+                    await client.calls.page(*span, page_size=1)
+                except LedgerError:
+                    counts.failures += 1
+                else:
+                    counts.requests += 1
+
+        await _open(client)
+        print("ready", flush=True)
+        tasks = [asyncio.create_task(ask()) for _ in range(_TASKS)]
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while await reader.readline():
+            counts.clear()
+        counted = counts.as_json()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await ledger.close()
+    print(counted)
+
+
+if __name__ == "__main__":
+    asyncio.run(_spend(*sys.argv[1:4], int(sys.argv[4]), float(sys.argv[5])))
