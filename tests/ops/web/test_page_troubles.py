@@ -70,7 +70,11 @@ async def test_an_outage_is_said_in_words_and_what_it_lost_is_a_gap(tab):
         await viewer.until("() => /gap/.test(document.querySelector('.chart .sr').textContent)")
         await viewer.page.focus(".canvas")
         await viewer.page.keyboard.press("Home")
-        assert "lost: " in await viewer.page.get_attribute(".canvas", "aria-valuetext")
+        for _ in range(3):  # windows that were polled before the outage, if the browser took its time
+            if "lost: " in (spoken := await viewer.page.get_attribute(".canvas", "aria-valuetext")):
+                break
+            await viewer.page.keyboard.press("ArrowRight")
+        assert "lost: " in spoken
         assert await here.status("/readyz") == 200
         assert await metric(here, 'agora_watch_windows_total{app="') is not None
         assert viewer.complaints == []
@@ -88,7 +92,7 @@ async def test_a_spent_day_is_said_with_its_end_and_is_no_trouble(tab):
         await viewer.says("live", "#connection")
         simulation.service.spend("realtime", 10**7)
         await viewer.says("Waiting for quota. Real-time windows: all 864,000 real-time requests", "#notice", POLLED)
-        assert "until 25 Nov 00:00 UTC, in 11 h 59 min" in await viewer.text("#notice")
+        assert "until 25 Nov 00:00 UTC, in 11 h 5" in await viewer.text("#notice")
         await viewer.page.evaluate("location.hash = '#/now'")
         await viewer.says("waits for quota until", ".streams")
         health = await here.get("/healthz")
