@@ -186,6 +186,10 @@ class Dispatcher:
                     host = self._hosts.current and self._hosts.pick(loop.time())  # 0, nearly always: nothing to pick
                 try:
                     answer = await self._attempt(pending, host, remaining, options.priority)
+                    # Paused before it was sent: it waits anew.
+                    while answer is None:
+                        remaining = self._remaining_wait(options, loop.time() - begun)
+                        answer = await self._attempt(pending, host, remaining, options.priority)
                 except AgoraError as error:
                     error.request = error.request or _describe(pending)
                     self._hosts.report_failure(host, error, loop.time())
@@ -263,13 +267,17 @@ class Dispatcher:
 
     async def _attempt(
         self, pending: _PendingRequest[AnswerT], host: int, remaining: float | None, priority: Priority
-    ) -> AnswerT:
+    ) -> AnswerT | None:
+        """Wait for a permit and send; return None if that came too late for the permit, and nothing was sent."""
         pending.trace.waiting()
         async with self.limiters.permit(pending.endpoint, remaining, priority, pending.app) as permit:
             # Until the request is built, whatever goes wrong returns the permit.
             permit.sent = False
             self._ensure_open()  # closed while this request waited?
             request = pending.build()
+            # The last look at the clock before the request is the transport's.
+            if permit.too_late():
+                return None
             permit.sent = True
             with pending.trace.attempt(host) as attempt:
                 try:

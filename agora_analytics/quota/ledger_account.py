@@ -21,6 +21,10 @@ T = TypeVar("T")
 _MAX_DELAY: Final = 0.05
 """Seconds that a change may wait for another to ride with."""
 
+_FIRST_RETRY: Final = 0.5
+_LAST_RETRY: Final = 30.0
+"""Seconds until what a ledger did not take is applied again: at first, and at most, as each failure doubles them."""
+
 log = logging.getLogger("agora_analytics.quota")
 
 
@@ -42,6 +46,7 @@ class LedgerAccount:
         self.state = ledger.state(account) if isinstance(ledger, MemoryLedger) else None
         self._deferred: list[_Deferred] = []
         self._closed = False
+        self._failures = 0
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.Task[bool] | None = None
 
@@ -71,7 +76,9 @@ class LedgerAccount:
         finally:
             if work.cancelled() or work.exception() is not None:
                 self._deferred[:0] = riding
+                self._retry_later()
             else:
+                self._failures = 0
                 for deferred, result in zip(riding, results, strict=True):
                     deferred.on_result(result)
 
@@ -86,7 +93,8 @@ class LedgerAccount:
     def defer(self, change: Callable[[LedgerState], bool], on_result: Callable[[bool], None]) -> None:
         """Apply a change together with the next one, or within 50 ms, and report its result.
 
-        A ledger that cannot be changed meanwhile gets it with the first change that it takes.
+        A ledger that cannot be changed meanwhile gets it with the first change that it takes; that is tried again and
+        again until `close`.
         """
         self._deferred.append(_Deferred(change, on_result))
         if self._closed:
@@ -108,7 +116,8 @@ class LedgerAccount:
             if self._deferred:
                 await self.change(lambda _: None)
         except Exception as error:  # noqa: BLE001 - whatever a ledger of the user's own raises, the next request does too
-            log.warning("the ledger does not yet have %d answers of the service: %s", len(self._deferred), error)
+            level = logging.WARNING if self._failures <= 1 else logging.DEBUG  # once for each outage
+            log.log(level, "the ledger does not yet have %d answers of the service: %s", len(self._deferred), error)
             return False
         return True
 
@@ -124,6 +133,13 @@ class LedgerAccount:
         self._flush = None
         if self._deferred and self._timer is None and not flush.cancelled() and flush.result():
             self._start_flush()
+
+    def _retry_later(self) -> None:
+        """Apply what is deferred after a pause that grows, even if nothing else is changed."""
+        pause = min(_LAST_RETRY, _FIRST_RETRY * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        if self._timer is None and not self._closed:
+            self._timer = asyncio.get_running_loop().call_later(pause, self._start_flush)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -111,7 +111,7 @@ class Limiter:
             if issued:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
-        self._spare.add(priority, issued[1:])
+        self._spare.add(priority, issued[1:], self._time.ledger_now())
         return result
 
     async def min_wait(self, ahead: int) -> Rejection:
@@ -143,7 +143,14 @@ class Limiter:
 
     async def update_reservation(self, number: int | None, demand: Demand) -> tuple[int, Budget]:
         """Store what a stream needs, under its number (None: a new one); return the number and the stream's budget."""
-        return await self._account.change(partial(self._update_reservation, number, demand))
+        stored: list[tuple[int, Reservation]] = []
+        try:
+            return await self._account.change(partial(self._update_reservation, stored, number, demand))
+        except BaseException:
+            # As a permit's, the number of a new one is lost with its caller, and the change may have been made.
+            if number is None and stored:
+                self._account.defer(partial(self._drop_reservation, *stored[-1]), self._on_settled)
+            raise
 
     async def drop_reservation(self, number: int) -> None:
         """Delete a stream's reservation."""
@@ -290,7 +297,10 @@ class Limiter:
             return None
         return Rejection(clock.next_tick(now) - now, "second", limit)
 
-    def _update_reservation(self, number: int | None, demand: Demand, state: LedgerState) -> tuple[int, Budget]:
+    def _update_reservation(
+        self, stored: list[tuple[int, Reservation]], number: int | None, demand: Demand, state: LedgerState
+    ) -> tuple[int, Budget]:
+        """Store a reservation, also into `stored`: its caller may have been cancelled by the time this returns."""
         reading, counter = self._time.reading(state), state.counter(self.name)
         number = state.next_permit_id() if number is None else number
         limit = counter.limit("day", self._rates["day"], reading)
@@ -301,7 +311,15 @@ class Limiter:
         left = int(counter.plannable_today(self._rates["day"], reading) * share)
         rest, daily = min(demand.rest, left), min(demand.daily, int(limit * share))
         counter.reservations[number] = Reservation(possible_days(reading)[-1], rest, daily, demand.weight)
+        stored[:] = [(number, counter.reservations[number])]
         return number, Budget(left, seconds_until_next_day(reading), int(counter.used_by_others(reading) * share))
+
+    def _drop_reservation(self, number: int, reservation: Reservation, state: LedgerState) -> bool:
+        reservations = state.counter(self.name).reservations
+        # If it was not stored, another stream may have drawn its number since.
+        if reservations.get(number) == reservation:
+            del reservations[number]
+        return False
 
     def _forecast(self, requests: int, state: LedgerState) -> Forecast:
         from agora_analytics.quota.snapshot import Forecast  # noqa: PLC0415 - as above
@@ -324,13 +342,18 @@ class Limiter:
     def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
         """Record how a request ended; return whether others may be sent sooner than they were told."""
         received, sample, error, host = settlement
+        counter = state.counter(self.name)
+        # Not if this was stored already, and the answer of the ledger got lost: one header must not confirm itself.
+        is_news = permit.number in counter.in_flight
         # The time first: which day a rate-limit error is about depends on it.
-        if sample is not None:
+        if sample is not None and is_news:
             self._time.learn(host, sample, state)
-        reading, counter = self._time.reading(state), state.counter(self.name)
+        reading = self._time.reading(state)
         counter.settle(permit, received, reading)
         if error is not None:
-            self._on_rate_limited(permit, error, state, reading)
+            # The error of a permit that has expired is news, too, unless it is older than the last one.
+            if is_news or permit.at > counter.rate_limited_at.get(error.unit, -math.inf):
+                self._on_rate_limited(permit, error, state, reading)
             return False
         if not counter.blocked:
             return False

@@ -207,6 +207,13 @@ class PermitRequest:
         self._received = self._time.ledger_now()
         self._date, self._host = date, host
 
+    def too_late(self) -> bool:
+        """Whether the permit is too old to be used: the process was paused since it was issued.
+
+        To be asked immediately before sending. If so, leave with `sent` false, and wait for another permit.
+        """
+        return self._permit is not None and self._permit.too_old(self._time.ledger_now())
+
     async def __aenter__(self) -> Self:
         self._limiter = self._limiters.limiter(self._endpoint, self._app)
         if self._limiter is not None:

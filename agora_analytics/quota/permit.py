@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agora_analytics.plans import Unit
 
 Rates = dict[Unit, int]
 """The plan's requests per unit, shortest unit first."""
+
+MAX_AGE: Final = 2.0
+"""Seconds after its issue in which a permit may be used. Others reclaim it from a process that they have not heard from
+for three seconds: then it counts as answered half a second later."""
 
 
 class Permit(NamedTuple):
@@ -16,6 +20,11 @@ class Permit(NamedTuple):
     number: int
     at: float
     days: tuple[int, ...]
+
+    def too_old(self, now: float) -> bool:
+        """Whether it must not be used any more, at a time of the clock by which it was issued."""
+        # An age below zero: the ledger's clock was set meanwhile, and the age is not known.
+        return not 0 <= now - self.at <= MAX_AGE
 
 
 class Rejection(NamedTuple):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 from agora_analytics._core import validation
+from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.redaction import Scrubber
 from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState
 from agora_analytics.quota.shared_account import LEASE, Exchange, SharedAccount, StoreAnswer, StoreUnavailableError
 from agora_analytics.quota.store_clock import StoreClock
@@ -25,10 +30,14 @@ T = TypeVar("T")
 _KEPT: Final = 45 * 86_400
 """Seconds after the last change of an account in which its state is kept: learned limits and habits outlast a month."""
 
-_SCHEMES: Final = ("redis", "rediss", "unix")
 _CONNECTIONS: Final = 8
 _TIMEOUT: Final = 1.0
 """Seconds for a connection or an answer; the ledger gives up after a second in any case."""
+
+_QUOTED: Final = 200
+"""Characters that an error quotes of what the server said."""
+
+log = logging.getLogger("agora_analytics.quota")
 
 _TIME: Final = """
 local time = redis.call('TIME')
@@ -97,15 +106,20 @@ class RedisLedger:
 
     What the store forgets of its last second, for example in a power cut with `appendfsync everysec`, is restored by
     the processes that live on. If none does, as many requests of the day may be refused as it forgot; `appendfsync
-    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it.
+    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it; a forked child
+    opens its own connections, unless a client was passed: then it needs a ledger of its own.
     """
 
     def __init__(self, store: str | Redis | RedisCluster, *, prefix: str = "agora") -> None:
+        given = _Hidden(store)
+        # Tracebacks of the errors below show the variables of this frame.
+        del store
         self._prefix = validation.non_empty_str("prefix", prefix)
         self._clock = StoreClock()
         self._accounts: dict[str, SharedAccount] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._store = _RedisStore(store, self._prefix)
+        self._process = os.getpid()
+        self._store = _RedisStore(given, self._prefix)
 
     def time(self) -> float:
         """Return UTC seconds by the store's clock; by the host's until the store has answered."""
@@ -113,17 +127,14 @@ class RedisLedger:
 
     async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
         """Apply a change to the state of an account, whole or not at all, and return its result."""
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            # Connections belong to the loop, and to the process, in which they were opened.
-            self._loop, self._accounts = loop, {}
-            self._store.forget_connections()
+        self._bind()
         if account not in self._accounts:
             self._accounts[account] = SharedAccount(self._store, account, self._clock)
         return await self._accounts[account].change(change)
 
     async def close(self) -> None:
         """End the leases and close the connection; may be called twice, and the ledger may be used again after it."""
+        self._bind()
         try:
             # A request that ends meanwhile may open its account again.
             while self._accounts:
@@ -143,17 +154,44 @@ class RedisLedger:
     def __repr__(self) -> str:
         return f"RedisLedger({self._store.name!r})"
 
+    def _bind(self) -> None:
+        """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
+        loop, process = asyncio.get_running_loop(), os.getpid()
+        if self._loop is loop and self._process == process:
+            return
+        if self._process != process:
+            self._store.check_shareable()
+            # Kept for good: to collect them would close sockets, and stop timers, that are the parent's as well.
+            _INHERITED.append((self._accounts, self._store.client))
+        self._loop, self._process, self._accounts = loop, process, {}
+        self._store.forget_connections()
+
+
+_INHERITED: Final[list[object]] = []
+"""What forked children have of their parents."""
+
+
+class _Hidden:
+    """What may hold credentials: nothing shows it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
 
 class _RedisStore:
-    """The two scripts, and the connections that run them."""
+    """The two scripts, and the connections that run them; no error of it holds a credential."""
 
-    def __init__(self, store: str | Redis | RedisCluster, prefix: str) -> None:
-        if isinstance(store, str) and find_spec("redis") is None:
-            raise MissingExtraError(f"RedisLedger needs redis: {install_command('redis')}")
+    def __init__(self, given: _Hidden, prefix: str) -> None:
         self._prefix = prefix
-        self._url = store if isinstance(store, str) else None
-        self._client: Any = None if isinstance(store, str) else store
-        self.name = _shown(store) if isinstance(store, str) else type(store).__name__
+        self._url: str | None = None
+        self.client: Any = None
+        if isinstance(given.value, str):
+            if find_spec("redis") is None:
+                raise MissingExtraError(f"RedisLedger needs redis: {install_command('redis')}")
+            self.name, self._url = _checked(given), given.value
+        else:
+            self.client, self.name = given.value, type(given.value).__name__
+        self._secrets = _secrets(self.client or _connect(given.value))
 
     async def join(self, account: str, name: str) -> str:
         return _text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
@@ -177,27 +215,43 @@ class _RedisStore:
         await self._run("return redis.call('ZREM', KEYS[1], ARGV[1])", [self._key(account, "members")], [member])
 
     async def close(self) -> None:
-        if self._url is not None and self._client is not None:
-            client, self._client = self._client, None
-            await client.aclose()
+        if self._url is not None and self.client is not None:
+            client, self.client = self.client, None
+            try:
+                await client.aclose()
+            except Exception as error:  # noqa: BLE001 - a connection that cannot be closed is closed
+                log.debug("a connection of the ledger was not closed in order: %s", type(error).__name__)
 
     def forget_connections(self) -> None:
         if self._url is not None:
-            self._client = None
+            self.client = None
+
+    def check_shareable(self) -> None:
+        """Raise `RuntimeError` in a forked child if the connections are not this store's to open anew."""
+        if self._url is None:
+            raise RuntimeError(f"this ledger has a {self.name} of another process (it was forked): make one for each")
 
     def _key(self, account: str, part: str) -> str:
         # The braces keep an account's keys in one slot of a cluster.
         return f"{self._prefix}:{{{account}}}:{part}"
 
     async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
+        try:
+            if self.client is None:
+                self.client = _connect(self._url or "")
+            return await self.client.register_script(script)(keys=keys, args=arguments)
+        except Exception as error:  # noqa: BLE001 - a client or credential provider of the user's raises what it likes
+            reason = self._reason(error)
+        # Outside of `except`, or the error would have redis-py's as context, whose frames hold the password.
+        raise StoreUnavailableError(reason)
+
+    def _reason(self, error: Exception) -> str:
+        """Return what went wrong, as the server or the system said it; the text of any other error may be a secret."""
         from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
 
-        if self._client is None:
-            self._client = _connect(self._url or "")
-        try:
-            return await self._client.register_script(script)(keys=keys, args=arguments)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailableError(str(error) or type(error).__name__) from error
+        said = str(error) if isinstance(error, (RedisError, OSError)) else ""
+        clean = self._secrets.scrub(said.encode(errors="replace")).decode(errors="replace")
+        return one_line(clean, _QUOTED) or type(error).__name__
 
 
 def _connect(url: str) -> Redis:
@@ -219,12 +273,25 @@ def _connect(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
+def _checked(url: _Hidden) -> str:
+    """Return what errors may show of a URL: no user, password or query; raises `ValueError` if it is none of Redis."""
+    # Errors quote what they cannot read, which may be half a password, and their frames hold the URL.
+    with suppress(ValueError, TypeError):
+        pool: Any = _connect(url.value).connection_pool
+        pool.make_connection()  # which opens nothing
+        return _shown(url.value)
+    raise ValueError("store: allowed is a URL of redis-py that begins with redis, rediss, unix: (value not shown)")
+
+
 def _shown(url: str) -> str:
-    """Return what errors may show of a URL: no user, password or query."""
     parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        raise ValueError(f"store: allowed is a URL that begins with {', '.join(_SCHEMES)}: (value not shown)")
-    return f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}" if parts.scheme != "unix" else parts.path
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}"
+
+
+def _secrets(client: Any) -> Scrubber:
+    """Return what redacts the user and the password of a client."""
+    options = getattr(getattr(client, "connection_pool", client), "connection_kwargs", {})
+    return Scrubber(*(str(options[name]) for name in ("username", "password") if options.get(name)))
 
 
 def _bytes(value: bytes | str) -> bytes:

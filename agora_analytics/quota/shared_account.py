@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -22,7 +21,7 @@ from agora_analytics._core.decoding.json import DecodeFailures
 from agora_analytics._core.futures import retrieve_error, wait_until_done
 from agora_analytics.errors import LedgerError
 from agora_analytics.quota.ledger_state import LedgerState, decode
-from agora_analytics.quota.store_clock import StoreClock
+from agora_analytics.quota.store_clock import StoreClock, elapsed
 
 T = TypeVar("T")
 
@@ -31,7 +30,7 @@ LEASE: Final = 3.0
 
 _RENEW_EVERY: Final = 1.0
 _PATIENCE: Final = 1.0
-"""Seconds after which a change that the store does not take fails."""
+"""Seconds after its submission in which a change that the store does not take fails."""
 
 _RETRY_PAUSE: Final = 0.05
 """Seconds between two attempts to reach the store."""
@@ -116,6 +115,7 @@ class _Known(NamedTuple):
 class _Submitted(NamedTuple):
     change: Callable[[LedgerState], Any]
     done: asyncio.Future[Any]
+    deadline: float
 
 
 class SharedAccount:
@@ -131,7 +131,8 @@ class SharedAccount:
         self._lost: tuple[str, ...] = ()
         self._reason = ""
         self._clock_was_set = False
-        self._reachable_since = self._renewed_at = time.monotonic()
+        self._is_reachable = True
+        self._reachable_since = self._renewed_at = elapsed()
         self._submitted: list[_Submitted] = []
         self._runner: asyncio.Task[None] | None = None
         # A weak reference: an account that nobody uses any more is collected, and its lease ends by itself.
@@ -139,11 +140,18 @@ class SharedAccount:
 
     async def change(self, change: Callable[[LedgerState], T]) -> T:
         """See `protocols.Ledger.change`."""
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._submitted.append(_Submitted(change, done))
+        loop = asyncio.get_running_loop()
+        submitted = _Submitted(change, loop.create_future(), loop.time() + _PATIENCE)
+        self._submitted.append(submitted)
+        # A time limit of its own: one that has to wait for others would have to wait for the end of theirs, too.
+        timer = loop.call_at(submitted.deadline, self._fail, submitted)
         if self._runner is None:
-            self._runner = asyncio.get_running_loop().create_task(self._make_changes())
-        return await wait_until_done(done)
+            self._runner = loop.create_task(self._make_changes())
+        try:
+            result: T = await wait_until_done(submitted.done)
+        finally:
+            timer.cancel()
+        return result
 
     async def close(self) -> None:
         """Make the changes that were submitted, and end the membership."""
@@ -161,7 +169,7 @@ class SharedAccount:
 
     async def renew_lease(self) -> None:
         """Show that this process lives, unless a change has just done so."""
-        if time.monotonic() >= self._renewed_at + _RENEW_EVERY:
+        if elapsed() >= self._renewed_at + _RENEW_EVERY:
             try:
                 await self.change(lambda _: None)
             except LedgerError as error:
@@ -177,15 +185,12 @@ class SharedAccount:
 
     async def _make(self, submitted: list[_Submitted]) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout_at(max(one.deadline for one in submitted)):
                 await self._make_or_raise(submitted)
         except BaseException as error:
-            self._reachable_since = time.monotonic()
-            failure = self._failure(error)
+            self._is_reachable = False
             for one in submitted:
-                if not one.done.done():
-                    one.done.set_exception(failure)
-                    retrieve_error(one.done)
+                self._fail(one, error)
             if not isinstance(error, Exception):
                 raise
 
@@ -196,10 +201,14 @@ class SharedAccount:
         while not is_stored:
             if not self._member:
                 await self._join()
+            # What has failed by now is not made any more.
+            submitted = [one for one in submitted if not one.done.done()]
             buried = self._lost
             state, results = self._run(submitted, buried)
             is_stored = await self._store_state(state.encode(), buried, attempted)
         for one, result in zip(submitted, results, strict=True):
+            if one.done.done():
+                continue
             one.done.set_result(result) if not isinstance(result, _Raised) else one.done.set_exception(result.error)
 
     async def _store_state(self, body: bytes, buried: tuple[str, ...], attempted: set[str]) -> bool:
@@ -251,20 +260,22 @@ class SharedAccount:
         return state
 
     async def _join(self) -> None:
-        self._member = await self._reach(self._store.join, self._account, secrets.token_hex(4))
+        self._member, _ = await self._reach(self._store.join, self._account, secrets.token_hex(4))
         # A look before the first change, which needs the store's time.
         answer = await self._exchange(Exchange(self._known.tag, "", None))
         if answer.body is not None:
             self._adopt(answer)
 
     async def _exchange(self, exchange: Exchange) -> StoreAnswer:
-        sent = time.monotonic()
-        answer: StoreAnswer = await self._reach(self._store.exchange, self._account, self._member, exchange)
-        received = self._renewed_at = time.monotonic()
+        answer: StoreAnswer
+        answer, sent = await self._reach(self._store.exchange, self._account, self._member, exchange)
+        received = self._renewed_at = elapsed()
         if self._clock.observe(sent, received, answer.now):
             log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned anew")
             self._clock_was_set = True
         self._members = answer.members
+        if not self._is_reachable:
+            self._is_reachable, self._reachable_since, self._reason = True, received, ""
         # After an outage of the store all leases have ended: the others get the time to renew theirs.
         patient = received > self._reachable_since + LEASE
         self._lost = tuple(member for member in answer.lost if member != self._member) if patient else ()
@@ -280,21 +291,32 @@ class SharedAccount:
         else:
             self._known = stored
 
-    def _failure(self, error: BaseException) -> LedgerError:
-        reason = str(error) if isinstance(error, (*DecodeFailures, ValueError)) else self._reason
-        self._reason = ""
-        return LedgerError(
-            f"the quota ledger in {self._store.name} cannot be used: {reason or f'no answer in {_PATIENCE:g} s'}",
+    def _fail(self, one: _Submitted, error: BaseException | None = None) -> None:
+        """Report an error to who submitted a change; nothing if its result is known."""
+        if one.done.done():
+            return
+        reason = self._reason or f"no answer in {_PATIENCE:g} s"
+        if isinstance(error, (*DecodeFailures, ValueError)):
+            reason = str(error)
+        # One for each: whoever raises an error adds a traceback to it.
+        failure = LedgerError(
+            f"the quota ledger in {self._store.name} cannot be used: {reason}",
             hint="Nothing was sent. Check that the store is up and can be reached.",
         )
+        one.done.set_exception(failure)
+        retrieve_error(one.done)
 
-    async def _reach(self, call: Callable[..., Any], *arguments: object) -> Any:
-        """Call the store, and again while it cannot be reached: the caller has a time limit."""
+    async def _reach(self, call: Callable[..., Any], *arguments: object) -> tuple[Any, float]:
+        """Call the store, and again while it cannot be reached; return its answer, and when it was asked for that.
+
+        The caller has a time limit.
+        """
         while True:
             try:
-                return await call(*arguments)
+                sent = elapsed()
+                return await call(*arguments), sent
             except StoreUnavailableError as error:
-                self._reason = str(error)
+                self._reason, self._is_reachable = str(error), False
                 await asyncio.sleep(_RETRY_PAUSE)
 
 

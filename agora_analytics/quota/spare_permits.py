@@ -13,31 +13,31 @@ from agora_analytics.quota.permit import Permit
 from agora_analytics.quota.wait_queue import SERVED_BEFORE, Priority
 
 _VALID: Final = 0.02
-"""Seconds in which a spare permit may be used. Two early permits of different seconds are 0.82 s apart, of which clock
-error and jitter may take 0.8."""
+"""Seconds in which a spare permit may be used, after it has come from the ledger: that way counts as part of the round
+trip. Two early permits of different seconds are 0.82 s apart, of which clock error and jitter may take 0.8."""
 
 
 class SparePermits:
     """Permits of one counter that are issued and not used, oldest first."""
 
     def __init__(self) -> None:
-        self._permits: deque[tuple[Permit, Priority]] = deque()
+        self._permits: deque[tuple[Permit, Priority, float]] = deque()
 
-    def add(self, priority: Priority, permits: list[Permit]) -> None:
-        """Keep permits that were issued by the rules of a priority."""
-        self._permits.extend((permit, priority) for permit in permits)
+    def add(self, priority: Priority, permits: list[Permit], now: float) -> None:
+        """Keep permits that were issued by the rules of a priority, and have just arrived."""
+        self._permits.extend((permit, priority, now + _VALID) for permit in permits)
 
     def take(self, priority: Priority, now: float) -> Permit | None:
         """Return a permit that a request of this priority may use."""
-        for place, (permit, issued_for) in enumerate(self._permits):
+        for place, (permit, issued_for, until) in enumerate(self._permits):
             # The rules for exports are stricter, so their permits do for all, and others' do not for them.
-            if priority in SERVED_BEFORE[issued_for] and now < permit.at + _VALID:
+            if priority in SERVED_BEFORE[issued_for] and now < until:
                 del self._permits[place]
                 return permit
         return None
 
     def expired(self, now: float) -> list[Permit]:
         """Remove the permits that must not be used any more, and return them."""
-        expired = [permit for permit, _ in self._permits if now >= permit.at + _VALID]
-        self._permits = deque(kept for kept in self._permits if now < kept[0].at + _VALID)
+        expired = [permit for permit, _, until in self._permits if now >= until]
+        self._permits = deque(kept for kept in self._permits if now < kept[2])
         return expired

@@ -1,8 +1,9 @@
-"""The clock of a store that hosts share, read from this host's monotonic clock between two of its answers."""
+"""The clock of a store that hosts share, read from a clock of this host between two of its answers."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from typing import Final
 
@@ -11,6 +12,12 @@ _DRIFT: Final = 2.5e-4
 
 _STEP: Final = 0.25
 """Seconds beyond the error by which an answer must differ from what was expected to show that the clock was set."""
+
+
+def elapsed() -> float:
+    """Return the seconds of a clock of this host that is never set, and goes on while the host sleeps."""
+    # `time.monotonic` stands still meanwhile on Linux: permits from before a sleep would look new after it.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
 class StoreClock:
@@ -30,15 +37,15 @@ class StoreClock:
         if self._offset is None:
             return time.time()
         # A better measurement may move it back by less than the error of the one before.
-        self._latest = max(self._latest, time.monotonic() + self._offset)
+        self._latest = max(self._latest, elapsed() + self._offset)
         return self._latest
 
     def error(self) -> float:
         """Return by how many seconds `now()` may be wrong; infinite before the first answer."""
-        return self._error + _DRIFT * (time.monotonic() - self._measured_at)
+        return self._error + _DRIFT * (elapsed() - self._measured_at)
 
     def observe(self, sent: float, received: float, store: float) -> bool:
-        """Learn from an answer between two monotonic times; return whether the store's clock was set, or is another.
+        """Learn from an answer between two times of `elapsed`; return whether the store's clock was set, or is another.
 
         That is how a failover to a host with another clock is noticed.
         """

@@ -69,7 +69,8 @@ class Poller(ABC, Generic[T]):
         self._time = limiters.time
         self._bounds = bounds
         self._stopped = asyncio.Event()
-        self.stopped = False
+        self._ending = asyncio.Event()
+        self.stopped = self.ending = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
         self._was_answered = False
@@ -103,11 +104,20 @@ class Poller(ABC, Generic[T]):
     def stop(self) -> None:
         """End after the current event, and end every wait now. May be called from any thread or signal handler."""
         self.stopped = True
+        self._set(self._stopped)
+        self.drain()
+
+    def drain(self) -> None:
+        """Send no further poll, and end once the answers that are there or under way are delivered."""
+        self.ending = True
+        self._set(self._ending)
+
+    def _set(self, event: asyncio.Event) -> None:
         if self._loop is None:  # nothing waits yet
-            self._stopped.set()
+            event.set()
             return
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._loop.call_soon_threadsafe(event.set)
 
     async def run(self) -> AsyncGenerator[T]:
         """Yield events; release the checkpoint at the end."""
@@ -170,10 +180,10 @@ class Poller(ABC, Generic[T]):
                 yield item
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, or return early when stopped."""
+        """Sleep, or return early when the stream is to end."""
         try:
             async with asyncio.timeout(seconds):
-                await self._stopped.wait()
+                await self._ending.wait()
         except TimeoutError:
             pass
 
@@ -186,8 +196,7 @@ class Poller(ABC, Generic[T]):
         """
         refusals = 0
         while True:
-            await self.wait_for_quota(endpoint)
-            if self.stopped:
+            if not await self.wait_for_quota(endpoint):
                 raise StoppedError
             try:
                 answer = await send()
@@ -206,21 +215,25 @@ class Poller(ABC, Generic[T]):
         # Without a quota of our own, nothing else delays the next attempt.
         delay = error.retry_after or (0.0 if self._limiters.enforced else _NEXT_SECOND)
         until = self._time.monotonic() + min(delay, _MAX_RETRY_AFTER)
-        while (left := until - self._time.monotonic()) > 0 and not (self.stopped or self._limiters.closed):
+        while (left := until - self._time.monotonic()) > 0 and not (self.ending or self._limiters.closed):
             await self.sleep_without_quota(left, expected=delay)
 
-    async def wait_for_quota(self, endpoint: Endpoint) -> None:
-        """Wait until a request may be sent."""
+    async def wait_for_quota(self, endpoint: Endpoint) -> bool:
+        """Wait until a request may be sent; return False if the stream is to end instead."""
         self._check_open()
         waited = 0.0
-        while (forecast := await self._limiters.forecast(1, endpoint)).seconds > 0 and not self.stopped:
+        while (forecast := await self._limiters.forecast(1, endpoint)).seconds > 0:
+            if self.ending:
+                return False
             waited = max(waited, forecast.seconds)
             await self.sleep_without_quota(forecast.seconds, forecast.at.timestamp(), expected=waited)
             self._check_open()
         if waited:
             await self.pause(self.delay_after_quota())
-        if not self.stopped:
-            self.monitor.quota_wait_ended()
+        if self.stopped:
+            return False
+        self.monitor.quota_wait_ended()
+        return True
 
     def _check_open(self) -> None:
         if self._limiters.closed:
@@ -269,7 +282,7 @@ class Poller(ABC, Generic[T]):
         start = self.start_poll()
         self.downtime.start(start)
         answers = failures = 0
-        while answers < _MAX_PROBES and not (self._time.confirmed or self.stopped):
+        while answers < _MAX_PROBES and not (self._time.confirmed or self.ending):
             sent = self.start_poll()
             error = await self.unless_stopped(self.probe(failures))
             now = self.read_clock()

@@ -1,4 +1,4 @@
-"""What all streams share: iteration, health, checkpoint, and three ways to end them."""
+"""What all streams share: iteration, health, checkpoint, and four ways to end them."""
 
 from __future__ import annotations
 
@@ -82,6 +82,14 @@ class Stream(AsyncIterator[T], Generic[T]):
         Ends every wait at once. May be called from any thread or signal handler.
         """
         self._poller.stop()
+
+    def drain(self) -> None:
+        """End without wasting a request: deliver what has been fetched or is under way, and send nothing more.
+
+        Ends every wait for quota or for new data at once. For a handover: who resumes at the checkpoint asks for nothing
+        that was answered. May be called from any thread or signal handler.
+        """
+        self._poller.drain()
 
     async def aclose(self) -> None:
         """End now; the current event counts as not delivered."""

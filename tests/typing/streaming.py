@@ -64,6 +64,7 @@ async def watching(client: AnalyticsClient) -> None:
                 assert_type(event.reason, Literal["outage", "quota", "consumer", "asleep", "before_start", "service"])
             case _:
                 assert_never(event)
+    watch.drain()
     watch.stop()
     await watch.aclose()
     async with client.realtime.watch(users) as windows:

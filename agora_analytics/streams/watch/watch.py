@@ -331,7 +331,7 @@ class WatchPoller(Poller[Event]):
         short = budget.requests < len(self._source.queries) and not self.downtime.is_failing
         now = started
         # If another stream's answers set the clock back meanwhile, this plan was for another time.
-        while self._newest_window(now.utc) < due and not self.stopped and now.shift_since(started) > -_SET_BACK:
+        while self._newest_window(now.utc) < due and not self.ending and now.shift_since(started) > -_SET_BACK:
             wait = max(due * WINDOW + self._bounds.delay + 1 - now.utc, 0.01)
             if short:  # requests may be released, or a learned limit forgotten: check again
                 await self.sleep_without_quota(wait)
@@ -348,7 +348,7 @@ class WatchPoller(Poller[Event]):
 
     def _finished(self, assembler: WindowAssembler) -> bool:
         stop = self._settings.stop
-        return self.stopped or (stop is not None and assembler.watermark >= stop)
+        return self.ending or (stop is not None and assembler.watermark >= stop)
 
     def _newest_window(self, utc: float) -> int:
         """Return the number of the newest window whose end is queryable."""

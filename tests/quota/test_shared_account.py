@@ -1,0 +1,106 @@
+"""One account in a store that hosts share, on virtual time: how long a change waits for a store that fails."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from helpers.ledger_changes import increment, read_count
+
+from agora_analytics import LedgerError
+from agora_analytics.quota.shared_account import Exchange, SharedAccount, StoreAnswer, StoreUnavailableError
+from agora_analytics.quota.store_clock import StoreClock
+
+
+class MemoryStore:
+    """A store in memory that can refuse, or not answer at all."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.refuses = False
+        self.hangs = False
+        self.loses_answers = False
+        self.stored = ("", b"")
+
+    async def join(self, account: str, name: str) -> str:
+        await self._reach()
+        return f"0:{name}"
+
+    async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
+        await self._reach()
+        tag, body = self.stored
+        replaced = tag == exchange.expected and exchange.body is not None
+        if replaced:
+            self.stored = (exchange.tag, exchange.body)
+        if self.loses_answers:
+            raise StoreUnavailableError("the answer was lost")
+        return StoreAnswer(True, replaced, self.stored[0], None if tag == exchange.expected else body, 1e9, 1, ())
+
+    async def leave(self, account: str, member: str) -> None:
+        await self._reach()
+
+    async def _reach(self) -> None:
+        await asyncio.sleep(0.001)
+        if self.hangs:
+            await asyncio.sleep(3_600)
+        if self.refuses:
+            raise StoreUnavailableError("it refuses")
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+async def account(store: MemoryStore):
+    account = SharedAccount(store, "a", StoreClock())
+    await account.change(read_count)
+    yield account
+    store.hangs = store.refuses = store.loses_answers = False
+    await account.close()
+
+
+async def seconds_until_error(account: SharedAccount) -> float:
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(LedgerError, match="Nothing was sent"):
+        await account.change(increment)
+    return asyncio.get_running_loop().time() - begun
+
+
+@pytest.mark.parametrize("fault", ["refuses", "hangs", "loses_answers"])
+async def test_each_change_over_a_failing_store_fails_a_second_after_it_was_submitted(store, account, fault):
+    setattr(store, fault, True)
+    changes = []
+    for _ in range(40):
+        changes.append(asyncio.create_task(seconds_until_error(account)))
+        await asyncio.sleep(0.1)
+    assert await asyncio.gather(*changes) == pytest.approx([1] * 40, abs=0.01)
+
+
+async def test_changes_that_wait_for_a_failing_store_are_made_once_when_it_works_again(store, account):
+    store.refuses = True
+    failed = asyncio.create_task(seconds_until_error(account))
+    await asyncio.sleep(0.9)
+    waiting = [asyncio.create_task(account.change(increment)) for _ in range(3)]
+    await asyncio.sleep(0.5)
+    store.refuses = False
+    assert await asyncio.gather(*waiting) == [1, 2, 3]
+    await failed
+    assert await account.change(read_count) == 3
+
+
+async def test_a_change_whose_answer_was_lost_is_made_once(store, account):
+    store.loses_answers = True
+    waiting = asyncio.create_task(account.change(increment))
+    await asyncio.sleep(0.5)
+    store.loses_answers = False
+    assert await waiting == 1
+    assert await account.change(read_count) == 1
+
+
+async def test_each_caller_gets_an_error_of_its_own(store, account):
+    store.refuses = True
+    errors = await asyncio.gather(*(account.change(increment) for _ in range(3)), return_exceptions=True)
+    assert len(set(map(id, errors))) == 3

@@ -1,0 +1,97 @@
+"""A stream that is drained: what was answered is delivered, nothing more is sent, and the next one resumes there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from helpers.streaming import CHANNELS, HOUR, SMALL, USERS, collect, simulated
+
+from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, Window
+from agora_analytics.simulator import Fault, Faults
+
+
+async def drained_after(stream, seconds: float) -> list:
+    """Return what a stream delivers if it is drained after so many seconds."""
+    asyncio.get_running_loop().call_later(seconds, stream.drain)
+    return await collect(stream)
+
+
+@pytest.mark.parametrize("plan", ["premium", "enterprise"])
+async def test_windows_come_once_and_nothing_is_asked_twice_however_often_a_watch_is_drained(plan):
+    """Answers take two seconds, so that it is also drained while one is under way."""
+    stop = simulated().clock() + HOUR // 2
+    counts, windows = [], []
+    for turn in (7.3, 10 * HOUR):
+        simulation, store, seen = (
+            simulated(plan, faults=Faults.always(Fault("slow", seconds=2))),
+            MemoryCheckpoints(),
+            [],
+        )
+        turns = 0
+        async with simulation.client(checkpoints=store) as client:
+            while len(seen) < 90:
+                watch = client.realtime.watch(
+                    USERS, CHANNELS, start=int(stop) - HOUR // 2, stop=int(stop), checkpoint="w", revisions=False
+                )
+                seen += await drained_after(watch, turn)
+                turns += 1
+                if turn > HOUR:
+                    break
+        assert turns > 50 or turn > HOUR
+        counts.append(simulation.service.counts["realtime"])
+        windows.append([event.ts for event in seen if isinstance(event, Window)])
+    assert windows[0] == windows[1]
+    assert len(windows[0]) == 90
+    assert counts[0] <= counts[1] + 2
+
+
+async def test_a_drain_ends_a_wait_at_once():
+    async with simulated().client() as client, client.realtime.watch(USERS) as watch:
+        await anext(watch)
+        waiting = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(5)
+        before = asyncio.get_running_loop().time()
+        watch.drain()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+        assert asyncio.get_running_loop().time() - before < 0.1
+        assert watch.health.state == "stopped"
+
+
+async def test_a_drain_ends_a_wait_for_the_next_day():
+    simulation = simulated()
+    async with simulation.client() as client, client.realtime.watch(USERS) as watch:
+        await anext(watch)
+        simulation.service.spend("realtime", 10**6)
+        waiting = asyncio.ensure_future(collect(watch))
+        await asyncio.sleep(HOUR)
+        assert watch.health.state == "waiting for quota"
+        watch.drain()
+        await asyncio.sleep(0.1)
+        assert waiting.done()
+
+
+async def test_a_stream_that_is_drained_before_it_starts_sends_nothing():
+    simulation = simulated()
+    async with simulation.client() as client:
+        for stream in (client.realtime.watch(USERS), client.calls.follow()):
+            stream.drain()
+            assert await collect(stream) == []
+    assert sum(simulation.service.counts.values()) == 0
+
+
+@pytest.mark.parametrize("with_sessions", [False, True])
+async def test_calls_come_once_however_often_a_follow_is_drained(with_sessions):
+    simulation = simulated("enterprise", world=SMALL, faults=Faults.always(Fault("slow", seconds=2)))
+    store, start = MemoryCheckpoints(), int(simulation.clock()) - HOUR
+    seen: Counter = Counter()
+    async with simulation.client(checkpoints=store) as client:
+        for _ in range(120):
+            follow = client.calls.follow(start=start, checkpoint="f", with_sessions=with_sessions)
+            for event in await drained_after(follow, 31.7):
+                if isinstance(event, CallStarted | CallFinished):
+                    seen[type(event), event.call.call_id] += 1
+    assert len(seen) > 30
+    assert set(seen.values()) == {1}
