@@ -19,6 +19,7 @@ import attrs
 from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.blocked_units import BlockedUnit, block, just_after_midnight
+from agora_analytics.quota.claims import Claims
 from agora_analytics.quota.clock_reading import (
     DAY,
     GUARD,
@@ -74,6 +75,7 @@ class WindowCounter:
         reservations: what streams will need, by number.
         other_programs: what programs outside the ledger use.
         first_day: the UTC day in which this count began, which it does not cover whole.
+        claims: what processes wait for.
 
     """
 
@@ -90,6 +92,7 @@ class WindowCounter:
     reservations: dict[int, Reservation] = attrs.field(factory=dict)
     other_programs: OtherPrograms = attrs.field(factory=OtherPrograms)
     first_day: int | None = None
+    claims: Claims = attrs.field(factory=Claims)
 
     def limit(self, unit: Unit, planned: int, reading: ClockReading) -> int:
         """Return the limit that holds: the plan's, or one that was learned."""
@@ -192,8 +195,13 @@ class WindowCounter:
         windows = (before // limit * WINDOWS[unit] for unit, limit in limits.items())
         return seconds_until_next_day(reading) + days * DAY + max(windows, default=0.0)
 
-    def acquire(self, number: int, rates: Rates, reading: ClockReading, reserved: int = 0) -> Permit | Rejection:
-        """Issue a permit charged to every unit, or to none; `reserved` requests of the day are left to others."""
+    def acquire(
+        self, number: int, rates: Rates, reading: ClockReading, reserved: int = 0, claimed: int = 0
+    ) -> Permit | Rejection:
+        """Issue a permit charged to every unit, or to none.
+
+        `reserved` requests of the day are left to others, and `claimed` ones of shorter units.
+        """
         # Also of units that the plan lacks, which the loop over `rates` does not see.
         if self.blocked and (rejection := self.longest_block(rates, reading)):
             return rejection
@@ -208,11 +216,11 @@ class WindowCounter:
             limit = self.limit(unit, planned, reading) if self.learned_limits.limits else planned
             if unit == "day":
                 spare = self._remaining_of_days(limit, days, reading) - reserved
-            elif recent < limit and not self.rate_limited_at:
+            elif recent + claimed < limit and not self.rate_limited_at:
                 continue
             else:
                 self._prune(reading.monotonic, rates)
-                spare = self.remaining(unit, limit, reading)
+                spare = self.remaining(unit, limit, reading) - claimed
             if spare <= 0:
                 return self._reject(rates, reading, reserved)
         return self._issue(number, reading, days, early=early)
@@ -365,6 +373,7 @@ class WindowCounter:
         self.early_in_flight = {number: at for number, at in self.early_in_flight.items() if at <= now}
         self.rate_limited_at = {unit: at for unit, at in self.rate_limited_at.items() if at <= now}
         self.blocked = {unit: blocked for unit, blocked in self.blocked.items() if blocked.at <= now}
+        self.claims = Claims()
 
     def _charge(self, day: int) -> None:
         if day not in self.used_per_day:

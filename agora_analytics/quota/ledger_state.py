@@ -78,11 +78,12 @@ class LedgerState:
         )
 
     def reclaim(self, slot: int, now: float) -> None:
-        """Drop the reservations of a crashed process, and count its requests in flight as answered in 0.5 s."""
+        """Drop the reservations and claims of a crashed process, and count its requests in flight as answered in 0.5 s."""
         for counter in self.counters.values():
             counter.expire([number for number in counter.in_flight if number % MAX_PROCESSES == slot], now + SEND_DELAY)
             for number in [number for number in counter.reservations if number % MAX_PROCESSES == slot]:
                 del counter.reservations[number]
+            counter.claims.drop(slot)
 
     def encode(self) -> bytes:
         """Return the state as JSON; `decode` reads it back. Equal states have equal bytes, in whichever process."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.bucket import WindowCounter
+from agora_analytics.quota.claims import TURNS, Asker, Turn
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
@@ -239,33 +240,50 @@ class Limiter:
         Its caller may have been cancelled by the time it returns.
         """
         issued.clear()  # what an earlier run of this change took was not stored
+        wanted = max(1, wanted)  # nobody is counted where it is one alone
         first = result = self._try_acquire(priority, waiting, state)
-        most = min(wanted, self._fair_share(state))
+        most = min(wanted, self._share(state))
         while isinstance(result, Permit):
             issued.append(result)
             if len(issued) >= most:
                 break
             result = self._try_acquire(priority, waiting, state)
+        self._claim(Asker(priority, state.process_slot), wanted - len(issued), first, state)
         return first
 
-    def _fair_share(self, state: LedgerState) -> int:
+    def _claim(self, asker: Asker, left: int, result: Permit | Rejection, state: LedgerState) -> None:
+        """Let other processes know for how many more permits this one waits."""
+        claims, now = state.counter(self.name).claims, self._time.reading(state).monotonic
+        permits = min(left, self._share(state))
+        if isinstance(result, Permit):
+            claims.on_issued(asker, permits, now)
+        elif state.processes > 1 and result.unit != "day":
+            claims.renew(asker, permits, result.wait, now)
+
+    def _share(self, state: LedgerState) -> int:
         """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
+        return math.ceil(self._shortest_limit(state) / min(state.processes, TURNS))
+
+    def _shortest_limit(self, state: LedgerState) -> int:
         unit, planned = next(iter(self._rates.items()))
-        limit = state.counter(self.name).limit(unit, planned, self._time.reading(state))
-        return math.ceil(limit / state.processes)
+        return state.counter(self.name).limit(unit, planned, self._time.reading(state))
 
     def _try_acquire(self, priority: Priority, waiting: int, state: LedgerState) -> Permit | Rejection:
         reading, counter = self._time.reading(state), state.counter(self.name)
+        asker = Asker(priority, state.process_slot)
+        turn = Turn.of(counter.claims, asker, self._shortest_limit(state), reading, self._rates)
         # A single request is no burst, and must not wait for a tick.
         held = self._hold_for_sync(counter, state.clock, reading, waiting) if waiting > 1 else None
         reserved = 0
         if priority is Priority.EXPORT:
             reserved = counter.reserved_by_streams(reading) + counter.used_by_others(reading)
             reserved += self._interactive_reserve
-        result = held or counter.acquire(state.upcoming_id, self._rates, reading, reserved)
+        result = held or counter.acquire(state.upcoming_id, self._rates, reading, reserved, turn.claimed)
         # A rejection draws no number: a state that did not change need not be stored.
         if isinstance(result, Permit):
             state.next_permit_id()
+        elif not held:
+            result = turn.rejection(result)
         return result
 
     def _hold_for_sync(

@@ -18,7 +18,7 @@ from agora_analytics.quota.permit import Permit, Rejection
 
 __all__ = ["Priority"]
 
-_MIN_SHARE: Final = 10
+MIN_SHARE: Final = 10
 """While a priority waits, one of so many permits is its own, so that none starves."""
 
 _MIN_BACKOFF: Final = 1e-3
@@ -185,7 +185,7 @@ class WaitQueue:
         ready = [priority for priority in priorities if self._blocked_until[priority] <= now]
         if ready:
             # Priorities are in order, so the highest of the overdue ones is first.
-            overdue = [priority for priority in ready if self._skipped[priority] >= _MIN_SHARE - 1]
+            overdue = [priority for priority in ready if self._skipped[priority] >= MIN_SHARE - 1]
             self._turn_taken = True
             self._waiters[(overdue or ready)[0]].popleft().set_result(None)
         elif priorities:

@@ -1,0 +1,166 @@
+"""Who goes first among processes: what each waits for, as the others see it.
+
+A process whose request was rejected claims permits. As soon as the next ones can be issued, claims go first in the order
+of priorities, and within a priority in that of time. Where a second's permits are issued in a burst, they do so for a
+moment only, in which each process asks at its place in that order. So processes take turns, hardly ever ask at the same
+time, and a claim that nobody uses any more delays the others by that moment.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import attrs
+
+from agora_analytics.plans import WINDOWS, Unit
+from agora_analytics.quota.clock_reading import GUARD, ClockReading
+from agora_analytics.quota.permit import Rates, Rejection
+from agora_analytics.quota.wait_queue import MIN_SHARE, SERVED_BEFORE, Priority
+
+_HEAD_START: Final = 0.05
+"""Seconds after a second's permits can be issued in which claims go first. It leaves 0.03 s in which they are early."""
+
+_LEASE: Final = 5.0
+"""Seconds after the next try of a process in which its claim counts, unless it is renewed."""
+
+_GRAIN: Final = 1e-3
+"""Seconds after the head start in which it is certainly over, by every clock."""
+
+_RENEW_BELOW: Final = 2.5
+_MAX_WAIT: Final = 60.0
+"""Seconds after which a process tries again at the latest, however long it was told to wait."""
+
+TURNS: Final = 5
+"""Processes that take the permits of a second: so many changes fit into the time in which permits are early."""
+
+
+class Claim(NamedTuple):
+    """How many permits a process waits for, since when, and until when that counts; times are the ledger's."""
+
+    since: float
+    permits: int
+    until: float
+
+
+class Asker(NamedTuple):
+    """Who asks for a permit: a priority, and the slot of its process."""
+
+    priority: Priority
+    slot: int
+
+
+@attrs.define
+class Claims:
+    """The claims of processes, by priority and slot."""
+
+    by_priority: dict[Priority, dict[int, Claim]] = attrs.field(factory=dict)
+
+    def before(self, asker: Asker, limit: int, reading: ClockReading, unit: Unit) -> tuple[int, int]:
+        """Return how many permits of a window are for higher priorities, and how many for others before the asker.
+
+        While a lower priority waits, every tenth permit is its own, as within a process.
+        """
+        now, own = reading.monotonic, _own_permits(limit, unit, reading)
+        *above, same = SERVED_BEFORE[asker.priority]
+        below = [priority for priority in Priority if priority not in SERVED_BEFORE[asker.priority]]
+        lower = sum(min(own, self._total(asker, priority, now)) for priority in below)
+        higher = sum(self._total(asker, priority, now) for priority in above)
+        mine = self._valid(asker, now)
+        equal = self._total(asker, same, now, mine.since if mine else math.inf)
+        return min(higher, max(0, limit - own - lower)), lower + equal
+
+    def renew(self, asker: Asker, permits: int, wait: float, now: float) -> None:
+        """Keep the claim of a process that tries again after `wait` seconds; changes nothing if it counts by then."""
+        mine, next_try = self._valid(asker, now), now + min(wait, _MAX_WAIT)
+        if mine is None or mine.until < next_try + _RENEW_BELOW:
+            self._store(asker, Claim(mine.since if mine else now, permits, next_try + _LEASE), now)
+
+    def on_issued(self, asker: Asker, left: int, now: float) -> None:
+        """Put a process that has got permits behind the others, if it waits for `left` more."""
+        if left > 0:
+            self._store(asker, Claim(now, left, now + _LEASE), now)
+        else:
+            self.by_priority.get(asker.priority, {}).pop(asker.slot, None)
+
+    def drop(self, slot: int) -> None:
+        """Drop the claims of a process."""
+        for claims in self.by_priority.values():
+            claims.pop(slot, None)
+
+    def _store(self, asker: Asker, claim: Claim, now: float) -> None:
+        claims = self.by_priority.setdefault(asker.priority, {})
+        for slot in [slot for slot, other in claims.items() if other.until <= now]:
+            del claims[slot]
+        # To the millisecond: less to store.
+        claims[asker.slot] = Claim(round(claim.since, 3), claim.permits, round(claim.until, 3))
+
+    def _valid(self, asker: Asker, now: float) -> Claim | None:
+        claim = self.by_priority.get(asker.priority, {}).get(asker.slot)
+        return claim if claim is not None and claim.until > now else None
+
+    def _total(self, asker: Asker, priority: Priority, now: float, before: float = math.inf) -> int:
+        """Return the permits that other processes wait for since before a time."""
+        claims = self.by_priority.get(priority, {})
+        return sum(
+            claim.permits
+            for slot, claim in claims.items()
+            if slot != asker.slot and claim.until > now and claim.since < before
+        )
+
+
+class Turn(NamedTuple):
+    """How a process takes turns with others for the permits of a counter's shortest unit.
+
+    `higher` permits are for higher priorities, `others` for those whose turn comes before.
+    """
+
+    higher: int
+    others: int
+    limit: int
+    unit: Unit
+    reading: ClockReading
+
+    @classmethod
+    def of(cls, claims: Claims, asker: Asker, limit: int, reading: ClockReading, rates: Rates) -> Turn:
+        """Return the turn of who asks; `limit` is that of the shortest unit."""
+        unit = next(iter(rates))
+        before = claims.before(asker, limit, reading, unit) if claims.by_priority else (0, 0)
+        return cls(*before, limit, unit, reading)
+
+    @property
+    def claimed(self) -> int:
+        """How many permits the asker must leave to others now."""
+        return self.higher + (self.others if self._head_start_left() > 0 else 0)
+
+    def rejection(self, rejection: Rejection) -> Rejection:
+        """Return a rejection with the time at which it is probably this process's turn."""
+        wait, ahead = rejection.wait, self.higher + self.others
+        if not self._in_bursts:
+            # Permits are left for others, who may not want them any more.
+            return rejection if wait > 0 else rejection._replace(wait=_HEAD_START)
+        if wait <= 0 and ahead < 2 * self.limit and self._head_start_left() > 0:
+            wait = self._head_start_left() + _GRAIN
+        elif rejection.unit == self.unit:
+            wait = max(wait, self.reading.next_second_start - self.reading.monotonic)
+            # In the window before its turn it looks whether permits are left: then some of those ahead are gone.
+            wait += max(0, ahead // self.limit - 1)
+            wait += _HEAD_START * ahead / self.limit if ahead < self.limit else _HEAD_START + _GRAIN
+        return rejection._replace(wait=wait)
+
+    @property
+    def _in_bursts(self) -> bool:
+        """Whether the permits of a window are issued in a burst at its start."""
+        return self.unit == "second" and self.reading.calibrated
+
+    def _head_start_left(self) -> float:
+        # Without bursts a permit is free at another time for each, so there is nothing to take turns for.
+        if not self._in_bursts:
+            return 0.0
+        return self.reading.second_start + GUARD + _HEAD_START - self.reading.monotonic
+
+
+def _own_permits(limit: int, unit: Unit, reading: ClockReading) -> int:
+    """Return how many permits of this window each lower priority has to itself."""
+    window = int(reading.utc // WINDOWS[unit])
+    return (window + 1) * limit // MIN_SHARE - window * limit // MIN_SHARE
