@@ -131,15 +131,25 @@ class Turn(NamedTuple):
     @property
     def claimed(self) -> int:
         """How many permits the asker must leave to others now."""
-        return self.higher + (self.others if self._head_start_left() > 0 else 0)
+        return self.higher + (self.others if self.takes_turns else 0)
 
-    def rejection(self, rejection: Rejection) -> Rejection:
-        """Return a rejection with the time at which it is probably this process's turn."""
+    @property
+    def takes_turns(self) -> bool:
+        """Whether the permits of others are left to them now."""
+        return self._head_start_left() > 0
+
+    def rejection(self, rejection: Rejection, *, held: bool = False) -> Rejection:
+        """Return a rejection with the time at which it is probably this process's turn.
+
+        One that is `held` back asks with others at the next tick, but not with all of a crowd.
+        """
         wait, ahead = rejection.wait, self.higher + self.others
+        if held:
+            return rejection._replace(wait=wait + max(0, ahead // self.limit - 1))
         if not self._in_bursts:
             # Permits are left for others, who may not want them any more.
             return rejection if wait > 0 else rejection._replace(wait=_HEAD_START)
-        if wait <= 0 and ahead < 2 * self.limit and self._head_start_left() > 0:
+        if wait <= 0 and ahead < 2 * self.limit and self.takes_turns:
             wait = self._head_start_left() + _GRAIN
         elif rejection.unit == self.unit:
             wait = max(wait, self.reading.next_second_start - self.reading.monotonic)

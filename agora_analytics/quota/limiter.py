@@ -84,6 +84,8 @@ class Limiter:
         self._account = account
         self._time = account.time
         self._spare = SparePermits()
+        # What the change that took the last permits would have told the next waiter.
+        self._told: dict[Priority, Rejection] = {}
         self._export_pacer: AsyncLimiter | None = None
         self._pacing = 0
 
@@ -98,10 +100,12 @@ class Limiter:
         if spare := self._spare.take(priority, self._time.ledger_now()):
             return spare
         self.return_spare(self._time.ledger_now())
+        if told := self._told.pop(priority, None):
+            return told
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
         try:
-            result = await self._account.change(partial(self._try_acquire_several, issued, priority, waiting, wanted))
+            result, told = await self._account.change(partial(self._try_acquire_several, issued, priority, waiting, wanted))
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
@@ -113,7 +117,15 @@ class Limiter:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
         self._spare.add(priority, issued[1:], self._time.ledger_now())
+        if told is not None:
+            self._told[priority] = told
         return result
+
+    def withdraw(self, priority: Priority) -> None:
+        """Tell other processes, with the next change, that nobody waits at this priority any more."""
+        self._told.pop(priority, None)
+        if self._account.state is None:
+            self._account.defer(partial(self._withdraw, priority), self._on_settled)
 
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least, and for which unit."""
@@ -228,37 +240,40 @@ class Limiter:
             state.counter(self.name).release(permit)
         return True
 
+    def _withdraw(self, priority: Priority, state: LedgerState) -> bool:
+        if not self.queue.waiting[priority]:
+            state.counter(self.name).claims.on_issued(Asker(priority, state.process_slot), 0, 0.0)
+        return False
+
     def _waiting(self) -> dict[Priority, int]:
         """Return how many requests wait, by priority; those of exports for their pacer, too."""
         return self.queue.waiting | {Priority.EXPORT: self.queue.waiting[Priority.EXPORT] + self._pacing}
 
     def _try_acquire_several(
         self, issued: list[Permit], priority: Priority, waiting: int, wanted: int, state: LedgerState
-    ) -> Permit | Rejection:
-        """Take a permit and spare ones for the `wanted`, and put all into `issued`.
+    ) -> tuple[Permit | Rejection, Rejection | None]:
+        """Take permits for the first waiter and for others, and put all into `issued`.
 
-        Its caller may have been cancelled by the time it returns.
+        Returns what the first gets, and what another one would be told, if that is known. The caller may have been
+        cancelled by the time it returns.
         """
         issued.clear()  # what an earlier run of this change took was not stored
-        wanted = max(1, wanted)  # nobody is counted where it is one alone
+        claims, asker, share = state.counter(self.name).claims, Asker(priority, state.process_slot), self._share(state)
+        now, left = self._time.reading(state).monotonic, wanted
         first = result = self._try_acquire(priority, waiting, state)
-        most = min(wanted, self._share(state))
         while isinstance(result, Permit):
             issued.append(result)
-            if len(issued) >= most:
-                break
+            left = wanted - len(issued)
+            if left <= 0 or len(issued) == share:
+                claims.on_issued(asker, min(left, share), now)
+            # Behind the others now; without turns it must ask again, so that they get theirs.
+            if left <= 0 or (len(issued) >= share and not self._turn(asker, state).takes_turns):
+                return first, None
             result = self._try_acquire(priority, waiting, state)
-        self._claim(Asker(priority, state.process_slot), wanted - len(issued), first, state)
-        return first
-
-    def _claim(self, asker: Asker, left: int, result: Permit | Rejection, state: LedgerState) -> None:
-        """Let other processes know for how many more permits this one waits."""
-        claims, now = state.counter(self.name).claims, self._time.reading(state).monotonic
-        permits = min(left, self._share(state))
-        if isinstance(result, Permit):
-            claims.on_issued(asker, permits, now)
-        elif state.processes > 1 and result.unit != "day":
-            claims.renew(asker, permits, result.wait, now)
+        # Nobody is counted where it is one alone, who may not want to wait.
+        if left > 0 and state.processes > 1 and result.unit != "day":
+            claims.renew(asker, min(left, share), result.wait, now)
+        return first, result if issued else None
 
     def _share(self, state: LedgerState) -> int:
         """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
@@ -268,10 +283,13 @@ class Limiter:
         unit, planned = next(iter(self._rates.items()))
         return state.counter(self.name).limit(unit, planned, self._time.reading(state))
 
+    def _turn(self, asker: Asker, state: LedgerState) -> Turn:
+        reading, claims = self._time.reading(state), state.counter(self.name).claims
+        return Turn.of(claims, asker, self._shortest_limit(state), reading, self._rates)
+
     def _try_acquire(self, priority: Priority, waiting: int, state: LedgerState) -> Permit | Rejection:
         reading, counter = self._time.reading(state), state.counter(self.name)
-        asker = Asker(priority, state.process_slot)
-        turn = Turn.of(counter.claims, asker, self._shortest_limit(state), reading, self._rates)
+        turn = self._turn(Asker(priority, state.process_slot), state)
         # A single request is no burst, and must not wait for a tick.
         held = self._hold_for_sync(counter, state.clock, reading, waiting) if waiting > 1 else None
         reserved = 0
@@ -282,8 +300,8 @@ class Limiter:
         # A rejection draws no number: a state that did not change need not be stored.
         if isinstance(result, Permit):
             state.next_permit_id()
-        elif not held:
-            result = turn.rejection(result)
+        else:
+            result = turn.rejection(result, held=held is not None)
         return result
 
     def _hold_for_sync(

@@ -52,6 +52,9 @@ class PermitSource(Protocol):
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least."""
 
+    def withdraw(self, priority: Priority) -> None:
+        """Take note that the last waiter of a priority has left without a permit."""
+
     def quota_exhausted(self, rejection: Rejection, max_wait: float) -> QuotaExhausted:
         """Return the error for a wait that would take longer than `max_wait` seconds."""
 
@@ -86,9 +89,15 @@ class WaitQueue:
                     self._wake_next()
             if isinstance(result, Permit):
                 return result
+            if max_wait is not None:
+                self._check_max_wait(result, max_wait, max_wait)
         self._count_waiter(priority, 1)
         try:
             return await self._acquire_queued(priority, max_wait)
+        except BaseException:
+            if self.waiting[priority] == 1:
+                self._permits.withdraw(priority)
+            raise
         finally:
             self._count_waiter(priority, -1)
             self._wake_next()
