@@ -186,8 +186,9 @@ class Dispatcher:
                     host = self._hosts.current and self._hosts.pick(loop.time())  # 0, nearly always: nothing to pick
                 try:
                     answer = await self._attempt(pending, host, remaining, options.priority)
-                    # Paused before it was sent: it waits anew.
                     while answer is None:
+                        # Whatever blocks the loop so long must not keep others from running as well.
+                        await asyncio.sleep(0)
                         remaining = self._remaining_wait(options, loop.time() - begun)
                         answer = await self._attempt(pending, host, remaining, options.priority)
                 except AgoraError as error:

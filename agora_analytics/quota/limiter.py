@@ -72,6 +72,14 @@ class Budget(NamedTuple):
         return max(self.requests - self.others, min(self.requests, math.ceil(needed)))
 
 
+class _Outcome(NamedTuple):
+    """What a change gave to the first waiter, at which time of the ledger, and what the next one would be told."""
+
+    first: Permit | Rejection
+    at: float
+    following: Rejection | None = None
+
+
 class Limiter:
     """Rate limiter of one counter: gives a permit to each request once the plan allows it."""
 
@@ -85,7 +93,7 @@ class Limiter:
         self._time = account.time
         self._spare = SparePermits()
         # What the change that took the last permits would have told the next waiter.
-        self._told: dict[Priority, Rejection] = {}
+        self._told: dict[Priority, _Outcome] = {}
         self._export_pacer: AsyncLimiter | None = None
         self._pacing = 0
 
@@ -100,12 +108,13 @@ class Limiter:
         if spare := self._spare.take(priority, self._time.ledger_now()):
             return spare
         self.return_spare(self._time.ledger_now())
-        if told := self._told.pop(priority, None):
-            return told
+        if (told := self._told.pop(priority, None)) and told.following:
+            return told.following.less(self._time.ledger_now() - told.at)
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
         try:
-            result, told = await self._account.change(partial(self._try_acquire_several, issued, priority, waiting, wanted))
+            change = partial(self._try_acquire_several, issued, priority, waiting, wanted)
+            outcome = await self._account.change(change)
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
@@ -116,10 +125,11 @@ class Limiter:
             if issued:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
-        self._spare.add(priority, issued[1:], self._time.ledger_now())
-        if told is not None:
-            self._told[priority] = told
-        return result
+        now = self._time.ledger_now()
+        self._spare.add(priority, issued[1:], now)
+        if outcome.following is not None:
+            self._told[priority] = outcome
+        return outcome.first if isinstance(outcome.first, Permit) else outcome.first.less(now - outcome.at)
 
     def withdraw(self, priority: Priority) -> None:
         """Tell other processes, with the next change, that nobody waits at this priority any more."""
@@ -251,8 +261,10 @@ class Limiter:
 
     def _try_acquire_several(
         self, issued: list[Permit], priority: Priority, waiting: int, wanted: int, state: LedgerState
-    ) -> tuple[Permit | Rejection, Rejection | None]:
+    ) -> _Outcome:
         """Take permits for the first waiter and for others, and put all into `issued`.
+
+        Its caller may have been cancelled by the time it returns.
 
         Returns what the first gets, and what another one would be told, if that is known. The caller may have been
         cancelled by the time it returns.
@@ -268,12 +280,12 @@ class Limiter:
                 claims.on_issued(asker, min(left, share), now)
             # Behind the others now; without turns it must ask again, so that they get theirs.
             if left <= 0 or (len(issued) >= share and not self._turn(asker, state).takes_turns):
-                return first, None
+                return _Outcome(first, now)
             result = self._try_acquire(priority, waiting, state)
         # Nobody is counted where it is one alone, who may not want to wait.
         if left > 0 and state.processes > 1 and result.unit != "day":
             claims.renew(asker, min(left, share), result.wait, now)
-        return first, result if issued else None
+        return _Outcome(first, now, result if issued else None)
 
     def _share(self, state: LedgerState) -> int:
         """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
@@ -378,17 +390,16 @@ class Limiter:
     def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
         """Record how a request ended; return whether others may be sent sooner than they were told."""
         received, sample, error, host = settlement
-        counter = state.counter(self.name)
-        # Not if this was stored already, and the answer of the ledger got lost: one header must not confirm itself.
-        is_news = permit.number in counter.in_flight
         # The time first: which day a rate-limit error is about depends on it.
-        if sample is not None and is_news:
+        if sample is not None:
             self._time.learn(host, sample, state)
-        reading = self._time.reading(state)
+        reading, counter = self._time.reading(state), state.counter(self.name)
+        is_settled = permit.number not in counter.in_flight
         counter.settle(permit, received, reading)
         if error is not None:
-            # The error of a permit that has expired is news, too, unless it is older than the last one.
-            if is_news or permit.at > counter.rate_limited_at.get(error.unit, -math.inf):
+            # A ledger may store an error and lose its answer: then this runs again, and the error is not newer than
+            # itself. That of a permit which has expired is.
+            if not is_settled or permit.at > counter.rate_limited_at.get(error.unit, -math.inf):
                 self._on_rate_limited(permit, error, state, reading)
             return False
         if not counter.blocked:

@@ -21,6 +21,7 @@ class Store:
     ahead: float = 1_795_521_600.0
     latency: float = 0.0
     failing: bool = False
+    tried: int = 0
     stored: bytes = b""
     writes: int = 0
     trips: int = 0
@@ -29,6 +30,7 @@ class Store:
 
     async def exchange(self, expected: bytes, new: bytes) -> bytes | None:
         """Replace the expected state by a new one; return None, or the state that is there instead."""
+        self.tried += 1
         await asyncio.sleep(self.latency / 2)
         if self.failing:
             raise LedgerError("the store is gone")
