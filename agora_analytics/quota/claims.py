@@ -18,8 +18,11 @@ from agora_analytics.quota.clock_reading import GUARD, ClockReading
 from agora_analytics.quota.permit import Rates, Rejection
 from agora_analytics.quota.wait_queue import MIN_SHARE, SERVED_BEFORE, Priority
 
-_HEAD_START: Final = 0.05
-"""Seconds after a second's permits can be issued in which claims go first. It leaves 0.03 s in which they are early."""
+_SPREAD: Final = 0.05
+"""Seconds after a second's permits can be issued in which processes ask, each at its place."""
+
+_HEAD_START: Final = 0.07
+"""Seconds in which claims count: then the last of them has made its change, and permits are early for 0.01 s more."""
 
 _LEASE: Final = 5.0
 """Seconds after the next try of a process in which its claim counts, unless it is renewed."""
@@ -155,7 +158,7 @@ class Turn(NamedTuple):
             wait = max(wait, self.reading.next_second_start - self.reading.monotonic)
             # In the window before its turn it looks whether permits are left: then some of those ahead are gone.
             wait += max(0, ahead // self.limit - 1)
-            wait += _HEAD_START * ahead / self.limit if ahead < self.limit else _HEAD_START + _GRAIN
+            wait += _SPREAD * ahead / self.limit if ahead < self.limit else _HEAD_START + _GRAIN
         return rejection._replace(wait=wait)
 
     @property
