@@ -21,8 +21,8 @@ from agora_analytics.quota.wait_queue import MIN_SHARE, SERVED_BEFORE, Priority
 _SPREAD: Final = 0.05
 """Seconds after a second's permits can be issued in which processes ask, each at its place."""
 
-_HEAD_START: Final = 0.07
-"""Seconds in which claims count: then the last of them has made its change, and permits are early for 0.01 s more."""
+_HEAD_START: Final = 0.06
+"""Seconds in which claims count: then the last of them has made its change, and permits are early for 0.02 s more."""
 
 _LEASE: Final = 5.0
 """Seconds after the next try of a process in which its claim counts, unless it is renewed."""
@@ -147,6 +147,8 @@ class Turn(NamedTuple):
         One that is `held` back asks with others at the next tick, but not with all of a crowd.
         """
         wait, ahead = rejection.wait, self.higher + self.others
+        if not ahead:
+            return rejection
         if held:
             return rejection._replace(wait=wait + max(0, ahead // self.limit - 1))
         if not self._in_bursts:
