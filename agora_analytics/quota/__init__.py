@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from agora_analytics._core.lazy import door
 
 if TYPE_CHECKING:
+    from agora_analytics.quota.budget import *
     from agora_analytics.quota.file_ledger import *
     from agora_analytics.quota.ledger_state import *
-    from agora_analytics.quota.limiter import *
     from agora_analytics.quota.limiters import *
     from agora_analytics.quota.quota import *
     from agora_analytics.quota.redis_ledger import *
@@ -34,5 +34,5 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = door(
-    globals(), "wait_queue", "ledger_state", "snapshot", "limiter", "limiters", "quota", "file_ledger", "redis_ledger"
+    globals(), "wait_queue", "ledger_state", "snapshot", "budget", "limiters", "quota", "file_ledger", "redis_ledger"
 )

@@ -19,7 +19,6 @@ import attrs
 from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.blocked_units import BlockedUnit, block, just_after_midnight
-from agora_analytics.quota.claims import Claims
 from agora_analytics.quota.clock_reading import (
     DAY,
     GUARD,
@@ -49,7 +48,6 @@ _IDLE_AFTER: Final = 2.0
 _PRUNE_ABOVE: Final = 64
 """Prune completed requests once this many are stored."""
 
-
 _END_OF_DAY: Final = 1_800.0
 """Seconds before midnight in which a limit of the day may be tested: streams can backfill windows of that age."""
 
@@ -75,7 +73,6 @@ class WindowCounter:
         reservations: what streams will need, by number.
         other_programs: what programs outside the ledger use.
         first_day: the UTC day in which this count began, which it does not cover whole.
-        claims: what processes wait for.
 
     """
 
@@ -92,7 +89,6 @@ class WindowCounter:
     reservations: dict[int, Reservation] = attrs.field(factory=dict)
     other_programs: OtherPrograms = attrs.field(factory=OtherPrograms)
     first_day: int | None = None
-    claims: Claims = attrs.field(factory=Claims)
 
     def limit(self, unit: Unit, planned: int, reading: ClockReading) -> int:
         """Return the limit that holds: the plan's, or one that was learned."""
@@ -198,10 +194,7 @@ class WindowCounter:
     def acquire(
         self, number: int, rates: Rates, reading: ClockReading, reserved: int = 0, claimed: int = 0
     ) -> Permit | Rejection:
-        """Issue a permit charged to every unit, or to none.
-
-        `reserved` requests of the day are left to others, and `claimed` ones of shorter units.
-        """
+        """Issue a permit charged to every unit, or to none; leaves `reserved` of the day, `claimed` of other units."""
         # Also of units that the plan lacks, which the loop over `rates` does not see.
         if self.blocked and (rejection := self.longest_block(rates, reading)):
             return rejection
@@ -373,7 +366,6 @@ class WindowCounter:
         self.early_in_flight = {number: at for number, at in self.early_in_flight.items() if at <= now}
         self.rate_limited_at = {unit: at for unit, at in self.rate_limited_at.items() if at <= now}
         self.blocked = {unit: blocked for unit, blocked in self.blocked.items() if blocked.at <= now}
-        self.claims = Claims()
 
     def _charge(self, day: int) -> None:
         if day not in self.used_per_day:

@@ -15,7 +15,7 @@ import attrs
 
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.clock_reading import GUARD, ClockReading
-from agora_analytics.quota.permit import Rates, Rejection
+from agora_analytics.quota.permit import Rejection
 from agora_analytics.quota.wait_queue import MIN_SHARE, SERVED_BEFORE, Priority
 
 _SPREAD: Final = 0.05
@@ -59,7 +59,7 @@ class Claims:
 
     by_priority: dict[Priority, dict[int, Claim]] = attrs.field(factory=dict)
 
-    def before(self, asker: Asker, limit: int, reading: ClockReading, unit: Unit) -> tuple[int, int]:
+    def before(self, asker: Asker, limit: int, unit: Unit, reading: ClockReading) -> tuple[int, int]:
         """Return how many permits of a window are for higher priorities, and how many for others before the asker.
 
         While a lower priority waits, every tenth permit is its own, as within a process.
@@ -125,11 +125,9 @@ class Turn(NamedTuple):
     reading: ClockReading
 
     @classmethod
-    def of(cls, claims: Claims, asker: Asker, limit: int, reading: ClockReading, rates: Rates) -> Turn:
-        """Return the turn of who asks; `limit` is that of the shortest unit."""
-        unit = next(iter(rates))
-        before = claims.before(asker, limit, reading, unit) if claims.by_priority else (0, 0)
-        return cls(*before, limit, unit, reading)
+    def of(cls, claims: Claims, asker: Asker, limit: int, unit: Unit, reading: ClockReading) -> Turn:
+        """Return the turn of who asks."""
+        return cls(*claims.before(asker, limit, unit, reading), limit, unit, reading)
 
     @property
     def claimed(self) -> int:
@@ -153,7 +151,7 @@ class Turn(NamedTuple):
             return rejection._replace(wait=wait + max(0, ahead // self.limit - 1))
         if not self._in_bursts:
             # Permits are left for others, who may not want them any more.
-            return rejection if wait > 0 else rejection._replace(wait=_HEAD_START)
+            return rejection if wait > 0 or not self.higher else rejection._replace(wait=_HEAD_START)
         if wait <= 0 and ahead < 2 * self.limit and self.takes_turns:
             wait = self._head_start_left() + _GRAIN
         elif rejection.unit == self.unit:

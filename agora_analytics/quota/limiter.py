@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.bucket import WindowCounter
+from agora_analytics.quota.budget import Budget, Demand
 from agora_analytics.quota.claims import TURNS, Asker, Turn
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
-from agora_analytics.quota.service_clock import TICK_TOLERANCE, ServiceClock
+from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
 from agora_analytics.quota.spare_permits import SparePermits
 from agora_analytics.quota.wait_queue import Priority, WaitQueue
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
     from agora_analytics.quota.snapshot import Forecast, QuotaState
-
-__all__ = ["Budget"]
 
 _INTERACTIVE_SHARE: Final = 0.05
 """Fraction of the day's requests that exports leave to interactive ones."""
@@ -47,29 +46,6 @@ class Settlement(NamedTuple):
     sample: DateSample | None = None
     error: RateLimited | None = None
     host: int = 0
-
-
-class Demand(NamedTuple):
-    """Requests that a stream needs for the rest of today and per day afterwards, and its weight among streams."""
-
-    rest: int
-    daily: int
-    weight: float = 1.0
-
-
-class Budget(NamedTuple):
-    """A stream's share of what is left of the day: requests, and seconds until the next day begins.
-
-    `others` is how many of them other programs will probably take first.
-    """
-
-    requests: int
-    seconds: float
-    others: int = 0
-
-    def leaving(self, needed: float) -> int:
-        """Return how many requests to plan with: leaves other programs their part, but never less than `needed`."""
-        return max(self.requests - self.others, min(self.requests, math.ceil(needed)))
 
 
 class _Outcome(NamedTuple):
@@ -109,12 +85,11 @@ class Limiter:
             return spare
         self.return_spare(self._time.ledger_now())
         if (told := self._told.pop(priority, None)) and told.following:
-            return told.following.less(self._time.ledger_now() - told.at)
+            return self._as_of_now(told.following, told.at)
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
         try:
-            change = partial(self._try_acquire_several, issued, priority, waiting, wanted)
-            outcome = await self._account.change(change)
+            outcome = await self._account.change(partial(self._acquire_several, issued, priority, waiting, wanted))
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
@@ -125,11 +100,10 @@ class Limiter:
             if issued:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
-        now = self._time.ledger_now()
-        self._spare.add(priority, issued[1:], now)
+        self._spare.add(priority, issued[1:], self._time.ledger_now())
         if outcome.following is not None:
             self._told[priority] = outcome
-        return outcome.first if isinstance(outcome.first, Permit) else outcome.first.less(now - outcome.at)
+        return outcome.first if isinstance(outcome.first, Permit) else self._as_of_now(outcome.first, outcome.at)
 
     def withdraw(self, priority: Priority) -> None:
         """Tell other processes, with the next change, that nobody waits at this priority any more."""
@@ -240,6 +214,11 @@ class Limiter:
             self._pacing -= 1
         return await self.queue.acquire(Priority.EXPORT, max_wait)
 
+    def _as_of_now(self, rejection: Rejection, at: float) -> Rejection:
+        # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who
+        # asks just before it needs another round trip, and is late.
+        return rejection._replace(wait=rejection.wait * (1 + 2 * DRIFT) - (self._time.ledger_now() - at))
+
     # Waiters sleep until a time that was computed without what was released or unblocked.
     def _on_settled(self, unblocked: bool) -> None:  # noqa: FBT001 - the result of `_settle`
         if unblocked:
@@ -252,25 +231,22 @@ class Limiter:
 
     def _withdraw(self, priority: Priority, state: LedgerState) -> bool:
         if not self.queue.waiting[priority]:
-            state.counter(self.name).claims.on_issued(Asker(priority, state.process_slot), 0, 0.0)
+            state.claims_of(self.name).on_issued(Asker(priority, state.process_slot), 0, 0.0)
         return False
 
     def _waiting(self) -> dict[Priority, int]:
         """Return how many requests wait, by priority; those of exports for their pacer, too."""
         return self.queue.waiting | {Priority.EXPORT: self.queue.waiting[Priority.EXPORT] + self._pacing}
 
-    def _try_acquire_several(
+    def _acquire_several(
         self, issued: list[Permit], priority: Priority, waiting: int, wanted: int, state: LedgerState
     ) -> _Outcome:
         """Take permits for the first waiter and for others, and put all into `issued`.
 
         Its caller may have been cancelled by the time it returns.
-
-        Returns what the first gets, and what another one would be told, if that is known. The caller may have been
-        cancelled by the time it returns.
         """
         issued.clear()  # what an earlier run of this change took was not stored
-        claims, asker, share = state.counter(self.name).claims, Asker(priority, state.process_slot), self._share(state)
+        claims, asker, share = state.claims_of(self.name), Asker(priority, state.process_slot), self._share(state)
         now, left = self._time.reading(state).monotonic, wanted
         first = result = self._try_acquire(priority, waiting, state)
         while isinstance(result, Permit):
@@ -278,8 +254,9 @@ class Limiter:
             left = wanted - len(issued)
             if left <= 0 or len(issued) == share:
                 claims.on_issued(asker, min(left, share), now)
-            # Behind the others now; without turns it must ask again, so that they get theirs.
-            if left <= 0 or (len(issued) >= share and not self._turn(asker, state).takes_turns):
+            # Now it is behind the others. Where they take no turns it must ask again, so that they get theirs.
+            turn = self._turn(priority, state)
+            if left <= 0 or (len(issued) >= share and not (turn and turn.takes_turns)):
                 return _Outcome(first, now)
             result = self._try_acquire(priority, waiting, state)
         # Nobody is counted where it is one alone, who may not want to wait.
@@ -289,30 +266,32 @@ class Limiter:
 
     def _share(self, state: LedgerState) -> int:
         """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
-        return math.ceil(self._shortest_limit(state) / min(state.processes, TURNS))
-
-    def _shortest_limit(self, state: LedgerState) -> int:
         unit, planned = next(iter(self._rates.items()))
-        return state.counter(self.name).limit(unit, planned, self._time.reading(state))
+        limit = state.counter(self.name).limit(unit, planned, self._time.reading(state))
+        return math.ceil(limit / min(state.processes, TURNS))
 
-    def _turn(self, asker: Asker, state: LedgerState) -> Turn:
-        reading, claims = self._time.reading(state), state.counter(self.name).claims
-        return Turn.of(claims, asker, self._shortest_limit(state), reading, self._rates)
+    def _turn(self, priority: Priority, state: LedgerState) -> Turn | None:
+        """Return how this process takes turns with others, None if no other waits."""
+        if not state.claims:
+            return None
+        reading, (unit, planned) = self._time.reading(state), next(iter(self._rates.items()))
+        limit = state.counter(self.name).limit(unit, planned, reading)
+        return Turn.of(state.claims_of(self.name), Asker(priority, state.process_slot), limit, unit, reading)
 
     def _try_acquire(self, priority: Priority, waiting: int, state: LedgerState) -> Permit | Rejection:
         reading, counter = self._time.reading(state), state.counter(self.name)
-        turn = self._turn(Asker(priority, state.process_slot), state)
+        turn = self._turn(priority, state)
         # A single request is no burst, and must not wait for a tick.
         held = self._hold_for_sync(counter, state.clock, reading, waiting) if waiting > 1 else None
         reserved = 0
         if priority is Priority.EXPORT:
             reserved = counter.reserved_by_streams(reading) + counter.used_by_others(reading)
             reserved += self._interactive_reserve
-        result = held or counter.acquire(state.upcoming_id, self._rates, reading, reserved, turn.claimed)
+        result = held or counter.acquire(state.upcoming_id, self._rates, reading, reserved, turn.claimed if turn else 0)
         # A rejection draws no number: a state that did not change need not be stored.
         if isinstance(result, Permit):
             state.next_permit_id()
-        else:
+        elif turn is not None:
             result = turn.rejection(result, held=held is not None)
         return result
 

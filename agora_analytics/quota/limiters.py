@@ -15,11 +15,12 @@ from agora_analytics._core import validation
 from agora_analytics.errors import PlanRefused, RateLimited, ResponseError, TransportError
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
+from agora_analytics.quota.budget import Budget, Demand
 from agora_analytics.quota.clock_reading import DAY
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
-from agora_analytics.quota.limiter import Budget, Demand, Limiter, Settlement
+from agora_analytics.quota.limiter import Limiter, Settlement
 from agora_analytics.quota.permit import Permit
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.quota.wait_queue import Priority

@@ -34,10 +34,6 @@ class Rejection(NamedTuple):
     unit: Unit
     limit: int
 
-    def less(self, seconds: float) -> Rejection:
-        """Return the rejection as it is so many seconds later."""
-        return self._replace(wait=self.wait - seconds)
-
 
 class Reservation(NamedTuple):
     """Requests that a stream needs: for the rest of the UTC day `day`, and per day after; its weight among streams."""
