@@ -1,9 +1,9 @@
 """Who goes first among processes: what each waits for, as the others see it.
 
-A process whose request was rejected claims permits. As soon as the next ones can be issued, claims go first in the order
-of priorities, and within a priority in that of time. Where a second's permits are issued in a burst, they do so for a
-moment only, in which each process asks at its place in that order. So processes take turns, hardly ever ask at the same
-time, and a claim that nobody uses any more delays the others by that moment.
+A process whose request was rejected claims permits, in a change that it makes anyway. Others leave it as many: those
+that ask for lower priorities, and those of its own priority whose claim is newer. Where a second's permits are issued in a
+burst, the latter do so for a moment only, in which each process asks at its place in that order. So processes take turns
+and rarely ask at the same time, and a claim that nobody uses any more costs the others a moment.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ _RENEW_BELOW: Final = 2.5
 _MAX_WAIT: Final = 60.0
 """Seconds after which a process tries again at the latest, however long it was told to wait."""
 
-TURNS: Final = 5
-"""Processes that take the permits of a second: so many changes fit into the time in which permits are early."""
+_MAX_TURNS: Final = 5
+_CHANGING: Final = 0.08
+"""Processes that take the permits of a second, and seconds that they have for that: then permits are not early."""
 
 
-class Claim(NamedTuple):
+class PermitClaim(NamedTuple):
     """How many permits a process waits for, since when, and until when that counts; times are the ledger's."""
 
     since: float
@@ -57,7 +58,7 @@ class Asker(NamedTuple):
 class Claims:
     """The claims of processes, by priority and slot."""
 
-    by_priority: dict[Priority, dict[int, Claim]] = attrs.field(factory=dict)
+    by_priority: dict[Priority, dict[int, PermitClaim]] = attrs.field(factory=dict)
 
     def before(self, asker: Asker, limit: int, unit: Unit, reading: ClockReading) -> tuple[int, int]:
         """Return how many permits of a window are for higher priorities, and how many for others before the asker.
@@ -77,12 +78,12 @@ class Claims:
         """Keep the claim of a process that tries again after `wait` seconds; changes nothing if it counts by then."""
         mine, next_try = self._valid(asker, now), now + min(wait, _MAX_WAIT)
         if mine is None or mine.until < next_try + _RENEW_BELOW:
-            self._store(asker, Claim(mine.since if mine else now, permits, next_try + _LEASE), now)
+            self._store(asker, PermitClaim(mine.since if mine else now, permits, next_try + _LEASE), now)
 
     def on_issued(self, asker: Asker, left: int, now: float) -> None:
         """Put a process that has got permits behind the others, if it waits for `left` more."""
         if left > 0:
-            self._store(asker, Claim(now, left, now + _LEASE), now)
+            self._store(asker, PermitClaim(now, left, now + _LEASE), now)
         else:
             self.by_priority.get(asker.priority, {}).pop(asker.slot, None)
 
@@ -91,14 +92,14 @@ class Claims:
         for claims in self.by_priority.values():
             claims.pop(slot, None)
 
-    def _store(self, asker: Asker, claim: Claim, now: float) -> None:
+    def _store(self, asker: Asker, claim: PermitClaim, now: float) -> None:
         claims = self.by_priority.setdefault(asker.priority, {})
         for slot in [slot for slot, other in claims.items() if other.until <= now]:
             del claims[slot]
         # To the millisecond: less to store.
-        claims[asker.slot] = Claim(round(claim.since, 3), claim.permits, round(claim.until, 3))
+        claims[asker.slot] = PermitClaim(round(claim.since, 3), claim.permits, round(claim.until, 3))
 
-    def _valid(self, asker: Asker, now: float) -> Claim | None:
+    def _valid(self, asker: Asker, now: float) -> PermitClaim | None:
         claim = self.by_priority.get(asker.priority, {}).get(asker.slot)
         return claim if claim is not None and claim.until > now else None
 
@@ -171,6 +172,15 @@ class Turn(NamedTuple):
         if not self._in_bursts:
             return 0.0
         return self.reading.second_start + GUARD + _HEAD_START - self.reading.monotonic
+
+
+def share(limit: int, processes: int, round_trip: float) -> int:
+    """Return how many permits of a window a process should take at once, so that others get theirs.
+
+    `round_trip` is how long a change takes. Half as long again, and the changes of a window do not meet.
+    """
+    turns = min(_MAX_TURNS, int(_CHANGING / max(round_trip * 1.5, _GRAIN)))
+    return math.ceil(limit / max(1, min(processes, turns)))
 
 
 def _own_permits(limit: int, unit: Unit, reading: ClockReading) -> int:

@@ -16,14 +16,14 @@ from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.bucket import WindowCounter
 from agora_analytics.quota.budget import Budget, Demand
-from agora_analytics.quota.claims import TURNS, Asker, Turn
+from agora_analytics.quota.claims import Asker, Turn, share
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
 from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
-from agora_analytics.quota.spare_permits import SparePermits
+from agora_analytics.quota.spare_permits import Issue, SparePermits
 from agora_analytics.quota.wait_queue import Priority, WaitQueue
 
 if TYPE_CHECKING:
@@ -48,14 +48,6 @@ class Settlement(NamedTuple):
     host: int = 0
 
 
-class _Outcome(NamedTuple):
-    """What a change gave to the first waiter, at which time of the ledger, and what the next one would be told."""
-
-    first: Permit | Rejection
-    at: float
-    following: Rejection | None = None
-
-
 class Limiter:
     """Rate limiter of one counter: gives a permit to each request once the plan allows it."""
 
@@ -68,8 +60,7 @@ class Limiter:
         self._account = account
         self._time = account.time
         self._spare = SparePermits()
-        # What the change that took the last permits would have told the next waiter.
-        self._told: dict[Priority, _Outcome] = {}
+        self._round_trip = 0.0
         self._export_pacer: AsyncLimiter | None = None
         self._pacing = 0
 
@@ -81,33 +72,14 @@ class Limiter:
         """Return a permit, or how long to wait; `waiting` requests of this process wait for one."""
         if self._account.state is not None:
             return self._try_acquire(priority, waiting, self._account.state)
-        if spare := self._spare.take(priority, self._time.ledger_now()):
+        now = self._time.ledger_now()
+        if spare := self._spare.take(priority, now) or self._spare.rejection(priority, now):
             return spare
-        self.return_spare(self._time.ledger_now())
-        if (told := self._told.pop(priority, None)) and told.following:
-            return self._as_of_now(told.following, told.at)
-        issued: list[Permit] = []
-        wanted = self.queue.waiting_before_next(priority)
-        try:
-            outcome = await self._account.change(partial(self._acquire_several, issued, priority, waiting, wanted))
-        except asyncio.CancelledError:
-            # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
-            if issued:
-                await self._account.record(partial(self._release, issued), self._on_settled)
-            raise
-        except Exception:
-            # A store may have made the change and lost the answer. To release what was not stored changes nothing.
-            if issued:
-                self._account.defer(partial(self._release, issued), self._on_settled)
-            raise
-        self._spare.add(priority, issued[1:], self._time.ledger_now())
-        if outcome.following is not None:
-            self._told[priority] = outcome
-        return outcome.first if isinstance(outcome.first, Permit) else self._as_of_now(outcome.first, outcome.at)
+        self.return_spare(now)
+        return await self._acquire_from_ledger(priority, waiting)
 
     def withdraw(self, priority: Priority) -> None:
         """Tell other processes, with the next change, that nobody waits at this priority any more."""
-        self._told.pop(priority, None)
         if self._account.state is None:
             self._account.defer(partial(self._withdraw, priority), self._on_settled)
 
@@ -214,10 +186,28 @@ class Limiter:
             self._pacing -= 1
         return await self.queue.acquire(Priority.EXPORT, max_wait)
 
-    def _as_of_now(self, rejection: Rejection, at: float) -> Rejection:
-        # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who
-        # asks just before it needs another round trip, and is late.
-        return rejection._replace(wait=rejection.wait * (1 + 2 * DRIFT) - (self._time.ledger_now() - at))
+    async def _acquire_from_ledger(self, priority: Priority, waiting: int) -> Permit | Rejection:
+        issued: list[Permit] = []
+        wanted = self.queue.waiting_before_next(priority)
+        try:
+            issue = await self._account.change(partial(self._acquire_several, issued, priority, waiting, wanted))
+        except asyncio.CancelledError:
+            # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
+            if issued:
+                await self._account.record(partial(self._release, issued), self._on_settled)
+            raise
+        except Exception:
+            # A store may have made the change and lost the answer. To release what was not stored changes nothing.
+            if issued:
+                self._account.defer(partial(self._release, issued), self._on_settled)
+            raise
+        now = self._time.ledger_now()
+        self._spare.add(priority, issued[1:], now)
+        # The longest of late: what does not arrive in time is lost.
+        self._round_trip = max(now - issue.at, 0.9 * self._round_trip)
+        if issue.behind is not None:
+            self._spare.reject_behind(priority, _as_of(now, issue.behind, issue.at), now)
+        return issue.first if isinstance(issue.first, Permit) else _as_of(now, issue.first, issue.at)
 
     # Waiters sleep until a time that was computed without what was released or unblocked.
     def _on_settled(self, unblocked: bool) -> None:  # noqa: FBT001 - the result of `_settle`
@@ -240,35 +230,34 @@ class Limiter:
 
     def _acquire_several(
         self, issued: list[Permit], priority: Priority, waiting: int, wanted: int, state: LedgerState
-    ) -> _Outcome:
+    ) -> Issue:
         """Take permits for the first waiter and for others, and put all into `issued`.
 
         Its caller may have been cancelled by the time it returns.
         """
         issued.clear()  # what an earlier run of this change took was not stored
-        claims, asker, share = state.claims_of(self.name), Asker(priority, state.process_slot), self._share(state)
+        claims, asker, most = state.claims_of(self.name), Asker(priority, state.process_slot), self._share(state)
         now, left = self._time.reading(state).monotonic, wanted
         first = result = self._try_acquire(priority, waiting, state)
         while isinstance(result, Permit):
             issued.append(result)
             left = wanted - len(issued)
-            if left <= 0 or len(issued) == share:
-                claims.on_issued(asker, min(left, share), now)
+            if left <= 0 or len(issued) == most:
+                claims.on_issued(asker, min(left, most), now)
             # Now it is behind the others. Where they take no turns it must ask again, so that they get theirs.
             turn = self._turn(priority, state)
-            if left <= 0 or (len(issued) >= share and not (turn and turn.takes_turns)):
-                return _Outcome(first, now)
+            if left <= 0 or (len(issued) >= most and not (turn and turn.takes_turns)):
+                return Issue(first, now)
             result = self._try_acquire(priority, waiting, state)
         # Nobody is counted where it is one alone, who may not want to wait.
         if left > 0 and state.processes > 1 and result.unit != "day":
-            claims.renew(asker, min(left, share), result.wait, now)
-        return _Outcome(first, now, result if issued else None)
+            claims.renew(asker, min(left, most), result.wait, now)
+        return Issue(first, now, result if issued else None)
 
     def _share(self, state: LedgerState) -> int:
-        """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
         unit, planned = next(iter(self._rates.items()))
         limit = state.counter(self.name).limit(unit, planned, self._time.reading(state))
-        return math.ceil(limit / min(state.processes, TURNS))
+        return share(limit, state.processes, self._round_trip)
 
     def _turn(self, priority: Priority, state: LedgerState) -> Turn | None:
         """Return how this process takes turns with others, None if no other waits."""
@@ -398,3 +387,10 @@ class Limiter:
         if is_news and error.unit == "second" and planned:
             limit = counter.limit("second", planned, reading)
             state.clock.on_rate_limited(reading, aim_suspected=counter.burst_may_exceed(permit.at, limit))
+
+
+def _as_of(now: float, rejection: Rejection, at: float) -> Rejection:
+    """Return a rejection as it is now, which was computed at a time."""
+    # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who asks
+    # just before it needs another round trip, and is late.
+    return rejection._replace(wait=rejection.wait * (1 + 2 * DRIFT) - (now - at))
