@@ -7,6 +7,8 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from hashlib import sha1
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -110,6 +112,8 @@ class RedisLedger:
     opens its own connections, unless a client was passed: then it needs a ledger of its own.
     """
 
+    _name = ""
+
     def __init__(self, store: str | Redis | RedisCluster, *, prefix: str = "agora") -> None:
         given = _Hidden(store)
         # Tracebacks of the errors below show the variables of this frame.
@@ -120,6 +124,7 @@ class RedisLedger:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._store = _RedisStore(given, self._prefix)
+        self._name = self._store.name
 
     def time(self) -> float:
         """Return UTC seconds by the store's clock; by the host's until the store has answered."""
@@ -152,7 +157,7 @@ class RedisLedger:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"RedisLedger({self._store.name!r})"
+        return f"RedisLedger({self._name!r})"
 
     def _bind(self) -> None:
         """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
@@ -236,10 +241,16 @@ class _RedisStore:
         return f"{self._prefix}:{{{account}}}:{part}"
 
     async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
+        from redis.exceptions import NoScriptError  # noqa: PLC0415 - an extra
+
+        if self.client is None:
+            self.client = _connect(self._url or "")
         try:
-            if self.client is None:
-                self.client = _connect(self._url or "")
-            return await self.client.register_script(script)(keys=keys, args=arguments)
+            try:
+                return await self.client.evalsha(_hash(script), len(keys), *keys, *arguments)
+            except NoScriptError:
+                # Which stores the script, too. redis-py's way takes two round trips, and one may take 0.1 s.
+                return await self.client.eval(script, len(keys), *keys, *arguments)
         except Exception as error:  # noqa: BLE001 - a client or credential provider of the user's raises what it likes
             reason = self._reason(error)
         # Outside of `except`, or the error would have redis-py's as context, whose frames hold the password.
@@ -251,7 +262,13 @@ class _RedisStore:
 
         said = str(error) if isinstance(error, (RedisError, OSError)) else ""
         clean = self._secrets.scrub(said.encode(errors="replace")).decode(errors="replace")
-        return one_line(clean, _QUOTED) or type(error).__name__
+        # The class says what redis-py cuts off the text, such as that a key has moved.
+        return f"{type(error).__name__}: {one_line(clean, _QUOTED)}".removesuffix(": ")
+
+
+@cache
+def _hash(script: str) -> str:
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _connect(url: str) -> Redis:
@@ -277,13 +294,13 @@ def _checked(url: _Hidden) -> str:
     """Return what errors may show of a URL: no user, password or query; raises `ValueError` if it is none of Redis."""
     # Errors quote what they cannot read, which may be half a password, and their frames hold the URL.
     with suppress(ValueError, TypeError):
-        pool: Any = _connect(url.value).connection_pool
-        pool.make_connection()  # which opens nothing
         return _shown(url.value)
     raise ValueError("store: allowed is a URL of redis-py that begins with redis, rediss, unix: (value not shown)")
 
 
 def _shown(url: str) -> str:
+    pool: Any = _connect(url).connection_pool
+    pool.make_connection()  # which opens nothing, and finds what is wrong with the query
     parts = urlsplit(url)
     return parts.path if parts.scheme == "unix" else f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import attrs
 
+SENTINEL = shutil.which("redis-sentinel")
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
 MISSING = "neither redis-server nor valkey-server is installed (Debian's package redis-server)"
 
@@ -28,15 +29,15 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self, *options: str) -> None:
-        self.port = self.port or _free_port()
-        self._process = subprocess.Popen(
-            [
-                *(REDIS or "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
-                *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", *options),
-            ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        self.port = self.port or free_port()
+        self.run(
+            *(REDIS or "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
+            *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", *options),
         )
+
+    def run(self, *command: str) -> None:
+        """Start a command that serves the port, and wait until it answers."""
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while not self._answers():
             assert time.monotonic() < deadline, "the server does not answer"
@@ -57,16 +58,54 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def command(self, *words: str) -> str:
+        """Return the first line of the answer to a command, as it comes; an error begins with `-`."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.sendall(f"*{len(words)}\r\n".encode() + b"".join(map(_bulk, words)))
+            return connection.makefile("rb").readline().decode().strip()
+
+    def wait_for(self, answer: str, *words: str) -> None:
+        """Wait until a command has an answer that contains a text, in any of its lines."""
+        deadline = time.monotonic() + 20
+        while answer not in self._whole(*words):
+            assert time.monotonic() < deadline, f"no {answer} from {words}"
+            time.sleep(0.05)
+
+    def _whole(self, *words: str) -> str:
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.sendall(b" ".join(word.encode() for word in words) + b"\r\nPING\r\n")
+            said = b""
+            while b"+PONG" not in said and (chunk := connection.recv(65_536)):
+                said += chunk
+            return said.decode()
+
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(16).startswith(b"+PONG")
+                return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
 
-def _free_port() -> int:
+def start_sentinel(folder: Path, master: RedisServer) -> RedisServer:
+    """Start a Sentinel that watches a server under the name `quota`, and fails over half a second after it is lost."""
+    sentinel = RedisServer(folder, free_port())
+    configuration = folder / "sentinel.conf"
+    configuration.write_text(
+        f"port {sentinel.port}\nbind 127.0.0.1\ndir {folder}\n"
+        f"sentinel monitor quota 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds quota 500\nsentinel failover-timeout quota 3000\n"
+    )
+    sentinel.run(SENTINEL or "redis-sentinel", str(configuration))
+    return sentinel
+
+
+def _bulk(word: str) -> bytes:
+    return f"${len(word)}\r\n{word}\r\n".encode()
+
+
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
