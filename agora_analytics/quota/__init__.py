@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from agora_analytics.quota.file_ledger import *
     from agora_analytics.quota.ledger_state import *
     from agora_analytics.quota.limiters import *
+    from agora_analytics.quota.priority import *
     from agora_analytics.quota.quota import *
     from agora_analytics.quota.redis_ledger import *
     from agora_analytics.quota.snapshot import *
-    from agora_analytics.quota.wait_queue import *
 
 __all__ = [
     "Budget",
@@ -34,5 +34,5 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = door(
-    globals(), "wait_queue", "ledger_state", "snapshot", "budget", "limiters", "quota", "file_ledger", "redis_ledger"
+    globals(), "priority", "ledger_state", "snapshot", "budget", "limiters", "quota", "file_ledger", "redis_ledger"
 )

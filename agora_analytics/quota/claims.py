@@ -1,9 +1,9 @@
 """Who goes first among processes: what each waits for, as the others see it.
 
 A process whose request was rejected claims permits, in a change that it makes anyway. Others leave it as many: those
-that ask for lower priorities, and those of its own priority whose claim is newer. Where a second's permits are issued in a
-burst, the latter do so for a moment only, in which each process asks at its place in that order. So processes take turns
-and rarely ask at the same time, and a claim that nobody uses any more costs the others a moment.
+that ask for lower priorities, and those of its own priority whose claim is newer. Where a second's permits come in
+a burst, the latter do so for a moment only, in which each process asks at its place in that order. So processes take
+turns and rarely ask at the same time, and a claim that nobody uses any more costs the others a moment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import attrs
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.clock_reading import GUARD, ClockReading
 from agora_analytics.quota.permit import Rejection
-from agora_analytics.quota.wait_queue import MIN_SHARE, SERVED_BEFORE, Priority
+from agora_analytics.quota.priority import MIN_SHARE, SERVED_BEFORE, Priority
 
 _SPREAD: Final = 0.05
 """Seconds after a second's permits can be issued in which processes ask, each at its place."""
@@ -60,19 +60,19 @@ class Claims:
 
     by_priority: dict[Priority, dict[int, PermitClaim]] = attrs.field(factory=dict)
 
-    def before(self, asker: Asker, limit: int, unit: Unit, reading: ClockReading) -> tuple[int, int]:
-        """Return how many permits of a window are for higher priorities, and how many for others before the asker.
+    def before(self, asker: Asker, window: Window, left: int, since: float) -> tuple[int, int]:
+        """Return how many of the permits `left` are for higher priorities, and for others whose turn comes before.
 
-        While a lower priority waits, every tenth permit is its own, as within a process.
+        While a lower priority waits, every tenth permit is its own, as within a process; `since` when they are counted.
         """
-        now, own = reading.monotonic, _own_permits(limit, unit, reading)
-        *above, same = SERVED_BEFORE[asker.priority]
-        below = [priority for priority in Priority if priority not in SERVED_BEFORE[asker.priority]]
-        lower = sum(min(own, self._total(asker, priority, now)) for priority in below)
-        higher = sum(self._total(asker, priority, now) for priority in above)
+        now, (*above, same) = window.reading.monotonic, SERVED_BEFORE[asker.priority]
+        own = {other: 0 if self._served_since(other, since) else window.own for other in Priority}
+        below = [other for other in Priority if other not in SERVED_BEFORE[asker.priority]]
+        lower = sum(min(own[other], self._total(asker, other, now)) for other in below)
+        higher = sum(self._total(asker, other, now) for other in above)
         mine = self._valid(asker, now)
         equal = self._total(asker, same, now, mine.since if mine else math.inf)
-        return min(higher, max(0, limit - own - lower)), lower + equal
+        return min(higher, max(0, left - own[same] - lower)), lower + equal
 
     def renew(self, asker: Asker, permits: int, wait: float, now: float) -> None:
         """Keep the claim of a process that tries again after `wait` seconds; changes nothing if it counts by then."""
@@ -99,6 +99,10 @@ class Claims:
         # To the millisecond: less to store.
         claims[asker.slot] = PermitClaim(round(claim.since, 3), claim.permits, round(claim.until, 3))
 
+    def _served_since(self, priority: Priority, at: float) -> bool:
+        """Whether a process that waits for more has got a permit of this priority since a time."""
+        return any(claim.since >= at for claim in self.by_priority.get(priority, {}).values())
+
     def _valid(self, asker: Asker, now: float) -> PermitClaim | None:
         claim = self.by_priority.get(asker.priority, {}).get(asker.slot)
         return claim if claim is not None and claim.until > now else None
@@ -113,22 +117,49 @@ class Claims:
         )
 
 
-class Turn(NamedTuple):
-    """How a process takes turns with others for the permits of a counter's shortest unit.
+class Window(NamedTuple):
+    """The window of a counter's shortest unit that a reading of the clocks is in, and its limit."""
 
-    `higher` permits are for higher priorities, `others` for those whose turn comes before.
-    """
-
-    higher: int
-    others: int
-    limit: int
     unit: Unit
+    limit: int
     reading: ClockReading
 
+    @property
+    def in_bursts(self) -> bool:
+        """Whether its permits are issued in a burst at its start."""
+        return self.unit == "second" and self.reading.calibrated
+
+    @property
+    def age(self) -> float:
+        """Seconds for which its permits can be issued."""
+        if self.in_bursts:
+            return self.reading.monotonic - self.reading.second_start - GUARD
+        return self.reading.utc % WINDOWS[self.unit]
+
+    @property
+    def own(self) -> int:
+        """How many of its permits each lower priority has to itself."""
+        number = int((self.reading.utc - self.age) // WINDOWS[self.unit])
+        return (number + 1) * self.limit // MIN_SHARE - number * self.limit // MIN_SHARE
+
+
+class Turn(NamedTuple):
+    """How a process takes turns with others.
+
+    Of the permits that are left, `higher` are for higher priorities, and `others` for those whose turn comes before.
+    From the next window on, `ahead` go to others before its turn.
+    """
+
+    window: Window
+    higher: int
+    others: int
+    ahead: int
+
     @classmethod
-    def of(cls, claims: Claims, asker: Asker, limit: int, unit: Unit, reading: ClockReading) -> Turn:
-        """Return the turn of who asks."""
-        return cls(*claims.before(asker, limit, unit, reading), limit, unit, reading)
+    def of(cls, claims: Claims, asker: Asker, window: Window, left: int) -> Turn:
+        """Return the turn of who asks, while a window has so many permits left."""
+        higher, others = claims.before(asker, window, left, window.reading.monotonic - window.age)
+        return cls(window, higher, others, sum(claims.before(asker, window, window.limit, math.inf)))
 
     @property
     def claimed(self) -> int:
@@ -137,41 +168,31 @@ class Turn(NamedTuple):
 
     @property
     def takes_turns(self) -> bool:
-        """Whether the permits of others are left to them now."""
-        return self._head_start_left() > 0
+        """Whether those of the same priority whose turn comes before have the first choice now."""
+        # Without bursts a permit is free at another time for each, so there is nothing to take turns for.
+        return self.window.in_bursts and self.window.age < _HEAD_START
 
     def rejection(self, rejection: Rejection, *, held: bool = False) -> Rejection:
         """Return a rejection with the time at which it is probably this process's turn.
 
         One that is `held` back asks with others at the next tick, but not with all of a crowd.
         """
-        wait, ahead = rejection.wait, self.higher + self.others
-        if not ahead:
-            return rejection
+        wait, ahead, (unit, limit, reading) = rejection.wait, self.ahead, self.window
         if held:
-            return rejection._replace(wait=wait + max(0, ahead // self.limit - 1))
-        if not self._in_bursts:
+            wait += max(0, ahead // limit - 1)
+        elif wait <= 0 and not self.claimed:
+            pass  # in a moment
+        elif not self.window.in_bursts:
             # Permits are left for others, who may not want them any more.
-            return rejection if wait > 0 or not self.higher else rejection._replace(wait=_HEAD_START)
-        if wait <= 0 and ahead < 2 * self.limit and self.takes_turns:
-            wait = self._head_start_left() + _GRAIN
-        elif rejection.unit == self.unit:
-            wait = max(wait, self.reading.next_second_start - self.reading.monotonic)
+            wait = wait if wait > 0 else _HEAD_START
+        elif wait <= 0 and ahead < 2 * limit and self.takes_turns:
+            wait = _HEAD_START + _GRAIN - self.window.age
+        elif ahead and rejection.unit == unit:
+            wait = max(wait, reading.next_second_start - reading.monotonic)
             # In the window before its turn it looks whether permits are left: then some of those ahead are gone.
-            wait += max(0, ahead // self.limit - 1)
-            wait += _SPREAD * ahead / self.limit if ahead < self.limit else _HEAD_START + _GRAIN
+            wait += max(0, ahead // limit - 1)
+            wait += _SPREAD * ahead / limit if ahead < limit else _HEAD_START + _GRAIN
         return rejection._replace(wait=wait)
-
-    @property
-    def _in_bursts(self) -> bool:
-        """Whether the permits of a window are issued in a burst at its start."""
-        return self.unit == "second" and self.reading.calibrated
-
-    def _head_start_left(self) -> float:
-        # Without bursts a permit is free at another time for each, so there is nothing to take turns for.
-        if not self._in_bursts:
-            return 0.0
-        return self.reading.second_start + GUARD + _HEAD_START - self.reading.monotonic
 
 
 def share(limit: int, processes: int, round_trip: float) -> int:
@@ -181,9 +202,3 @@ def share(limit: int, processes: int, round_trip: float) -> int:
     """
     turns = min(_MAX_TURNS, int(_CHANGING / max(round_trip * 1.5, _GRAIN)))
     return math.ceil(limit / max(1, min(processes, turns)))
-
-
-def _own_permits(limit: int, unit: Unit, reading: ClockReading) -> int:
-    """Return how many permits of this window each lower priority has to itself."""
-    window = int(reading.utc // WINDOWS[unit])
-    return (window + 1) * limit // MIN_SHARE - window * limit // MIN_SHARE

@@ -16,15 +16,16 @@ from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.bucket import WindowCounter
 from agora_analytics.quota.budget import Budget, Demand
-from agora_analytics.quota.claims import Asker, Turn, share
+from agora_analytics.quota.claims import Asker, Turn, Window, share
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
+from agora_analytics.quota.priority import Priority
 from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
 from agora_analytics.quota.spare_permits import Issue, SparePermits
-from agora_analytics.quota.wait_queue import Priority, WaitQueue
+from agora_analytics.quota.wait_queue import WaitQueue
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -236,8 +237,8 @@ class Limiter:
         Its caller may have been cancelled by the time it returns.
         """
         issued.clear()  # what an earlier run of this change took was not stored
-        claims, asker, most = state.claims_of(self.name), Asker(priority, state.process_slot), self._share(state)
-        now, left = self._time.reading(state).monotonic, wanted
+        claims, asker, window = state.claims_of(self.name), Asker(priority, state.process_slot), self._window(state)
+        most, now, left = share(window.limit, state.processes, self._round_trip), window.reading.monotonic, wanted
         first = result = self._try_acquire(priority, waiting, state)
         while isinstance(result, Permit):
             issued.append(result)
@@ -254,18 +255,17 @@ class Limiter:
             claims.renew(asker, min(left, most), result.wait, now)
         return Issue(first, now, result if issued else None)
 
-    def _share(self, state: LedgerState) -> int:
-        unit, planned = next(iter(self._rates.items()))
-        limit = state.counter(self.name).limit(unit, planned, self._time.reading(state))
-        return share(limit, state.processes, self._round_trip)
+    def _window(self, state: LedgerState) -> Window:
+        reading, (unit, planned) = self._time.reading(state), next(iter(self._rates.items()))
+        return Window(unit, state.counter(self.name).limit(unit, planned, reading), reading)
 
     def _turn(self, priority: Priority, state: LedgerState) -> Turn | None:
         """Return how this process takes turns with others, None if no other waits."""
         if not state.claims:
             return None
-        reading, (unit, planned) = self._time.reading(state), next(iter(self._rates.items()))
-        limit = state.counter(self.name).limit(unit, planned, reading)
-        return Turn.of(state.claims_of(self.name), Asker(priority, state.process_slot), limit, unit, reading)
+        window, asker = self._window(state), Asker(priority, state.process_slot)
+        left = state.counter(self.name).remaining(window.unit, window.limit, window.reading)
+        return Turn.of(state.claims_of(self.name), asker, window, left)
 
     def _try_acquire(self, priority: Priority, waiting: int, state: LedgerState) -> Permit | Rejection:
         reading, counter = self._time.reading(state), state.counter(self.name)

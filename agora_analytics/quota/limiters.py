@@ -22,8 +22,8 @@ from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
 from agora_analytics.quota.limiter import Limiter, Settlement
 from agora_analytics.quota.permit import Permit
+from agora_analytics.quota.priority import Priority
 from agora_analytics.quota.service_time import ServiceTime
-from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import ClockState, Forecast, QuotaSnapshot

@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from agora_analytics.quota.permit import Permit, Rejection
-from agora_analytics.quota.wait_queue import SERVED_BEFORE, Priority
+from agora_analytics.quota.priority import SERVED_BEFORE, Priority
 
 _VALID: Final = 0.02
 """Seconds in which a spare permit may be used, after it has come from the ledger: that way counts as part of the round

@@ -10,37 +10,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from enum import StrEnum
 from typing import Final, Protocol
 
 from agora_analytics.errors import QuotaExhausted
 from agora_analytics.quota.permit import Permit, Rejection
-
-__all__ = ["Priority"]
-
-MIN_SHARE: Final = 10
-"""While a priority waits, one of so many permits is its own, so that none starves."""
+from agora_analytics.quota.priority import MIN_SHARE, SERVED_BEFORE, Priority
 
 _MIN_BACKOFF: Final = 1e-3
 """Minimum sleep in seconds after a rejection, so that rounding cannot make it a busy loop."""
 
 _MAX_BACKOFF: Final = 60.0
 """Maximum sleep in seconds after a rejection: a clock may have been set meanwhile, or the machine have slept."""
-
-
-class Priority(StrEnum):
-    """The order in which requests get their permits: interactive, then streams, then exports.
-
-    While a lower priority waits, every tenth permit is its own.
-    """
-
-    INTERACTIVE = "interactive"
-    STREAM = "stream"
-    EXPORT = "export"
-
-
-SERVED_BEFORE: Final = {priority: tuple(Priority)[: number + 1] for number, priority in enumerate(Priority)}
-"""The priorities whose waiters go before a new one of a priority: the higher ones and, first in first out, its own."""
 
 
 class PermitSource(Protocol):
