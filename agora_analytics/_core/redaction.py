@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from itertools import chain, islice
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from agora_analytics._core.decoding.scanner import Steps
@@ -48,6 +49,13 @@ def fingerprint(text: str) -> str:
     'b97611f73136e27f'
     """
     return sha256(text.encode()).hexdigest()[:16]
+
+
+class Hidden:
+    """A value that may hold credentials, and that no traceback with the variables of its frames shows."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 class Scrubber:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from agora_analytics.quota.file_ledger import *
     from agora_analytics.quota.ledger_state import *
     from agora_analytics.quota.limiters import *
+    from agora_analytics.quota.postgres_ledger import *
     from agora_analytics.quota.priority import *
     from agora_analytics.quota.quota import *
     from agora_analytics.quota.redis_ledger import *
@@ -23,6 +24,7 @@ __all__ = [
     "Forecast",
     "LedgerState",
     "MemoryLedger",
+    "PostgresLedger",
     "Priority",
     "Quota",
     "QuotaSnapshot",
@@ -34,5 +36,14 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = door(
-    globals(), "priority", "ledger_state", "snapshot", "budget", "limiters", "quota", "file_ledger", "redis_ledger"
+    globals(),
+    "priority",
+    "ledger_state",
+    "snapshot",
+    "budget",
+    "limiters",
+    "quota",
+    "file_ledger",
+    "redis_ledger",
+    "postgres_ledger",
 )

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from hashlib import sha1
 from importlib.util import find_spec
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics._core.redaction import Scrubber
-from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState
-from agora_analytics.quota.shared_account import LEASE, Exchange, SharedAccount, StoreAnswer, StoreUnavailableError
-from agora_analytics.quota.store_clock import StoreClock
+from agora_analytics._core.redaction import Hidden, Scrubber
+from agora_analytics.quota.ledger_state import MAX_PROCESSES
+from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
+from agora_analytics.quota.shared_ledger import INHERITED, SharedLedger
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
 
 __all__ = ["RedisLedger"]
-
-T = TypeVar("T")
-
-_KEPT: Final = 45 * 86_400
-"""Seconds after the last change of an account in which its state is kept: learned limits and habits outlast a month."""
 
 _CONNECTIONS: Final = 8
 _TIMEOUT: Final = 1.0
@@ -91,7 +83,7 @@ return {member and 1 or 0, replaced, tag, body or '', time[1], time[2], redis.ca
 )
 
 
-class RedisLedger:
+class RedisLedger(SharedLedger):
     """A ledger that processes on many hosts share: in Redis 6 or later, Valkey, a cluster, or behind Sentinel.
 
     ```python
@@ -112,91 +104,28 @@ class RedisLedger:
     opens its own connections, unless a client was passed: then it needs a ledger of its own.
     """
 
-    _name = ""
-
     def __init__(self, store: str | Redis | RedisCluster, *, prefix: str = "agora") -> None:
-        given = _Hidden(store)
+        given = Hidden(store)
         # Tracebacks of the errors below show the variables of this frame.
         del store
-        self._prefix = validation.non_empty_str("prefix", prefix)
-        self._clock = StoreClock()
-        self._accounts: dict[str, SharedAccount] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = os.getpid()
-        self._store = _RedisStore(given, self._prefix)
-        self._name = self._store.name
-
-    def time(self) -> float:
-        """Return UTC seconds by the store's clock; by the host's until the store has answered."""
-        return self._clock.now()
-
-    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
-        """Apply a change to the state of an account, whole or not at all, and return its result."""
-        self._bind()
-        if account not in self._accounts:
-            self._accounts[account] = SharedAccount(self._store, account, self._clock)
-        return await self._accounts[account].change(change)
-
-    async def close(self) -> None:
-        """End the leases and close the connection; may be called twice, and the ledger may be used again after it."""
-        self._bind()
-        try:
-            # A request that ends meanwhile may open its account again.
-            while self._accounts:
-                accounts, self._accounts = self._accounts, {}
-                await asyncio.gather(*(account.close() for account in accounts.values()))
-        finally:
-            await self._store.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        return f"RedisLedger({self._name!r})"
-
-    def _bind(self) -> None:
-        """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
-        loop, process = asyncio.get_running_loop(), os.getpid()
-        if self._loop is loop and self._process == process:
-            return
-        if self._process != process:
-            self._store.check_shareable()
-            # Kept for good: to collect them would close sockets, and stop timers, that are the parent's as well.
-            _INHERITED.append((self._accounts, self._store.client))
-        self._loop, self._process, self._accounts = loop, process, {}
-        self._store.forget_connections()
-
-
-_INHERITED: Final[list[object]] = []
-"""What forked children have of their parents."""
-
-
-class _Hidden:
-    """What may hold credentials: nothing shows it."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
+        super().__init__(_RedisStore(given, validation.non_empty_str("prefix", prefix)))
 
 
 class _RedisStore:
     """The two scripts, and the connections that run them; no error of it holds a credential."""
 
-    def __init__(self, given: _Hidden, prefix: str) -> None:
+    def __init__(self, given: Hidden, prefix: str) -> None:
         self._prefix = prefix
+        self._process = os.getpid()
         self._url: str | None = None
-        self.client: Any = None
+        self._client: Any = None
         if isinstance(given.value, str):
             if find_spec("redis") is None:
                 raise MissingExtraError(f"RedisLedger needs redis: {install_command('redis')}")
             self.name, self._url = _checked(given), given.value
         else:
-            self.client, self.name = given.value, type(given.value).__name__
-        self._secrets = _secrets(self.client or _connect(given.value))
+            self._client, self.name = given.value, type(given.value).__name__
+        self._secrets = _secrets(self._client or _connect(given.value))
 
     async def join(self, account: str, name: str) -> str:
         return _text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
@@ -204,7 +133,7 @@ class _RedisStore:
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         keys = [self._key(account, "state"), self._key(account, "members")]
         tag, body = (exchange.tag, exchange.body) if exchange.body is not None else ("", b"")
-        arguments = [member, LEASE, exchange.expected, tag, body, _KEPT, *exchange.buried]
+        arguments = [member, LEASE, exchange.expected, tag, body, KEPT, *exchange.buried]
         is_member, replaced, stored, found, seconds, micros, members, lost = await self._run(_EXCHANGE, keys, arguments)
         return StoreAnswer(
             member=bool(is_member),
@@ -220,20 +149,20 @@ class _RedisStore:
         await self._run("return redis.call('ZREM', KEYS[1], ARGV[1])", [self._key(account, "members")], [member])
 
     async def close(self) -> None:
-        if self._url is not None and self.client is not None:
-            client, self.client = self.client, None
+        if self._url is not None and self._client is not None:
+            client, self._client = self._client, None
             try:
                 await client.aclose()
             except Exception as error:  # noqa: BLE001 - a connection that cannot be closed is closed
                 log.debug("a connection of the ledger was not closed in order: %s", type(error).__name__)
 
     def forget_connections(self) -> None:
+        forked = self._process != os.getpid()
         if self._url is not None:
-            self.client = None
-
-    def check_shareable(self) -> None:
-        """Raise `RuntimeError` in a forked child if the connections are not this store's to open anew."""
-        if self._url is None:
+            if forked:
+                INHERITED.append(self._client)
+            self._client, self._process = None, os.getpid()
+        elif forked:
             raise RuntimeError(f"this ledger has a {self.name} of another process (it was forked): make one for each")
 
     def _key(self, account: str, part: str) -> str:
@@ -243,14 +172,14 @@ class _RedisStore:
     async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
         from redis.exceptions import NoScriptError  # noqa: PLC0415 - an extra
 
-        if self.client is None:
-            self.client = _connect(self._url or "")
+        if self._client is None:
+            self._client = _connect(self._url or "")
         try:
             try:
-                return await self.client.evalsha(_hash(script), len(keys), *keys, *arguments)
+                return await self._client.evalsha(_hash(script), len(keys), *keys, *arguments)
             except NoScriptError:
                 # Which stores the script, too. redis-py's way takes two round trips, and one may take 0.1 s.
-                return await self.client.eval(script, len(keys), *keys, *arguments)
+                return await self._client.eval(script, len(keys), *keys, *arguments)
         except Exception as error:  # noqa: BLE001 - a client or credential provider of the user's raises what it likes
             reason = self._reason(error)
         # Outside of `except`, or the error would have redis-py's as context, whose frames hold the password.
@@ -290,7 +219,7 @@ def _connect(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
-def _checked(url: _Hidden) -> str:
+def _checked(url: Hidden) -> str:
     """Return what errors may show of a URL: no user, password or query; raises `ValueError` if it is none of Redis."""
     # Errors quote what they cannot read, which may be half a password, and their frames hold the URL.
     with suppress(ValueError, TypeError):

@@ -28,6 +28,9 @@ T = TypeVar("T")
 LEASE: Final = 3.0
 """Seconds after its last sign of life in which a process is still a member."""
 
+KEPT: Final = 45 * 86_400
+"""Seconds in which a store keeps an account that nobody uses: learned limits and habits outlast a month."""
+
 _RENEW_EVERY: Final = 1.0
 _PATIENCE: Final = 1.0
 """Seconds after its submission in which a change that the store does not take fails."""

@@ -170,7 +170,7 @@ class Poller(ABC, Generic[T]):
                 await asyncio.wait((task,))
 
     async def iterate_until_stopped(self, source: AsyncGenerator[R]) -> AsyncGenerator[R]:
-        """Yield from `source`; raise `StoppedError` as soon as the stream is stopped while waiting for it."""
+        """Yield from `source` until the stream is to end; raise `StoppedError` as soon as it is stopped meanwhile."""
         async with aclosing(source):
             while True:
                 try:
@@ -178,6 +178,8 @@ class Poller(ABC, Generic[T]):
                 except StopAsyncIteration:
                     return
                 yield item
+                if self.ending:  # whoever resumes fetches the rest
+                    return
 
     async def pause(self, seconds: float) -> None:
         """Sleep, or return early when the stream is to end."""

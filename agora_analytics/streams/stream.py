@@ -86,8 +86,8 @@ class Stream(AsyncIterator[T], Generic[T]):
     def drain(self) -> None:
         """End without wasting a request: deliver what has been fetched or is under way, and send nothing more.
 
-        Ends every wait for quota or for new data at once. For a handover: who resumes at the checkpoint asks for nothing
-        that was answered. May be called from any thread or signal handler.
+        Ends every wait for quota or for new data at once. For a handover: the next holder of the checkpoint asks for
+        nothing that was answered. May be called from any thread or signal handler.
         """
         self._poller.drain()
 

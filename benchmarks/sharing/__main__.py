@@ -1,14 +1,14 @@
 """How much of a plan processes use that share a ledger, one of which is killed halfway.
 
-`python -m benchmarks.sharing [--quick]` serves the simulator on loopback. 2, 8 and 32 processes that share a file, a Redis
-or a PostgreSQL send all requests that they may, 10 a second. A proxy adds to each round trip to the store. Halfway one
-process is killed with `kill -9`. `--store`, `--processes` and `--delay` (milliseconds) choose rows.
+`python -m benchmarks.sharing [--quick]` serves the simulator on loopback. 2, 8 and 32 processes that share a file, a
+Redis or a PostgreSQL send all requests that they may, 10 a second. A proxy adds to each round trip to the store. Halfway
+one process is killed with `kill -9`. `--store`, `--processes` and `--delay` (milliseconds) choose rows.
 
-used: the share of the plan that the service accepted. refused: by the service. lost: requests of the day that the ledger
-counted and the service did not. trips: round trips to the store for each request; for a file, changes. conflicts: trips
-whose change was lost to another process and ran again. ms: of a trip. CPU ms: of the processes for each request, and the
-store's. least: requests of the process that sent least, in parts of an equal share. idle: CPU of the machine that nobody
-used; where other programs leave none, a row measures them.
+used: the share of the plan that the service accepted. refused: by the service. lost: requests of the day that the
+ledger counted and the service did not. trips: round trips to the store for each request; for a file, changes.
+conflicts: trips that found a newer state than the expected one. ms: of a trip. CPU ms: of the processes for each
+request, and the store's. least: requests of the process that sent least, in parts of an equal share. idle: CPU of the
+machine that nobody used; where other programs leave none, a row measures them.
 
 Exits with 1 if less than 99 % was used (98 % with 10 ms and up to 8 processes; more have no target there), any request
 was refused, or more permits were lost than a process takes at once.

@@ -45,17 +45,16 @@ class Cell:
 
     @property
     def at_once(self) -> int:
-        """How many permits a process takes with one change, and loses if it is killed then."""
-        return -(-_SECOND // self.processes)
+        """How many permits a process takes with one change at most, and loses if it is killed then."""
+        return _SECOND
 
 
 @attrs.frozen
 class Found:
     """The share of the plan that was used, refusals, and permits that the ledger counted and the service did not.
 
-    `counts` is the sum over the processes that lived; `least` the requests of the one that sent least, in parts of what
-    an equal share would be; `store_cpu` the seconds of CPU of the store, `idle` the part of the machine's CPU that nobody
-    used.
+    `counts` is the sum over the processes that lived; `least` the requests of the one that sent least, in parts of an
+    equal share; `store_cpu` the seconds of CPU of the store, `idle` the part of the machine's CPU that nobody used.
     """
 
     used: float
@@ -72,7 +71,7 @@ class Found:
 
 
 async def measure(cell: Cell, *, warm: float, seconds: float) -> Found:
-    """Let processes send requests for a while, kill one halfway, and compare what the ledger and the service counted."""
+    """Let processes send requests for a while, kill one halfway, and compare both counts."""
     shift = _NOON - time.time()
     service = Service(_WORLD, plan_of(cell.per_day), clock=lambda: time.time() + shift)
     async with running(cell.store, cell.round_trip) as store, serve(service) as url, AsyncExitStack() as stack:

@@ -1,7 +1,7 @@
 """A TCP proxy that delays each direction by half of a round trip, and keeps the order.
 
-`python -m benchmarks.sharing.delay PORT SECONDS` connects to a port of this host, prints the one on which it listens, and
-runs until its standard input ends.
+`python -m benchmarks.sharing.delay PORT SECONDS` connects to a port of this host, prints the one on which it listens,
+and runs until its standard input ends.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A process that sends all requests that the quota allows: `python -m benchmarks.sharing.spender`, with arguments.
+"""A process that sends all requests that the quota allows: `python -m benchmarks.sharing.spender`.
 
-It prints a line once its ledger is open, counts anew at each line of standard input, and prints what it counted at the
+Its arguments are the store and where that is, the service's URL, another limit of the day (0: the plan's), and the
+seconds by which the service's clock is ahead. It prints a line once its ledger is open, counts anew at each line of standard input, and prints what it counted at the
 end of that.
 """
 
@@ -11,13 +12,13 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from agora_analytics import AnalyticsClient, FileLedger, LedgerError, Plan
 from agora_analytics.protocols import Ledger
-from agora_analytics.quota import LedgerState, RedisLedger
+from agora_analytics.quota import LedgerState, PostgresLedger, RedisLedger
 from agora_analytics.quota.shared_account import Exchange, Store, StoreAnswer
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
 
@@ -41,10 +42,6 @@ class Counts:
     seconds: float = 0.0
     cpu: float = attrs.field(factory=time.process_time)
 
-    def clear(self) -> None:
-        """Count anew."""
-        self.__init__()  # type: ignore[misc]
-
     def as_json(self) -> str:
         """Return the counts as one line."""
         return json.dumps(attrs.asdict(attrs.evolve(self, cpu=time.process_time() - self.cpu)))
@@ -58,6 +55,7 @@ class CountingFileLedger(FileLedger):
         self._counts = counts
 
     async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
+        """See `protocols.Ledger`."""
         begun = time.perf_counter()
         try:
             return await super().change(account, change)
@@ -77,6 +75,7 @@ class CountingStore:
         return getattr(self.store, name)
 
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
+        """See `shared_account.Store`."""
         begun = time.perf_counter()
         answer = await self.store.exchange(account, member, exchange)
         self.counts.trips += 1
@@ -85,14 +84,17 @@ class CountingStore:
         return answer
 
 
+_AT_A_DISTANCE: Final[dict[str, Callable[[str], Ledger]]] = {"redis": RedisLedger, "postgres": PostgresLedger}
+
+
 def ledger_in(store: str, place: str, counts: Counts | None = None) -> Ledger:
     """Return the ledger of a store that runs at a place."""
     counts = counts or Counts()
     if store == "file":
         return CountingFileLedger(place, counts)
-    ledger: Any = RedisLedger(place)
-    ledger._store = CountingStore(ledger._store, counts)
-    return ledger  # type: ignore[no-any-return]
+    ledger = _AT_A_DISTANCE[store](place)
+    vars(ledger)["_store"] = CountingStore(vars(ledger)["_store"], counts)
+    return ledger
 
 
 def plan_of(per_day: int) -> Plan:
@@ -144,7 +146,8 @@ async def _spend(store: str, place: str, url: str, per_day: int, shift: float) -
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while await reader.readline():
-            counts.clear()
+            for name, value in attrs.asdict(Counts()).items():
+                setattr(counts, name, value)
         counted = counts.as_json()
         for task in tasks:
             task.cancel()
@@ -154,4 +157,5 @@ async def _spend(store: str, place: str, url: str, per_day: int, shift: float) -
 
 
 if __name__ == "__main__":
-    asyncio.run(_spend(*sys.argv[1:4], int(sys.argv[4]), float(sys.argv[5])))
+    used_store, found_at, service, limit, ahead = sys.argv[1:]
+    asyncio.run(_spend(used_store, found_at, service, int(limit), float(ahead)))

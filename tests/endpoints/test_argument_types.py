@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from helpers.alert_arguments import ALERTS
 from helpers.argument_kinds import CLIENT, METHODS, Method
+from helpers.ledger_arguments import LEDGERS
 from helpers.operation_arguments import OPERATIONS
 from helpers.strange_values import INVALID, SECRET
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from agora_analytics import AnalyticsClient
 
 pytestmark = pytest.mark.real_time
 
-CASES = [(method, name) for method in (*METHODS, *OPERATIONS, *ALERTS) for name in method.kinds]
+CASES = [(method, name) for method in (*METHODS, *OPERATIONS, *ALERTS, *LEDGERS) for name in method.kinds]
 
 
 async def run(method: Method, arguments: dict[str, Any]) -> None:

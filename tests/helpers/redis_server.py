@@ -50,6 +50,14 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def empty(self) -> None:
+        """Kill it, and start it again without its data."""
+        self.kill()
+        for file in self.folder.rglob("*"):
+            if file.is_file():
+                file.unlink()
+        self.start()
+
     def freeze(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)

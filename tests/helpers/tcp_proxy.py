@@ -11,10 +11,14 @@ import attrs
 
 @attrs.define
 class TcpProxy:
-    """Passes each connection on to the port that is the target when it is opened, `delay` seconds late each way."""
+    """Passes each connection on to the port that is the target when it is opened, `delay` seconds late each way.
+
+    With `loses_next_answer` the server does what it is told next, and the connection is cut instead of its answer.
+    """
 
     target: int
     delay: float = 0.0
+    loses_next_answer: bool = False
     port: int = 0
     _server: asyncio.Server | None = None
     _open: set[asyncio.Task[None]] = attrs.field(factory=set)
@@ -50,7 +54,7 @@ class TcpProxy:
             # A server that is down refuses the client's connection a moment late, as a proxy does.
             other_reader, other = await asyncio.open_connection("127.0.0.1", self.target)
             opened.append(other)
-            both = self._copy(reader, other), self._copy(other_reader, writer)
+            both = self._copy(reader, other), self._copy(other_reader, writer, answers=True)
             await asyncio.wait([*map(asyncio.ensure_future, both)], return_when=asyncio.FIRST_COMPLETED)
         except (OSError, asyncio.CancelledError):
             pass
@@ -59,10 +63,13 @@ class TcpProxy:
             for one in opened:
                 one.close()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
         loop = asyncio.get_running_loop()
         with suppress(OSError):
             while chunk := await reader.read(65_536):
+                if answers and self.loses_next_answer:
+                    self.loses_next_answer = False
+                    return
                 # In order: the delay is the same for all.
                 loop.call_later(self.delay, _write, writer, chunk)
 

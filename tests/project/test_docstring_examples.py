@@ -37,7 +37,7 @@ def docstrings() -> dict[str, str]:
     return found
 
 
-ELSEWHERE = ("export/", "quota/redis_ledger.py", "simulator/", "streams/")
+ELSEWHERE = ("export/", "quota/postgres_ledger.py", "quota/redis_ledger.py", "simulator/", "streams/")
 FENCED = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 BLOCKS = {
     name: code for name, text in docstrings().items() if not name.startswith(ELSEWHERE) for code in FENCED.findall(text)

@@ -176,6 +176,9 @@ DOORS = {
     "cattrs": {"_core/decoding/lenient.py"},
     "aiolimiter": {"quota/limiter.py"},
     "redis": {"quota/redis_ledger.py"},
+    "psycopg": {"_core/postgres.py"},
+    # For the type of a pool that users may pass.
+    "psycopg_pool": {"_core/postgres.py", "quota/postgres_ledger.py"},
     "typer": {"cli/"},
     "rich": {"cli/output.py"},
     "pytest": {"simulator/fixtures.py"},
@@ -218,6 +221,7 @@ OPTIONAL = [
     "hypothesis",
     "pytest",
     "redis",
+    "psycopg",
     "prometheus_client",
     "opentelemetry",
 ]

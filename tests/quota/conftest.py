@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.postgres_server import MISSING_PGBOUNCER, MISSING_POSTGRES, PGBOUNCER, POSTGRES, PgBouncer, PostgresServer
 from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import FileLedger, MemoryLedger
 from agora_analytics.protocols import Ledger
-from agora_analytics.quota import RedisLedger
+from agora_analytics.quota import PostgresLedger, RedisLedger
 
 
 @pytest.fixture
@@ -38,9 +39,45 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.kill()
 
 
-@pytest.fixture(params=["memory", "file", "redis"])
-def new_ledger(request: pytest.FixtureRequest, path: Path) -> Ledger:
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests of a worker; each uses a table of its own."""
+    if POSTGRES is None:
+        pytest.skip(MISSING_POSTGRES)
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode before it."""
+    if PGBOUNCER is None:
+        pytest.skip(MISSING_PGBOUNCER)
+    bouncer = PgBouncer(postgres)
+    bouncer.start()
+    yield bouncer
+    bouncer.remove()
+
+
+@pytest.fixture
+def patient(monkeypatch) -> None:
+    """Let changes take ten seconds, so that a busy machine makes none fail."""
+    monkeypatch.setattr("agora_analytics.quota.shared_account._PATIENCE", 10.0)
+
+
+@pytest.fixture
+def table() -> str:
+    """Return a name that no other test uses."""
+    return f"quota_{secrets.token_hex(4)}"
+
+
+@pytest.fixture(params=["memory", "file", "redis", "postgres", "pgbouncer"])
+def new_ledger(request: pytest.FixtureRequest, path: Path, table: str) -> Ledger:
     """Return a ledger that is not open yet."""
+    if request.param in {"postgres", "pgbouncer"}:
+        return PostgresLedger(request.getfixturevalue(request.param).url, table=table)
     if request.param == "redis":
         return RedisLedger(request.getfixturevalue("redis").url, prefix=secrets.token_hex(4))
     return MemoryLedger() if request.param == "memory" else FileLedger(path)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from helpers.error_reports import report_of
 from helpers.ledger_changes import increment
-from helpers.paths import PACKAGE
 from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import LedgerError
@@ -30,18 +28,6 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.start("--aclfile", str(acl))
     yield server
     server.kill()
-
-
-def shown(error: BaseException | None) -> str:
-    """Return all that a report of an error may show: of the package's and of libraries' frames the variables, too."""
-    texts: list[str] = []
-    while error is not None:
-        texts += repr(error), str(error), *map(str, getattr(error, "__notes__", ()))
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            if "tests" not in Path(frame.f_code.co_filename).parts or str(PACKAGE) in frame.f_code.co_filename:
-                texts += [f"{name}={value!r}" for name, value in frame.f_locals.items()]
-        error = error.__cause__ or error.__context__
-    return "\n".join(texts)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +56,7 @@ async def test_an_error_of_the_store_shows_no_credential(locked, caplog, fault):
     with pytest.raises(LedgerError, match=text) as caught:
         await ledger.change("a", increment)
     await ledger.close()
-    report = shown(caught.value) + repr(ledger) + caplog.text
+    report = report_of(caught.value) + repr(ledger) + caplog.text
     assert PASSWORD not in report
     assert WRONG not in report
     assert "reader" not in report
@@ -92,7 +78,7 @@ async def test_an_error_of_the_store_shows_no_credential(locked, caplog, fault):
 def test_a_url_that_is_not_of_redis_is_refused_at_once_and_shown_nowhere(url):
     with pytest.raises(ValueError, match="begins with redis, rediss, unix") as caught:
         RedisLedger(url)
-    report = shown(caught.value)
+    report = report_of(caught.value)
     assert PASSWORD not in report
     assert WRONG not in report
 
@@ -109,7 +95,7 @@ async def test_a_client_that_was_passed_shows_no_credential(locked, caplog):
         with pytest.raises(LedgerError, match="invalid username-password pair") as caught:
             await ledger.change("a", increment)
         await ledger.close()
-    assert WRONG not in shown(caught.value) + repr(ledger) + caplog.text
+    assert WRONG not in report_of(caught.value) + repr(ledger) + caplog.text
 
 
 async def test_an_error_of_a_credential_provider_shows_only_its_class(locked):
@@ -125,4 +111,4 @@ async def test_an_error_of_a_credential_provider_shows_only_its_class(locked):
         with pytest.raises(LedgerError, match="cannot be used: LookupError") as caught:
             await ledger.change("a", increment)
         await ledger.close()
-    assert WRONG not in shown(caught.value)
+    assert WRONG not in report_of(caught.value)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import assert_type
 
+from psycopg_pool import AsyncConnectionPool
+
 from agora_analytics import AnalyticsClient, FileLedger
 from agora_analytics.protocols import Ledger
-from agora_analytics.quota import RedisLedger
+from agora_analytics.quota import PostgresLedger, RedisLedger
 
 
 async def trusting(client: AnalyticsClient) -> None:
@@ -24,3 +26,11 @@ async def sharing() -> None:
         assert_type(shared.time(), float)
         ledgers: list[Ledger] = [ledger, shared]
         assert ledgers
+    async with PostgresLedger("postgresql://localhost", table="t", synchronous_commit=True) as in_postgres:
+        assert_type(in_postgres, PostgresLedger)
+        assert_type(in_postgres.time(), float)
+        ledgers = [in_postgres]
+
+
+async def pooling(pool: AsyncConnectionPool) -> None:
+    assert_type(PostgresLedger(pool), PostgresLedger)

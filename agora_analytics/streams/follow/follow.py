@@ -190,13 +190,11 @@ class FollowPoller(Poller[CallEvent]):
             yield gap
         for lost in self._lost_calls(tracker):
             yield lost
-        if self._session_fetcher is not None and not self.ending:
+        if self._session_fetcher is not None:
             self._session_fetcher.oldest_accepted = self._bounds.oldest_accepted
             pending = self._session_fetcher.fetch_pending(tracker, sessions, started + self._settings.every)
             async for fetched in self.iterate_until_stopped(pending):
                 yield fetched
-                if self.ending:  # the others are fetched by whoever resumes
-                    return
 
     async def _read_calls(self, tracker: CallTracker) -> list[Call]:
         """Read the next span and look up open calls; what fails is retried by the next poll."""
