@@ -1,8 +1,8 @@
 """How much of a plan processes use that share a ledger, one of which is killed halfway.
 
 `python -m benchmarks.sharing [--quick]` serves the simulator on loopback. 2, 8 and 32 processes that share a file, a
-Redis or a PostgreSQL send all requests that they may, 10 a second. A proxy adds to each round trip to the store. Halfway
-one process is killed with `kill -9`. `--store`, `--processes` and `--delay` (milliseconds) choose rows.
+Redis or a PostgreSQL send all requests that they may, 10 a second. A proxy adds to each round trip to the store. One
+process is killed with `kill -9` halfway. `--store`, `--processes` and `--delay` (milliseconds) choose rows.
 
 used: the share of the plan that the service accepted. refused: by the service. lost: requests of the day that the
 ledger counted and the service did not. trips: round trips to the store for each request; for a file, changes.

@@ -1,8 +1,8 @@
 """A process that sends all requests that the quota allows: `python -m benchmarks.sharing.spender`.
 
 Its arguments are the store and where that is, the service's URL, another limit of the day (0: the plan's), and the
-seconds by which the service's clock is ahead. It prints a line once its ledger is open, counts anew at each line of standard input, and prints what it counted at the
-end of that.
+seconds by which the service's clock is ahead. It prints a line once its ledger is open, counts anew at each line of
+standard input, and prints what it counted at the end of that.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def _postgres(folder: Path) -> Iterator[tuple[int, int]]:
     if user:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
     made = ("initdb", "--auth=trust", "--username=postgres", "--no-sync", "-D", str(data))
-    subprocess.run(made, check=True, stdout=subprocess.DEVNULL, user=user)
+    subprocess.run(made, check=True, stdout=subprocess.DEVNULL, user=user)  # noqa: S603 - ours
     options = ("-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-c", "max_connections=300")
     with _process("postgres", *options, user=user) as process:
         yield port, process.pid
@@ -74,7 +74,7 @@ NAMES: Final = ("file", *_SERVERS)
 @contextmanager
 def _process(*command: str, user: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, stdout=quiet, stderr=quiet, user=user)
+    process = subprocess.Popen(command, stdout=quiet, stderr=quiet, user=user)  # noqa: S603 - ours
     try:
         yield process
     finally:
