@@ -60,7 +60,7 @@ class Claims:
 
     by_priority: dict[Priority, dict[int, PermitClaim]] = attrs.field(factory=dict)
 
-    def before(self, asker: Asker, window: Window, left: int, since: float) -> tuple[int, int]:
+    def before(self, asker: Asker, window: CounterWindow, left: int, since: float) -> tuple[int, int]:
         """Return how many of the permits `left` are for higher priorities, and for others whose turn comes before.
 
         While a lower priority waits, every tenth permit is its own, as within a process; `since` when they are counted.
@@ -117,7 +117,7 @@ class Claims:
         )
 
 
-class Window(NamedTuple):
+class CounterWindow(NamedTuple):
     """The window of a counter's shortest unit that a reading of the clocks is in, and its limit."""
 
     unit: Unit
@@ -150,13 +150,13 @@ class Turn(NamedTuple):
     From the next window on, `ahead` go to others before its turn.
     """
 
-    window: Window
+    window: CounterWindow
     higher: int
     others: int
     ahead: int
 
     @classmethod
-    def of(cls, claims: Claims, asker: Asker, window: Window, left: int) -> Turn:
+    def of(cls, claims: Claims, asker: Asker, window: CounterWindow, left: int) -> Turn:
         """Return the turn of who asks, while a window has so many permits left."""
         higher, others = claims.before(asker, window, left, window.reading.monotonic - window.age)
         return cls(window, higher, others, sum(claims.before(asker, window, window.limit, math.inf)))

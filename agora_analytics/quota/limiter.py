@@ -16,7 +16,7 @@ from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.bucket import WindowCounter
 from agora_analytics.quota.budget import Budget, Demand
-from agora_analytics.quota.claims import Asker, Turn, Window, share
+from agora_analytics.quota.claims import Asker, CounterWindow, Turn, share
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
@@ -255,9 +255,9 @@ class Limiter:
             claims.renew(asker, min(left, most), result.wait, now)
         return Issue(first, now, result if issued else None)
 
-    def _window(self, state: LedgerState) -> Window:
+    def _window(self, state: LedgerState) -> CounterWindow:
         reading, (unit, planned) = self._time.reading(state), next(iter(self._rates.items()))
-        return Window(unit, state.counter(self.name).limit(unit, planned, reading), reading)
+        return CounterWindow(unit, state.counter(self.name).limit(unit, planned, reading), reading)
 
     def _turn(self, priority: Priority, state: LedgerState) -> Turn | None:
         """Return how this process takes turns with others, None if no other waits."""
