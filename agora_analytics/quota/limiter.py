@@ -204,8 +204,9 @@ class Limiter:
             raise
         now = self._time.ledger_now()
         self._spare.add(priority, issued[1:], now)
-        # The longest of late: what does not arrive in time is lost.
-        self._round_trip = max(now - issue.at, 0.9 * self._round_trip)
+        if issued:  # a rejection may not have been stored, and was known at once
+            latest = now - issue.at
+            self._round_trip = (3 * self._round_trip + latest) / 4 if self._round_trip else latest
         if issue.behind is not None:
             self._spare.reject_behind(priority, _as_of(now, issue.behind, issue.at), now)
         return issue.first if isinstance(issue.first, Permit) else _as_of(now, issue.first, issue.at)
