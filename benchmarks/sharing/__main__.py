@@ -2,7 +2,8 @@
 
 `python -m benchmarks.sharing [--quick]` serves the simulator on loopback. 2, 8 and 32 processes that share a file, a
 Redis or a PostgreSQL send all requests that they may, 10 a second. A proxy adds to each round trip to the store. One
-process is killed with `kill -9` halfway. `--store`, `--processes` and `--delay` (milliseconds) choose rows.
+process is killed with `kill -9` halfway. `--store`, `--processes` and `--delay` (milliseconds) choose rows. With
+`--person` they export, and one more process sends an interactive request now and then: how long do these take?
 
 used: the share of the plan that the service accepted. refused: by the service. lost: requests of the day that the
 ledger counted and the service did not. trips: round trips to the store for each request; for a file, changes.
@@ -20,6 +21,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterator
+from statistics import median
 
 from benchmarks.sharing.cell import Cell, Found, measure
 from benchmarks.sharing.stores import NAMES
@@ -34,6 +36,7 @@ def main() -> int:
     parser.add_argument("--store", choices=NAMES, action="append")
     parser.add_argument("--processes", type=int, action="append")
     parser.add_argument("--delay", type=float, action="append", help="milliseconds that a proxy adds to a round trip")
+    parser.add_argument("--person", action="store_true")
     parser.add_argument("--per-day", type=int, default=0, help="requests of the day, to see that all of it is used")
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--quick", action="store_true", help="a shorter time, and 2 and 8 processes only")
@@ -43,6 +46,9 @@ def main() -> int:
     for cell in _cells(given):
         found = asyncio.run(measure(cell, warm=10, seconds=12 if given.quick else given.seconds))
         print(_row(cell, found), flush=True)
+        if waits := sorted(found.counts.waits):
+            times = f"median {median(waits):.2f} s, 95 % {waits[int(0.95 * len(waits))]:.2f}, most {waits[-1]:.2f}"
+            print(f"  {len(waits)} requests of a person: {times}", flush=True)
         if found.counts.failures:
             print(f"  {found.counts.failures} requests were not sent, as the store did not answer in time")
         good &= found.meets(cell)
@@ -53,7 +59,7 @@ def _cells(given: argparse.Namespace) -> Iterator[Cell]:
     for store in given.store or NAMES:
         for delay in [0.0] if store == "file" else given.delay or [0.2, 2.0, 10.0]:
             for processes in given.processes or ([2, 8] if given.quick else [2, 8, 32]):
-                yield Cell(store, processes, delay / 1_000, given.per_day)
+                yield Cell(store, processes, delay / 1_000, given.per_day, given.person)
 
 
 def _row(cell: Cell, found: Found) -> str:

@@ -15,7 +15,7 @@ import attrs
 
 from agora_analytics.simulator import CUSTOMER_ID, Service, World
 from agora_analytics.simulator.server import serve
-from benchmarks.sharing.spender import Counts, ledger_in, plan_of
+from benchmarks.sharing.spender import PERSON, Counts, ledger_in, plan_of
 from benchmarks.sharing.stores import Running, machine_cpu, running
 
 _NOON: Final = 1_795_521_600
@@ -29,12 +29,16 @@ _SECOND: Final = plan_of(0).rates("call_lists")["second"]
 
 @attrs.frozen
 class Cell:
-    """What is measured: a store, `processes` that share it, and the seconds of a round trip that are added."""
+    """What is measured: a store, `processes` that share it, and the seconds of a round trip that are added.
+
+    With `person`, they export, and one more process sends an interactive request now and then.
+    """
 
     store: str
     processes: int
     round_trip: float
     per_day: int = 0
+    person: bool = False
 
     @property
     def least(self) -> float | None:
@@ -76,7 +80,8 @@ async def measure(cell: Cell, *, warm: float, seconds: float) -> Found:
     service = Service(_WORLD, plan_of(cell.per_day), clock=lambda: time.time() + shift)
     async with running(cell.store, cell.round_trip) as store, serve(service) as url, AsyncExitStack() as stack:
         arguments = (cell.store, store.place, url, str(cell.per_day), str(shift))
-        processes = [await stack.enter_async_context(_spending(arguments)) for _ in range(cell.processes)]
+        priorities = ["export"] * cell.processes + [PERSON] if cell.person else ["interactive"] * cell.processes
+        processes = [await stack.enter_async_context(_spending((one, *arguments))) for one in priorities]
         for process in processes:
             await _reader(process).readline()
         await asyncio.sleep(warm)
@@ -97,9 +102,18 @@ async def measure(cell: Cell, *, warm: float, seconds: float) -> Found:
     used = accepted / ((last - first) * _SECOND)
     if cell.per_day:
         used = service.counts["call_lists"] / cell.per_day
-    total = Counts(**{name: sum(getattr(one, name) for one in counts) for name in attrs.fields_dict(Counts)})
-    least = min(one.requests for one in counts) * len(counts) / max(1, total.requests)
+    total = _sum(counts)
+    spenders = [one for one in counts if not one.waits]
+    least = min(one.requests for one in spenders) * len(spenders) / max(1, sum(one.requests for one in spenders))
     return Found(used, refused, lost, total, least, cpu, (after[0] - before[0]) / (after[1] - before[1]))
+
+
+def _sum(counts: list[Counts]) -> Counts:
+    total = Counts(cpu=0.0)
+    for one in counts:
+        for name, value in attrs.asdict(one).items():
+            setattr(total, name, getattr(total, name) + value)
+    return total
 
 
 @asynccontextmanager

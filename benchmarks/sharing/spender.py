@@ -1,14 +1,14 @@
-"""A process that sends all requests that the quota allows: `python -m benchmarks.sharing.spender`.
+"""A process that sends all requests that the quota allows: `python -m benchmarks.sharing.spender`, with a `Job`.
 
-Its arguments are the store and where that is, the service's URL, another limit of the day (0: the plan's), and the
-seconds by which the service's clock is ahead. It prints a line once its ledger is open, counts anew at each line of
-standard input, and prints what it counted at the end of that.
+It prints a line once its ledger is open, counts anew at each line of standard input, and prints what it counted at the
+end of that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +24,8 @@ from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
 
 T = TypeVar("T")
 
-_TASKS = 10
+_TASKS: Final = 10
+PERSON: Final = "person"
 
 
 @attrs.define
@@ -32,7 +33,7 @@ class Counts:
     """What a process did: requests that were answered, round trips to the store, and lost races.
 
     `failures` are requests that were not sent because the store did not answer in time, `seconds` is how long the round
-    trips took, `cpu` the CPU time of the process.
+    trips took, `cpu` the CPU time of the process, `waits` how long each request of a person took.
     """
 
     requests: int = 0
@@ -41,6 +42,7 @@ class Counts:
     conflicts: int = 0
     seconds: float = 0.0
     cpu: float = attrs.field(factory=time.process_time)
+    waits: list[float] = attrs.field(factory=list)
 
     def as_json(self) -> str:
         """Return the counts as one line."""
@@ -115,34 +117,57 @@ async def _open(client: AnalyticsClient) -> None:
                 return
 
 
-async def _spend(store: str, place: str, url: str, per_day: int, shift: float) -> None:
+@attrs.frozen
+class Job:
+    """What a process does: in which store, and where that and the service are.
+
+    `per_day` is another limit of the day (0: the plan's), `shift` the seconds by which the service's clock is ahead. The
+    priority `person` stands for one interactive request after the other, with pauses of a second and more.
+    """
+
+    priority: str
+    store: str
+    place: str
+    url: str
+    per_day: int = attrs.field(converter=int)
+    shift: float = attrs.field(converter=float)
+
+
+async def _spend(job: Job) -> None:
     counts = Counts()
-    ledger = ledger_in(store, place, counts)
+    ledger = ledger_in(job.store, job.place, counts)
     client = AnalyticsClient(
         CUSTOMER_ID,
         CUSTOMER_SECRET,
         app_id=APP_ID,
-        plan=plan_of(per_day),
-        base_url=url,
+        plan=plan_of(job.per_day),
+        base_url=job.url,
         ledger=ledger,
         max_wait=None,
-        clock=lambda: time.time() + shift,
+        clock=lambda: time.time() + job.shift,
     )
     async with client:
         span = client.calls.recent(60)
 
+        is_person = job.priority == PERSON
+        asking = client.with_priority("interactive" if is_person else job.priority)
+
         async def ask() -> None:
             while True:
+                if is_person:
+                    await asyncio.sleep(random.uniform(1, 2))  # noqa: S311 - no secret
+                begun = time.perf_counter()
                 try:
-                    await client.calls.page(*span, page_size=1)
+                    await asking.calls.page(*span, page_size=1)
                 except LedgerError:
                     counts.failures += 1
                 else:
                     counts.requests += 1
+                    counts.waits += [time.perf_counter() - begun] if is_person else []
 
         await _open(client)
         print("ready", flush=True)
-        tasks = [asyncio.create_task(ask()) for _ in range(_TASKS)]
+        tasks = [asyncio.create_task(ask()) for _ in range(1 if is_person else _TASKS)]
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while await reader.readline():
@@ -157,5 +182,4 @@ async def _spend(store: str, place: str, url: str, per_day: int, shift: float) -
 
 
 if __name__ == "__main__":
-    used_store, found_at, service, limit, ahead = sys.argv[1:]
-    asyncio.run(_spend(used_store, found_at, service, int(limit), float(ahead)))
+    asyncio.run(_spend(Job(*sys.argv[1:])))
