@@ -121,7 +121,7 @@ async def _open(client: AnalyticsClient) -> None:
 class Job:
     """What a process does: in which store, and where that and the service are.
 
-    `per_day` is another limit of the day (0: the plan's), `shift` the seconds by which the service's clock is ahead. The
+    `per_day` is another limit of the day (0: the plan's), `shift` the seconds by which the service's clock is ahead. A
     priority `person` stands for one interactive request after the other, with pauses of a second and more.
     """
 
