@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
@@ -18,12 +18,12 @@ from agora_analytics.quota.bucket import WindowCounter
 from agora_analytics.quota.budget import Budget, Demand
 from agora_analytics.quota.claims import Asker, CounterWindow, Turn, share
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
-from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
 from agora_analytics.quota.priority import Priority
 from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
+from agora_analytics.quota.settlement import Settlement
 from agora_analytics.quota.spare_permits import Issue, SparePermits
 from agora_analytics.quota.wait_queue import WaitQueue
 
@@ -32,21 +32,11 @@ if TYPE_CHECKING:
 
     from agora_analytics.quota.snapshot import Forecast, QuotaState
 
+
+T = TypeVar("T")
+
 _INTERACTIVE_SHARE: Final = 0.05
 """Fraction of the day's requests that exports leave to interactive ones."""
-
-
-class Settlement(NamedTuple):
-    """How a request ended: when its answer was received, the `Date` sample in it, and the rate-limit error if any.
-
-    `sample` is None where the answer says nothing reliable about the time; `host` is the index of the host that
-    answered. `received` is None where no answer came.
-    """
-
-    received: float | None = None
-    sample: DateSample | None = None
-    error: RateLimited | None = None
-    host: int = 0
 
 
 class Limiter:
@@ -73,7 +63,7 @@ class Limiter:
         """Return a permit, or how long to wait; `waiting` requests of this process wait for one."""
         if self._account.state is not None:
             return self._try_acquire(priority, waiting, self._account.state)
-        now = self._time.ledger_now()
+        now = self._time.monotonic()
         if spare := self._spare.take(priority, now) or self._spare.rejection(priority, now):
             return spare
         self.return_spare(now)
@@ -102,7 +92,7 @@ class Limiter:
         if self._account.state is not None:
             self._on_settled(self._settle(permit, settlement, self._account.state))
             return
-        self.return_spare(self._time.ledger_now())
+        self.return_spare(self._time.monotonic())
         settle = partial(self._settle, permit, settlement)
         # Other processes must know of an error at once, and the caller may need the time, which this answer may be the
         # first to show.
@@ -190,8 +180,21 @@ class Limiter:
     async def _acquire_from_ledger(self, priority: Priority, waiting: int) -> Permit | Rejection:
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
+        change = partial(self._acquire_several, issued, priority, waiting, wanted)
+        issue = await self._change_or_release(change, issued)
+        now = self._time.monotonic()
+        self._spare.add(priority, issued[1:], now)
+        if issued:  # a rejection may not have been stored, and was known at once
+            latest = now - issue.at
+            self._round_trip = (3 * self._round_trip + latest) / 4 if self._round_trip else latest
+        if issue.behind is not None:
+            self._spare.reject_behind(priority, _as_of(now, issue.behind, issue.at), now)
+        return issue.first if isinstance(issue.first, Permit) else _as_of(now, issue.first, issue.at)
+
+    async def _change_or_release(self, change: Callable[[LedgerState], T], issued: list[Permit]) -> T:
+        """Apply a change that issues permits; release them if its caller does not get them."""
         try:
-            issue = await self._account.change(partial(self._acquire_several, issued, priority, waiting, wanted))
+            return await self._account.change(change)
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
@@ -202,14 +205,6 @@ class Limiter:
             if issued:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
-        now = self._time.ledger_now()
-        self._spare.add(priority, issued[1:], now)
-        if issued:  # a rejection may not have been stored, and was known at once
-            latest = now - issue.at
-            self._round_trip = (3 * self._round_trip + latest) / 4 if self._round_trip else latest
-        if issue.behind is not None:
-            self._spare.reject_behind(priority, _as_of(now, issue.behind, issue.at), now)
-        return issue.first if isinstance(issue.first, Permit) else _as_of(now, issue.first, issue.at)
 
     # Waiters sleep until a time that was computed without what was released or unblocked.
     def _on_settled(self, unblocked: bool) -> None:  # noqa: FBT001 - the result of `_settle`
@@ -237,6 +232,7 @@ class Limiter:
 
         Its caller may have been cancelled by the time it returns.
         """
+        ran_at = self._time.monotonic()
         issued.clear()  # what an earlier run of this change took was not stored
         claims, asker, window = state.claims_of(self.name), Asker(priority, state.process_slot), self._window(state)
         most, now, left = share(window.limit, state.processes, self._round_trip), window.reading.monotonic, wanted
@@ -249,12 +245,12 @@ class Limiter:
             # Now it is behind the others. Where they take no turns it must ask again, so that they get theirs.
             turn = self._turn(priority, state)
             if left <= 0 or (len(issued) >= most and not (turn and turn.takes_turns)):
-                return Issue(first, now)
+                return Issue(first, ran_at)
             result = self._try_acquire(priority, waiting, state)
         # Nobody is counted where it is one alone, who may not want to wait.
         if left > 0 and state.processes > 1 and result.unit != "day":
             claims.renew(asker, min(left, most), result.wait, now)
-        return Issue(first, now, result if issued else None)
+        return Issue(first, ran_at, result if issued else None)
 
     def _window(self, state: LedgerState) -> CounterWindow:
         reading, (unit, planned) = self._time.reading(state), next(iter(self._rates.items()))
@@ -358,10 +354,11 @@ class Limiter:
 
     def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
         """Record how a request ended; return whether others may be sent sooner than they were told."""
-        received, sample, error, host = settlement
+        error = settlement.error
+        received = None if settlement.received is None else self._time.by_ledger(settlement.received)
         # The time first: which day a rate-limit error is about depends on it.
-        if sample is not None:
-            self._time.learn(host, sample, state)
+        if (sample := settlement.sample_by(received)) is not None:
+            self._time.learn(settlement.host, sample, state)
         reading, counter = self._time.reading(state), state.counter(self.name)
         is_settled = permit.number not in counter.in_flight
         counter.settle(permit, received, reading)

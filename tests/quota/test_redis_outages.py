@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,9 @@ from helpers.ledger_changes import increment, read_count
 from helpers.redis_server import MISSING, REDIS, SENTINEL, RedisServer, free_port, start_sentinel
 from helpers.tcp_proxy import TcpProxy
 
-from agora_analytics import LedgerError
+from agora_analytics import ENTERPRISE, AnalyticsClient, LedgerError
 from agora_analytics.quota import RedisLedger
+from agora_analytics.simulator import Service, Simulation
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process, pytest.mark.skipif(REDIS is None, reason=MISSING)]
 
@@ -95,6 +99,54 @@ async def test_a_failover_to_a_server_that_lags_restores_what_it_lacks(server, o
             assert await second.change("a", increment) == 5
             assert await first.change("a", increment) == 6
     assert "lost its last" in caplog.text
+
+
+class ShiftedStore:
+    """A store whose clock is ahead while the proxy passes on to a certain server."""
+
+    def __init__(self, store, proxy: TcpProxy, target: int, ahead: float) -> None:
+        self._store, self._proxy, self._target, self._ahead = store, proxy, target, ahead
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    async def exchange(self, *arguments):
+        answer = await self._store.exchange(*arguments)
+        return answer._replace(now=answer.now + self._ahead * (self._proxy.target == self._target))
+
+
+@pytest.mark.parametrize("ahead", [-600.0, 90.0])
+async def test_a_failover_to_a_server_whose_clock_differs_refuses_nothing(server, other, ahead, caplog):
+    service = Service(plan="enterprise", clock=time.time)
+    async with TcpProxy(server.port) as proxy, AsyncExitStack() as opened:
+        transport = Simulation(service).transport(latency=(0.01, 0.03), hosts=1)
+        clients = []
+        for _ in range(3):
+            ledger = RedisLedger(f"redis://127.0.0.1:{proxy.port}/0")
+            ledger._store = ShiftedStore(ledger._store, proxy, other.port, ahead)
+            await opened.enter_async_context(ledger)
+            client = Simulation(service).client(ledger=ledger, transport=transport, max_wait=None)
+            clients.append(await opened.enter_async_context(client))
+        spending = [asyncio.create_task(spend(client)) for client in clients for _ in range(4)]
+        await asyncio.sleep(3)
+        before = service.counts["call_lists"]
+        await proxy.switch(other.port)
+        await asyncio.sleep(7)  # each process counts all requests as recent once more
+        for task in spending:
+            task.cancel()
+        await asyncio.wait(spending)
+    assert "was set, or another host has taken over" in caplog.text
+    assert service.counts["call_lists"] > before + 2
+    assert service.refusals == {}
+    assert max(Counter(int(entry.at) for entry in service.log).values()) <= ENTERPRISE.rates("call_lists")["second"]
+
+
+async def spend(client: AnalyticsClient) -> None:
+    while True:
+        try:
+            await client.calls.page(*client.calls.recent(3_600))
+        except LedgerError:
+            await asyncio.sleep(0.05)
 
 
 async def test_a_server_far_away_takes_changes_and_its_failure_is_noticed_as_fast(server):
