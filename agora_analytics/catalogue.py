@@ -31,6 +31,7 @@ class UsageMetric(Metric):
     USER_COUNT = "userCount", "", "users across all channels, counted once per channel and user ID"
     SESSION_COUNT = "sessionCount", "", "times that any user joined any channel"
     CHANNEL_COUNT = "channelCount", "", "channels, counted once from first join to last leave"
+    # The page has one pair of names in its list and the other in its note: accounts may know either.
     PEAK_CURRENT_CHANNELS = "peakCurrentChannels", "", "most channels in use at once"
     PEAK_CURRENT_USERS = "peakCurrentUsers", "", "most users in calls at once"
     PEAK_CONCURRENT_CHANNELS = "peakConcurrentChannels", "", "peakCurrentChannels by the name of newer editions"

@@ -210,7 +210,7 @@ class AnalyticsClient:
 
         return Realtime(self._dispatcher, self._scope)
 
-    @property
+    @cached_property
     def export(self) -> Exporter:
         """Exports into files: `await client.export.run(Selection(start, end), "folder")`."""
         from agora_analytics.export.exporter import Exporter  # noqa: PLC0415 - as above
@@ -257,7 +257,8 @@ class AnalyticsClient:
         return other
 
     def _make_groups(self, scope: Scope) -> None:
-        from agora_analytics.endpoints.calls import Calls  # noqa: PLC0415 - as above
+        # Now, and not at the first request: it takes 30 ms, which would hold an event loop that runs by then.
+        from agora_analytics.endpoints.calls import Calls  # noqa: PLC0415 - importing the package stays quick
 
         self._scope = scope
         self.calls: Calls = Calls(self._dispatcher, scope)

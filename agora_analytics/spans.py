@@ -91,6 +91,12 @@ def is_moment(ts: float | None) -> bool:
     return ts is not None and 0 < ts < _MILLISECONDS - 1
 
 
+def iso(ts: float) -> str:
+    """Return UTC seconds as text, such as `2026-11-24T12:00:00Z`; a number that is no moment as it is."""
+    found = moment(ts)
+    return f"{found:%Y-%m-%dT%H:%M:%SZ}" if found else str(ts)
+
+
 class HostSecond(int):
     """A second by the host's clock, from before the service's was known; requests shift it once that is known."""
 

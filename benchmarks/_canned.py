@@ -47,6 +47,7 @@ class _Server(asyncio.Protocol):
             self.transport.write(self._answer(path, query))
 
     def _answer(self, path: str, query: str) -> bytes:
+        # Contestants order parameters differently, and must not get different responses.
         key = (path, frozenset(parse_qsl(query)))
         if key not in self._known:
             body = self._service.answer("GET", path, query, None, _AUTHORIZATION).body

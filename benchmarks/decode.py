@@ -65,6 +65,7 @@ def _compare(case: Case, rounds: int) -> Iterator[Row]:
         "orjson + cattrs": lambda: converter.structure(orjson.loads(case.body), wire),
         "pydantic": partial(model.model_validate_json, case.body),
     }
+    # Short responses are decoded repeatedly, because the clock of CPU time is coarse.
     times = max(1, 400_000 // len(case.body))
     jobs = {name: partial(_timed, way, times) for name, way in ways.items()}
     found = interleaved(jobs, rounds if times > 1 else max(5, rounds // 4))

@@ -27,6 +27,7 @@ from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 _MEGABYTE: Final = 2**20
 _GROWTH: Final = 20
+# The targets that README.md gives: megabytes more for a hundred times the rows, times as fast, share of a rate.
 _TIMES_DLT: Final = 5.0
 _OF_RATE: Final = 0.97
 _NOON: Final = 1_795_521_600
@@ -96,12 +97,14 @@ def _run(who: str, form: str, job: Job, url: str, end: int) -> Done:
 
 
 def _measure(job: Job, contestants: list[tuple[str, str]], rounds: int) -> dict[tuple[str, str], list[Done]]:
+    # Yesterday's, which a plan surely has for queries.
     end = (int(time.time()) // _DAY - 1) * _DAY + _END
     found: dict[tuple[str, str], list[Done]] = {one: [] for one in contestants}
     with _serving(job) as url:
         for who in dict.fromkeys(who for who, _ in contestants):  # fills the server's cache
             _run(who, "jsonl", job, url, end)
         for number in range(rounds):
+            # Each round begins with another, because the machine may grow slower or faster meanwhile.
             first = number % len(contestants)
             for one in (*contestants[first:], *contestants[:first]):
                 found[one].append(_run(*one, job, url, end))
@@ -156,12 +159,14 @@ async def _rate(name: str, most: float) -> tuple[float, int]:
     service = Service(world, plan, clock=lambda: _NOON + 0.4 + loop.time())
     simulation = Simulation(service)
     each = plan.limits["call_details"].per_second or 1
+    # Not longer than the world's calls last: an export that has run out of calls uses no rate.
     seconds = min(300, 700 // each)
     selection = Selection(_NOON - 6 * 3_600, _NOON - 600, datasets=("calls", "sessions"))
     transport = simulation.transport(latency=(0.03, most))
     with tempfile.TemporaryDirectory() as folder:
         async with simulation.client(transport=transport) as client:
             run = asyncio.create_task(client.export.run(selection, folder, format="jsonl"))
+            # By then the service's clock is calibrated, and calls are listed.
             await asyncio.sleep(20)
             before = service.counts["call_sessions"]
             await asyncio.sleep(seconds)

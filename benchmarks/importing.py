@@ -17,6 +17,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
     ways = ("import agora_analytics", "from agora_analytics import AnalyticsClient", "import aiohttp")
     ours, whole, theirs = ways
     with tempfile.TemporaryDirectory() as compiled:
+        # Once before, which compiles the modules.
         for way in ways:
             _imported(way, compiled)
         found = interleaved({way: partial(_imported, way, compiled) for way in ways}, 5 if quick else 31)

@@ -30,6 +30,7 @@ from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.simulator import Service, Simulation, Variants, VirtualLoop, World
 from agora_analytics.simulator.service.variants import DateStyle
 
+# Not a whole second: nothing may depend on beginning with one.
 _START = 1_795_521_600.37
 _SECONDS = 600.0
 _WARM = 10.0
@@ -157,7 +158,9 @@ async def _run(setting: Setting, pace: Callable[[], Pace] | None) -> Result:
     ) as client:
         paced = pace and pace()
         if paced is not None:
+            # So that rivals begin shortly before the second changes, which one in ten does by chance.
             await asyncio.sleep(0.9 - _START % 1)
+        # Twice the limit, since requests of the second before may still be in flight.
         tasks = [asyncio.create_task(_ask(client, paced)) for _ in range(setting.limit * 2 + 2)]
         await asyncio.sleep(_SECONDS)
         for task in tasks:

@@ -18,10 +18,11 @@ from typing import Final
 
 import attrs
 
-from agora_analytics import Plan, Selection, Span
+from agora_analytics import Selection, Span
 from agora_analytics.export.formats import NAMES
 from agora_analytics.protocols import Request, Response
 from agora_analytics.simulator import Simulation, World
+from benchmarks._canned import plan
 
 _LATENCY: Final = (0.02, 0.02)
 _APPS: Final = tuple(f"{number:032x}" for number in range(9))
@@ -88,15 +89,8 @@ def _floor() -> float:
     return time.perf_counter() - begun
 
 
-def _unlimited() -> Plan:
-    plan = Plan.of("enterprise")
-    for table, limits in plan.limits.items():
-        plan = plan.with_limits(table, **dict.fromkeys((f"per_{unit}" for unit in limits.rates), 10**6))
-    return plan
-
-
 async def _measure(rounds: int) -> None:
-    simulation = Simulation(world=World(seed=3, calls_per_hour=120.0), plan=_unlimited())
+    simulation = Simulation(world=World(seed=3, calls_per_hour=120.0), plan=plan())
     simulation.service.other_apps = _APPS
     jobs = await _jobs(simulation)
     print(f"{'':26}" + "".join(f"{form:>11}" for form in NAMES) + f"{'a Python':>11}")

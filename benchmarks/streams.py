@@ -50,6 +50,7 @@ def watches(count: int) -> Load:
 async def _many(count: int, load: Load) -> None:
     now = asyncio.get_running_loop().time
     plan = Plan.of("enterprise").with_limits("realtime", per_minute=10**6, per_day=10**7)
+    # A log of one request, since it is of the simulator and would grow all day.
     service = Service(World(seed=7), plan, clock=lambda: _MIDNIGHT + 1 + now(), log_size=1, app_id=_AnyApp("all"))
     async with Simulation(service).client(plan=plan, clock=service.clock) as client:
         gc.collect()
@@ -57,6 +58,7 @@ async def _many(count: int, load: Load) -> None:
 
         async def watch(number: int) -> None:
             mine = client.with_app(f"app-{number}")
+            # Half an hour, within which one request covers all windows: the benchmark would else be the simulator's.
             async with aclosing(mine.realtime.watch(_USERS, stop=_MIDNIGHT + _DAY, every=1_800)) as stream:
                 async for event in stream:
                     load.windows += isinstance(event, Window)
@@ -65,6 +67,7 @@ async def _many(count: int, load: Load) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(count):
                 group.create_task(watch(number))
+            # By then each watch has a full buffer of windows that may be revised.
             await asyncio.sleep(2 * _HOUR + 600)
             load.early = _traced() / count
             await asyncio.sleep(21 * _HOUR)

@@ -58,6 +58,11 @@ class Module:
     text: str
     tree: ast.Module
 
+    @property
+    def room(self) -> str:
+        """The folder at the top of the package; empty for a file beside these."""
+        return self.name.partition("/")[0] if "/" in self.name else ""
+
 
 def modules(package: Path) -> list[Module]:
     """Read every Python file below `package`."""
@@ -147,12 +152,18 @@ def texts(files: list[Module]) -> Iterator[tuple[str, str]]:
     ]
     examples = sum(">>> " in text or "```python" in text for text in documented)
     yield "docstrings with an example", f"{examples} of {len(documented):,}"
-    comments, code = map(sum, zip(*(_comments(module.text) for module in files), strict=True))
-    yield "lines of code for a comment", f"{code / max(comments, 1):.0f}"
+    yield "lines of code for a comment", _ratio(files)
+    for room in sorted({module.room for module in files if module.room}):
+        yield f"  in {room}/", _ratio([module for module in files if module.room == room])
     counts = {word: sum(bool(re.search(like, m.text, re.IGNORECASE)) for m in files) for word, like in WORDS.items()}
     yield "terms of the field that occur", f"{sum(map(bool, counts.values()))} of {len(counts)}"
     for word, count in counts.items():
         yield f"  files with {word!r}", f"{count}"
+
+
+def _ratio(files: list[Module]) -> str:
+    comments, code = map(sum, zip(*(_comments(module.text) for module in files), strict=True))
+    return f"{code / max(comments, 1):.0f}"
 
 
 def _comments(text: str) -> tuple[int, int]:

@@ -75,6 +75,7 @@ def _parsed(url: str) -> URL | None:
         whole = parsed.scheme in _SCHEMES and parsed.host and parsed.port
     except ValueError:
         return None
+    # yarl accepts a space in a host, as it comes from settings with a comment behind the value.
     return parsed if whole and not any(map(str.isspace, parsed.host or "")) else None
 
 
@@ -82,6 +83,7 @@ def _proxy(text: str) -> Proxy | None:
     """Parse a proxy as the environment spells it, with or without a scheme; None if it cannot be used."""
     try:
         url = URL(text if "://" in text else f"http://{text}")
+        # A proxy has no path: one with a path is most likely the URL of something else.
         usable = url.scheme in _SCHEMES and url.host and url.port and url.raw_path in {"", "/"}
     except ValueError:
         return None

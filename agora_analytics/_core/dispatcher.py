@@ -130,7 +130,6 @@ class Dispatcher:
         *,
         retry: Retry,
         max_wait: float | None,
-        random: Random | None = None,
         on_bad_row: OnBadRow = "skip",
         observers: Sequence[RequestObserver] = (),
     ) -> None:
@@ -141,7 +140,7 @@ class Dispatcher:
         self.max_wait = max_wait
         self._transport = transport
         self._retry = retry
-        self._random = random or Random()  # noqa: S311 - jitter, no secret
+        self._random = Random()  # noqa: S311 - jitter, no secret
         self._hosts = HostSelector(transport.hosts)
         self._owner: _Owner | None = None
         self._closed = False
@@ -299,6 +298,7 @@ class Dispatcher:
         try:
             answer = await self._decode_response(request, response, decode)
         except AgoraError:
+            # Only for what is quoted: to scrub every answer would cost more than to decode it.
             clean = await self._scrubbed(request, response)
             if clean is None:
                 raise

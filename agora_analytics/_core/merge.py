@@ -16,6 +16,7 @@ def merge_points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
     if len(parts) == 1:
         # Sorted all the same: the service sends minutes of a timeline in any order.
         return tuple(sorted(parts[0], key=_by_time))
+    # Parts are in order of time: where they overlap, the later request has a bucket whole, or newer.
     last = {(point.ts, point.dimension_value, point.uid): point for part in parts for point in part}
     return tuple(sorted(last.values(), key=_by_time))
 

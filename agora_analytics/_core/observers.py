@@ -20,6 +20,7 @@ TargetT = TypeVar("TargetT")
 
 _OUTCOMES: Final[tuple[tuple[type[BaseException], Outcome], ...]] = (
     (asyncio.CancelledError, "cancelled"),
+    # The garbage collector closes a request whose task was destroyed while it waited.
     (GeneratorExit, "cancelled"),
     (QuotaExhausted, "quota"),
     (RateLimited, "refused"),
@@ -64,6 +65,7 @@ class Observers:
 
     def add(self, observer: RequestObserver) -> None:
         """Add an observer; it is notified of the requests that start from now on."""
+        # A new tuple: requests that are under way keep the observers that they started with.
         self._observers += (_Guarded(observer),)
 
     def remove(self, observer: RequestObserver) -> None:

@@ -19,6 +19,12 @@ __all__ = ["Retry"]
 # More would only overflow: the cap has long been reached.
 _DOUBLINGS = 60
 
+_THRESHOLD = 2
+"""Failures of a host in a row before failover: the vendor advises to try the same host once more, then the other."""
+
+_RECOVERY_TIME = 300.0
+"""Seconds until the first host, which is the nearest, is tried again: two requests at most if it still fails."""
+
 
 @attrs.frozen(kw_only=True)
 class Retry:
@@ -61,33 +67,31 @@ class Retry:
         return wait if elapsed + wait <= self.total else None
 
     def _allowed(self, error: AgoraError) -> int:
-        # The service answers input that it does not understand with a code 500 inside a 200: one retry is enough.
-        body_only = isinstance(error, ServerError) and not _failed_itself(error)
+        # The input is probably to blame: one retry is enough.
+        body_only = isinstance(error, ServerError) and not host_failed(error)
         return min(self.attempts, 2) if body_only else self.attempts
 
 
-def _failed_itself(error: AgoraError) -> bool:
-    """Whether the host itself failed, rather than reported an error in a body."""
+def host_failed(error: AgoraError) -> bool:
+    """Whether a host itself failed: with a code 500 inside a 200, the API answers input that it does not understand."""
     return isinstance(error, ServerError) and error.status >= 500  # noqa: PLR2004 - HTTP's own number
 
 
 class HostSelector:
     """Failover between hosts; `current` is the index of the one in use.
 
-    It moves on to the next after `threshold` failures in a row, and back to the first after `recovery_time` seconds.
+    It moves on to the next after two failures in a row, and back to the first after five minutes.
     """
 
-    def __init__(self, count: int, *, threshold: int = 2, recovery_time: float = 300.0) -> None:
+    def __init__(self, count: int) -> None:
         self.current = 0
         self._count = count
-        self._threshold = threshold
-        self._recovery_time = recovery_time
         self._failures = 0
         self._left_at = 0.0
 
     def pick(self, now: float) -> int:
         """Return the host for a request that starts at `now` (monotonic seconds)."""
-        if self.current and now - self._left_at >= self._recovery_time:
+        if self.current and now - self._left_at >= _RECOVERY_TIME:
             self.current, self._failures = 0, 0
         return self.current
 
@@ -100,9 +104,9 @@ class HostSelector:
         """Record an error, if it shows that the host failed, and if that host is still in use."""
         # Requests are sent concurrently: a late failure of a host that was left is no news. A refusal is the answer of
         # a healthy host.
-        if host != self.current or not (isinstance(error, TransportError) or _failed_itself(error)):
+        if host != self.current or not (isinstance(error, TransportError) or host_failed(error)):
             return
         self._failures += 1
-        if self._failures >= self._threshold and self._count > 1:
+        if self._failures >= _THRESHOLD and self._count > 1:
             self.current = (self.current + 1) % self._count
             self._failures, self._left_at = 0, now

@@ -35,8 +35,8 @@ __all__ = ["HOSTS", "Timeouts"]
 HOSTS = ("https://api.agora.io", "https://api.sd-rtn.com")
 """The two main hosts, each the other's fallback: outside and inside mainland China."""
 
-_AGENT = "agora-analytics-python"
-_PLAIN = {"Accept": "application/json", "User-Agent": _AGENT}
+USER_AGENT = "agora-analytics-python"
+_PLAIN = {"Accept": "application/json", "User-Agent": USER_AGENT}
 _JSON = {**_PLAIN, "Content-Type": "application/json"}
 
 _SMALL = 1 << 20

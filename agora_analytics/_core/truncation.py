@@ -19,6 +19,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import attrs
 
 from agora_analytics._core import validation
+from agora_analytics._core.retry import host_failed
 from agora_analytics.errors import AgoraError, BadRequest, IncompleteList, ResponseError, ServerError
 from agora_analytics.models import BadRow, Call, Session
 from agora_analytics.spans import Span
@@ -369,8 +370,7 @@ def is_depth(error: AgoraError, number: int) -> bool:
     # An error on the first page is about the whole list.
     if number == 1 or not isinstance(error, ResponseError):
         return False
-    # A code 500 inside a 200 is how the service answers what it does not like.
-    return type(error) in {BadRequest, ResponseError} or (isinstance(error, ServerError) and error.status < 500)  # noqa: PLR2004
+    return type(error) in {BadRequest, ResponseError} or (isinstance(error, ServerError) and not host_failed(error))
 
 
 def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:

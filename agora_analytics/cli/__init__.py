@@ -23,6 +23,7 @@ __all__ = ["run"]
 
 _HINT = f"error: the command line needs typer and rich: {install_command('cli')}\n"
 _EXTRA = frozenset({"typer", "rich"})
+# Repeated from `runner`, which `_main` imports: Ctrl-C during that import has to end quietly, too.
 _MISUSE = 2
 _INTERRUPTED = 130
 _TERMINATED = 143

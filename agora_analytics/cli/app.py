@@ -34,6 +34,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name=NAME,
     no_args_is_help=True,
+    # A traceback with the values of locals would show credentials.
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         with joined_words(os.environ):
+            # Otherwise typer exits the process itself, with error messages in boxes.
             code = app(args=arguments, prog_name=NAME, standalone_mode=False)
     except _UsageError as error:
         return _report_usage_error(error)

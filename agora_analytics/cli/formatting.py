@@ -28,8 +28,10 @@ GAP_REASONS = {
 }
 """Why data is missing, by `Gap.reason`."""
 
+# From here on one decimal is enough for three digits.
 _THREE_DIGITS = 10
 
+# Nine or ten digits: seconds from 1973 on, and neither milliseconds nor a small number.
 _TIME_FIRST = re.compile(r"(?:start|end|stop)=\d{9,10}\b")
 _EPOCH_TIME = re.compile(r"(?<![\w-])((?:start|end|stop)=|at (?:most|least) (?=\d+ now\b))(\d{9,10})\b")
 
@@ -57,6 +59,7 @@ def sparkline(series: Sequence[TimedValue], width: int = WIDTH, blocks: str = BL
     if not present:
         return ""
     low, extent, steps = min(present), max(present) - min(present), len(blocks) - 1
+    # A constant series is a line in the middle: at the bottom it would look like zeros.
     flat = blocks[steps // 2]
     return "".join(
         " " if value is None else blocks[round((value - low) / extent * steps)] if extent else flat for value in cells
@@ -133,6 +136,7 @@ def _downsample(series: Sequence[TimedValue], width: int) -> list[float | None]:
         return []
     first, extent = series[0][0], series[-1][0] - series[0][0]
     steps = [later - earlier for (earlier, _), (later, _) in pairwise(series) if later > earlier]
+    # The usual distance; the mean would grow with each gap, and hide it.
     step = median_low(steps or [1])
     count = max(1, min(width, extent // step + 1))
     buckets: list[list[float]] = [[] for _ in range(count)]

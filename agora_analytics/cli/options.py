@@ -78,6 +78,7 @@ class ListOptions(OutputOptions):
 
     def max_rows(self, default: int = 100) -> int | None:
         """Return how many rows to show, also in a sorted list; None for all."""
+        # All for a program, which ends the pipe when it has enough; as many as can be read for people.
         return self.limit if self.limit or self.json else default
 
 
@@ -171,6 +172,7 @@ class CredentialOptions(CustomerOptions):
             settings.client(ledger, max_wait=self.max_wait) as client,
             report_quota_waits(client.quota, screen.note),
         ):
+            # The ledger counts other programs, too: only what was added is this command's to report.
             before = await client.quota.snapshot()
             yield client
             screen.note(tables.spent_today((await client.quota.snapshot()).states, before.states))
@@ -182,6 +184,7 @@ class CredentialOptions(CustomerOptions):
             raise ValueError("--secret-file and --secret-stdin exclude each other")
         if self.secret_file:
             return read_secret(self.secret_file)
+        # One line: the rest of the input may be for somebody else.
         return parse_secret(sys.stdin.readline(), "standard input") if self.secret_stdin else None
 
 
@@ -231,6 +234,7 @@ class TimeOptions:
         from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
 
         plan, time = client.plan, service_time(client)
+        # Loads what the ledger knows of the service's clock: a span that ends now should end by that.
         await client.quota.snapshot()
         now = time.utc_second()
         if self.start is None:
@@ -294,6 +298,7 @@ def command(function: Command) -> Callable[..., None]:
         code = run_command(lambda: function(**arguments, **values))
         raise typer.Exit(code)
 
+    # Without annotations typer takes the types from the signature that is set below.
     entry_point.__name__, entry_point.__doc__, entry_point.__annotations__ = function.__name__, function.__doc__, {}
     own = [one for one in signature.parameters.values() if one.name not in bundles]
     # The help shows the account last: it is the longest part, and the same for all commands.

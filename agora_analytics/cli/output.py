@@ -27,6 +27,7 @@ from agora_analytics.cli.tables import Bar, Cell, Plot, Table
 
 T = TypeVar("T")
 
+# Wide enough for the ids and all columns of calls: `grep` and `cut` need a row on one line.
 _PIPE_WIDTH = 200
 """Columns where standard output is not a terminal."""
 
@@ -148,6 +149,7 @@ class Screen:
     def print(self, line: str = "") -> None:
         """Write a line to standard output; nothing with `--json`."""
         if not self.json:
+            # Never wrapped: a URL or a command in it must stay in one piece to be copied.
             _console().print(Text(printable(line), style="bold"), soft_wrap=True)
 
     def note(self, line: str) -> None:
@@ -178,6 +180,7 @@ class Screen:
         if self.json or not _can_redraw(console):
             yield None
             return
+        # Drawn on changes: a thread that refreshes would compete with the event loop for the interpreter lock.
         with Live(console=console, auto_refresh=False, transient=True) as display:
             yield lambda table: display.update(_fit(table, console), refresh=True)
 
@@ -195,6 +198,7 @@ class Screen:
         if self.json:
             yield LiveView(_ignore, _ignore, _ignore)
         elif table and _can_redraw(console):
+            # Rich would cut a table that is higher than the terminal.
             with Live(console=console, auto_refresh=False, vertical_overflow="visible") as display:
                 yield LiveView(_ignore, lambda table: display.update(_titled(table, console), refresh=True), write)
         else:
@@ -229,6 +233,7 @@ def _fit(table: Table, console: Console) -> RenderableType:
     natural = console.options.update(width=_UNBOUNDED)
     for layout in _WIDE:
         grid = _grid(table, console, layout)
+        # Measured unbounded: rich would squeeze columns to fit, and call it a fit.
         if console.measure(grid, options=natural).maximum <= console.width:
             return _with_omitted(table, grid) if layout.tight else grid
     if (stacked := _stacked(table, console)) is not None:
@@ -340,6 +345,7 @@ def _cell(cell: Cell, console: Console, layout: _Layout) -> Text:
 
 def _console(*, stderr: bool = False) -> Console:
     """Return a console for the current stream; a pipe gets tables of a fixed width."""
+    # Names of channels are printed as they are: rich would read `[red]` and `:smile:` in them.
     console = _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False, width=_PIPE_WIDTH)

@@ -44,6 +44,7 @@ CATALOGUE: Final[dict[str, type[Enum]]] = {
 }
 """Everything that `metrics` lists, by kind."""
 
+# No number of 64 bits has as many.
 _MAX_DIGITS: Final = 20
 _LONGEST: Final = 36_525 * DAY
 """A century: longer than any plan keeps data."""
@@ -73,6 +74,7 @@ def parse_time(text: str, option: str) -> int:
         ) from None
     # No guess of a zone: the wrong hours would be requested without any error.
     if time.utcoffset() is None:
+        # With the value that was given, so that it can be copied.
         with_zone = time.isoformat() + "Z"
         raise ValueError(f"{option}={text!r} has no time zone: write {with_zone}, or an offset like +01:00 for the Z")
     return seconds(time, option)
@@ -115,6 +117,7 @@ def unit_of(name: str) -> str:
 def names_of(*kinds: str) -> list[str]:
     """Return the names of the catalogue of these kinds; metric ids by their lower-case name."""
     members = [member for kind in kinds for member in CATALOGUE[kind]]
+    # Metric ids are numbers: their names stand for them, in lower case like all that is typed in a shell.
     return [str(one.value) if isinstance(one, str) else one.name.lower() for one in members]
 
 

@@ -32,12 +32,14 @@ def run_command(work: Callable[[], Work]) -> int:
     try:
         with _show_warnings():
             code = _run(work())
+        # Inside, since a reader that has closed the pipe shows only now.
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         _discard_stdout()
         return CLOSED
+    # Anything else is a bug of ours, and keeps its traceback.
     except (AgoraError, OSError, ValueError, TypeError) as error:
         return report_error(error)
     return code
@@ -51,6 +53,7 @@ def report_error(error: Exception) -> int:
         write_stderr(": ".join(filter(None, parts)) + kind, error.hint)
     else:
         write_stderr(f"error: {with_iso_times(str(error))}")
+    # The library raises these two for arguments that it refuses before it sends anything.
     return MISUSE if isinstance(error, ValueError | TypeError) else FAILED
 
 
@@ -105,9 +108,11 @@ def _run(work: Work) -> int:
         try:
             runner.run(shutdown.run(work))
         except asyncio.CancelledError:
+            # Not by `Runner.close`, which joins the executor's threads: one of them may wait for a name server.
             loop = runner.get_loop()
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+            # Cancelled, and not by a signal: somebody else's cancellation is not ours to hide.
             if not shutdown.code:
                 raise
         except BaseException:

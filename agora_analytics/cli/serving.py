@@ -49,6 +49,7 @@ def serve_settings(given: ServeSettings, config: Path | None) -> ServeSettings:
 
     Raises `ValueError` for unknown keys and for values of another type, without showing them.
     """
+    # Read again beside the account's: `serve` has its own table, and `--simulate` needs no account at all.
     path = (config or default_path()).expanduser()
     table = read_table(path, required=config is not None).get(SERVE, {})
     where = f"config {str(path)!r}, [{SERVE}]"

@@ -90,6 +90,7 @@ class AccountSettings:
             base_url=self.base_url or HOSTS,
             ledger=ledger,
             transport=self._transport(),
+            # In one place for all commands, so that a lease keeps a second `watch` of the same name out.
             checkpoints=FileCheckpoints(_state_dir() / "checkpoints"),
         )
 
@@ -103,6 +104,7 @@ class AccountSettings:
     @asynccontextmanager
     async def open_ledger(self) -> AsyncIterator[Ledger]:
         """Open the ledger that all commands of a user share; ":memory:" is one for this command alone."""
+        # A file by default: each command is a process of its own, and the service counts them together.
         ledger = MemoryLedger() if self.ledger == ":memory:" else FileLedger(self.ledger or default_ledger())
         try:
             yield ledger
@@ -136,6 +138,7 @@ def read_table(path: Path, *, required: bool) -> Mapping[str, Any]:
     """Return the content of a settings file; raises `ValueError` as `from_file` does."""
     try:
         with path.open("rb") as file:
+            # Of the open file and not of its path, which may be another file by then.
             exposure = _exposure(file)
             table = tomllib.load(file)
     except FileNotFoundError:
@@ -146,6 +149,7 @@ def read_table(path: Path, *, required: bool) -> Mapping[str, Any]:
         raise ValueError(f"config {str(path)!r} cannot be read: {error}") from None
     serve = table.get(SERVE)
     secrets = "customer_secret" in table or (isinstance(serve, dict) and "token" in serve)
+    # A file without a secret may be readable for all: only what it holds counts.
     if secrets and exposure:
         raise ValueError(f"config {str(path)!r} holds the secret and {exposure}: {_chmod_command(path)}")
     return table
@@ -224,6 +228,7 @@ def _from_table(table: Mapping[str, Any], path: Path) -> AccountSettings:
     if _SECRET_FILE in table:
         if "customer_secret" in table:
             raise ValueError(f"config {str(path)!r} has both customer_secret and {_SECRET_FILE}: one is enough")
+        # Relative to the settings file: commands run in any folder.
         values["customer_secret"] = read_secret(path.parent / Path(str(table[_SECRET_FILE])).expanduser())
     return _checked(values, f"config {str(path)!r}")
 

@@ -68,8 +68,10 @@ class GracefulShutdown:
         if self.code == 128 + number and now - self._received_at < _DUPLICATE:
             return
         if self.code:
+            # The first signal asked; who sends a second one does not want to wait for a clean end.
             _exit_now(self.code)
         self.code, self._received_at = 128 + number, now
+        # From a handler that runs between any two instructions: nothing of the loop may be touched directly.
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed: the command has ended
                 self._loop.call_soon_threadsafe(self._stop_or_cancel)
@@ -89,6 +91,7 @@ def _signals_wake(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         return
     reading, writing = socket.socketpair()
     with reading, writing:
+        # The loop reads, and the handler of Python's runtime writes: neither may ever block.
         reading.settimeout(0)
         writing.settimeout(0)
         try:

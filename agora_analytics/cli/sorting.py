@@ -22,6 +22,7 @@ WORST: Final = "worst"
 
 def call_duration(call: Call) -> float | None:
     """Return how many seconds a call lasted; None if it is still open."""
+    # The span ends after the last second of the call.
     return call.span.duration - 1 if call.span else None
 
 

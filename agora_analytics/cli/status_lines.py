@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agora_analytics.streams import Health
     from agora_analytics.streams.stream import Stream
 
+# As often as a person looks, and rarely enough that reading a ledger in a file costs nothing.
 _CHECK_EVERY: Final = 1.0
 _LONG_WAIT: Final = 5.0
 """Seconds of a wait for the quota that is worth a line; a shorter one is not noticed."""
@@ -32,6 +33,7 @@ async def report_quota_waits(quota: Quota, write: Callable[[str], None]) -> Asyn
 
     Streams and exports report their own waits.
     """
+    # Waited for below and not awaited: its own error must not replace what is raised inside.
     task = asyncio.create_task(_poll_quota(quota, write))
     try:
         yield
@@ -46,6 +48,7 @@ async def _poll_quota(quota: Quota, write: Callable[[str], None]) -> None:
         while True:
             await asyncio.sleep(_CHECK_EVERY)
             waits = _long_waits((await quota.snapshot()).states)
+            # Once for each wait: a line a second would scroll everything else away.
             for counter in waits.keys() - known:
                 wait = format_duration(waits[counter])
                 line = f"waiting for the quota of {counter}: the next request is sent in {wait}"
@@ -109,6 +112,7 @@ class _SilenceMonitor:
 
 def describe(health: Health) -> str:
     """Describe a stream: its state, its failed attempts, and how far behind it is."""
+    # The error is in the log already, and would fill the line.
     short = attrs.evolve(health, last_error="")
     failures = f", {format_number(health.failures)} attempts failed" if health.failures else ""
     lag = "" if health.lag is None else f", read to {format_duration(health.lag)} ago"

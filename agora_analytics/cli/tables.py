@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NO_ACCESS = "no API access"
 """Shown for a plan without limits."""
 
+# More lines than that scroll the plot off the screen.
 _LISTED = 40
 """Points up to which a series is also listed point by point."""
 
@@ -119,6 +120,7 @@ def freeze_buckets(found: Sequence[FreezeBucket], metric: str) -> Table:
 
 def series(points: Sequence[Point], title: str, by: str = "") -> tuple[Table, ...]:
     """Return a plot for each value of `by` (a dimension, or `uid`); a single short series is also listed."""
+    # A title begins with the metric.
     unit = unit_of(title.partition(" ")[0])
     groups: dict[str, list[Point]] = {}
     for point in points:
@@ -143,6 +145,7 @@ def totals(found: Sequence[Total], title: str, unit: str, dimension: str | None)
             total.dimension_value or "",
             format_value(total.value, unit),
             format_number(total.ref_usage),
+            # A single bar has nothing to be compared with.
             Bar(total.value, highest) if len(found) > 1 else "",
         )
         for total in found
@@ -197,6 +200,7 @@ def spent_today(states: Sequence[QuotaState], before: Sequence[QuotaState]) -> s
 def service_clock(clock: ClockState) -> str:
     """Return one line about the service's clock."""
     least, most = clock.offset, clock.offset + clock.uncertainty
+    # Infinite before the first answer: such bounds say nothing.
     if clock.uncertainty > DAY:
         return "the service's clock is not known yet"
     if least < 0 < most:
@@ -242,6 +246,7 @@ def _session(session: Session) -> tuple[Cell, ...]:
     stayed = session_duration(session)
     return (
         session.sid,
+        # People know a user by the account, where there is one; the number is only its stand-in.
         str(session.account or ("" if session.uid is None else session.uid)),
         format_time(session.join_ts),
         "still in call" if stayed is None else format_duration(stayed),

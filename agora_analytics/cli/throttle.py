@@ -8,6 +8,7 @@ import attrs
 
 from agora_analytics.cli.formatting import format_duration, format_number
 
+# An outage logs something every few seconds for days: the log stays readable, and shows that it lasts.
 _MIN_INTERVAL: Final = 60.0
 _MAX_INTERVAL: Final = 3_600.0
 
@@ -56,6 +57,7 @@ class MessageThrottle:
         """
         known = self._kinds.get(kind)
         if known is None or now - known.seen > 2 * known.interval.length:
+            # What was counted and never shown belongs to the trouble before.
             left = self._summary(known) if known else []
             self._kinds[kind] = _Repeated(ReminderInterval(now), now)
             return [*left, message]

@@ -61,6 +61,13 @@ class Calls(CallRequests):
     ) -> CallPage:
         """Return one page of the calls in a span, newest first, in one request, as the service selects them.
 
+        ```python
+        page = await client.calls.page(start, end, page_size=20)
+        for call in page.items:
+            print(call.cname, call.started_at, call.ended_at or "open")
+        print(len(page.items), "of", page.total_size, "calls")
+        ```
+
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
         span, tracker, _ = self._open(CALL_LISTS, start, end)
@@ -120,6 +127,13 @@ class Calls(CallRequests):
         page_size: int = 100,
     ) -> SessionPage:
         """Return one page of the sessions of a call, latest to join first, in one request.
+
+        ```python
+        page = await client.calls.sessions_page(call, page_size=20)
+        for session in page.items:
+            print(session.uid, session.platform, session.user_video_freeze_rate)
+        print(len(page.items), "of", page.total_size, "sessions")
+        ```
 
         `start` and `end` are required with an id and default to the whole of a `Call`; what is not available now is
         left out, and listed in `missing` of the page. Raises `PlanRefused` for a `Call` longer than one request may
@@ -206,6 +220,11 @@ class Calls(CallRequests):
     ) -> Found[Statistic]:
         """Return the average of a freeze rate by a dimension's values, in one request.
 
+        ```python
+        for average in await client.calls.statistics(call, "video_freeze_rate", "country"):
+            print(average.dimension_value, average.user_count, "users", average.value)
+        ```
+
         `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; averages are fractions, in the service's order.
         They cannot be merged, so the span must fit one request. Raises `PlanRefused` (kind `length`, with the limit)
         for a longer `Call`: fetch parts of it then. What is not available now is left out, and listed in `missing` of
@@ -226,6 +245,11 @@ class Calls(CallRequests):
     ) -> Found[FreezeBucket]:
         """Return a histogram of users by freeze rate, lowest bucket first, without empty ones, in one request.
 
+        ```python
+        for bucket in await client.calls.freeze_buckets(call, "audio_freeze_rate"):
+            print(bucket.bucket, bucket.user_count, "users")
+        ```
+
         `metric` is one of `FreezeMetric`. The span must fit one request; `missing` as in `statistics`.
         `GET /beta/analytics/call/freeze/bucket`.
         """
@@ -240,6 +264,11 @@ class Calls(CallRequests):
     ) -> Found[Point]:
         """Return a metric of a call by minute, in order of time; minutes may be missing.
 
+        ```python
+        for point in await client.calls.timeline(call, "user_count"):
+            print(point.started_at, point.value)
+        ```
+
         `metric` is one of `TimelineMetric`. Long calls are split by the plan's hours, at whole minutes of UTC, and
         merged. `missing` as in `statistics`. `GET /beta/analytics/call/statistics/time`.
         """
@@ -249,6 +278,7 @@ class Calls(CallRequests):
         # Counts of half minutes cannot be added up: one user may be in both halves.
         spans = tracker.slices(mark=MINUTE)
         nothing = Rows[Point](data=())
+        # One after the other: an answer may correct the clock, by which the next slice is cut.
         parts = [(await tracker.fetch(partial(fetch, span), span, nothing)).items for span in spans]
         return tracker.found(merge.merge_points(parts))
 
@@ -295,6 +325,7 @@ class Calls(CallRequests):
         and later `Unauthorized` alone, after an hour. `GET /beta/analytics/call/lists`,
         `GET /beta/analytics/call/sessions`.
         """
+        # Loaded at first use: most programs open no stream.
         from agora_analytics.endpoints.stream_sources import ApiCallSource  # noqa: PLC0415
         from agora_analytics.streams.follow.follow import Follow, FollowSettings  # noqa: PLC0415
         from agora_analytics.streams.position import Period, position_for  # noqa: PLC0415
@@ -309,6 +340,7 @@ class Calls(CallRequests):
             with_sessions=validation.boolean("with_sessions", with_sessions),
             late_sessions=validation.boolean("late_sessions", late_sessions),
         )
+        # Saved in checkpoints, which must not hold the App ID.
         stream = f"follow {fingerprint(self._app())}"
         source = ApiCallSource(self._dispatcher, self._scope)
         position = position_for(stream, checkpoint, self._scope.checkpoints)

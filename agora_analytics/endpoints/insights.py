@@ -190,6 +190,7 @@ def _body(
     """Return the body of a request for totals, without what only quality has."""
     dimension = validation.optional_str("dimension", dimension)
     chosen = validation.instances("filters", filters, Filter)
+    # The reference has filters for regions only: elsewhere the service might ignore them without a word.
     if chosen and dimension != Dimension.REGION:
         raise ValueError(f"filters={chosen!r} go with dimension='region' only, not {dimension!r}")
     return {
@@ -205,4 +206,5 @@ def _body(
 def _bucket(granularity: str) -> int:
     """Return the seconds of a granularity like `1h`; a day, the longest, if it cannot be parsed."""
     found = re.fullmatch(r"([0-9]{1,9})([mhd])", granularity)
+    # A day where it is unknown, so that slices overlap too much rather than too little.
     return int(found[1]) * _SECONDS[found[2]] if found else _SECONDS["d"]

@@ -45,6 +45,12 @@ class Realtime(RealtimeRequests):
     ) -> Found[Point]:
         """Return users or channels in use, window by window, in order of time.
 
+        ```python
+        span = client.realtime.recent(timedelta(minutes=10))
+        for point in await client.realtime.usage("userCount", *span, product="Native", dimension="os"):
+            print(point.started_at, point.dimension_value, point.value)
+        ```
+
         `metric` is one of `RealtimeUsageMetric`; a dimension works with `userCount` only. Without `cname` it counts the
         whole project. Windows may be missing. `GET /beta/realtime/usage/by_time_20sec`.
         """
@@ -65,6 +71,12 @@ class Realtime(RealtimeRequests):
     ) -> Found[Point]:
         """Return a quality metric, window by window, in order of time.
 
+        ```python
+        span = client.realtime.recent(timedelta(minutes=10))
+        points = await client.realtime.quality("videoFreezeRate", *span, product="Native")
+        print(max(point.value or 0.0 for point in points))
+        ```
+
         `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; `uid` of a
         point is its user. Windows may be missing. `GET /beta/realtime/quality/by_time_20sec`.
         """
@@ -76,6 +88,12 @@ class Realtime(RealtimeRequests):
     ) -> Found[Ranked]:
         """Return the 20 values of a dimension (device: 50) with the most users in the 20 seconds from `at`.
 
+        ```python
+        window = client.realtime.recent(20).start
+        for country in await client.realtime.usage_top("country", window, product="Native"):
+            print(country.dimension_value, country.value, "users")
+        ```
+
         In the service's order. `GET /beta/realtime/usage/dimension/top20`.
         """
         params = {"productType": validation.non_empty_str("product", product)}
@@ -85,6 +103,15 @@ class Realtime(RealtimeRequests):
         self, metric: str, dimension: str, at: Instant, *, product: str, extra_metrics: str | None = None
     ) -> Found[Ranked]:
         """Return the top values of a dimension by a quality metric in the 20 seconds from `at`.
+
+        ```python
+        window = client.realtime.recent(20).start
+        worst = await client.realtime.quality_top(
+            "videoFreezeRate", "device", window, product="Native", extra_metrics="userCount"
+        )
+        for device in worst:
+            print(device.dimension_value, device.value, device.user_count, "users")
+        ```
 
         `extra_metrics="userCount"` adds the number of users behind each value. In the service's order.
         `GET /beta/realtime/quality/dimension/top20`.
@@ -140,6 +167,7 @@ class Realtime(RealtimeRequests):
         `Unauthorized`, after an hour. All other errors are retried; `health` says what it waits for.
         `GET /beta/realtime/{usage,quality}/by_time_20sec`.
         """
+        # Loaded at first use: most programs open no stream.
         from agora_analytics.endpoints.stream_sources import ApiWindowSource  # noqa: PLC0415
         from agora_analytics.streams.position import Period  # noqa: PLC0415
         from agora_analytics.streams.watch.watch import Watch, WatchSettings  # noqa: PLC0415
@@ -157,6 +185,7 @@ class Realtime(RealtimeRequests):
             min_interval=-(-validation.int_in_range("every", every, WINDOW) // WINDOW),
         )
         self._app()
+        # Before anything is sent: gaps that are certain from the start are a mistake, unless they are accepted.
         told = self.coverage(*series)
         if not (validation.boolean("gaps", gaps) or told.complete):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept gaps with gaps=True (--gaps)")
@@ -181,6 +210,7 @@ class Realtime(RealtimeRequests):
             twice = next(one for one in series if series.count(one) > 1)
             raise ValueError(f"series: {twice} is given twice")
         self._dispatcher.plan.of_endpoint(REALTIME_USAGE)
+        # Of queries, not of series: those that one request answers cost one.
         weights = [query.weight for query in queries(series)]
         return coverage(self._dispatcher.plan, weights, -(-validation.int_in_range("every", every, WINDOW) // WINDOW))
 

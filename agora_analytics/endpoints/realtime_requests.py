@@ -70,6 +70,7 @@ class RealtimeRequests(EndpointGroup):
         if span.windows() is None:
             raise ValueError(f"start={span.start} and end={span.end} lie in the same {WINDOW}-second window")
         parts = []
+        # Cut at the marks of windows: the window of a start is in its answer, that of an end is not.
         for part in span.slices(longest, WINDOW):
             answer = await tracker.fetch(partial(self._read, template, tracker, part), part, Rows[Point](data=()))
             parts.append(answer.items)

@@ -59,6 +59,7 @@ class ApiWindowSource(_ApiSource, RealtimeRequests):
         """Return the points of a query, in order of time."""
         template = self._templates[number]
         answer = await self._fetch_current(template.endpoint, template.decode, lambda: template.over(span()))
+        # Sorted: the service promises no order.
         return merge.merge_points([answer.items])
 
     def _template(self, query: Query) -> RequestTemplate:

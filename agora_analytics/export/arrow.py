@@ -21,6 +21,7 @@ _TYPES: Mapping[str, pa.DataType] = {
 _SECONDS = pa.timestamp("s", tz="UTC")
 """The unit of times in a column batch; Parquet and pandas do not have it, so columns are cast to milliseconds."""
 
+# Dictionaries keep each text once: in memory, in Parquet, and as a categorical in data frames.
 _REPEATED: Mapping[str, pa.DataType] = {
     "text": pa.dictionary(pa.int32(), pa.string()),
     "integer": pa.dictionary(pa.int32(), pa.int64()),
@@ -94,6 +95,7 @@ def _array(values: Values, field: pa.Field) -> pa.Array:
         return pa.array(list(values) if isinstance(values, RunLength) else values, field.type)
     if not isinstance(values, RunLength):
         return pa.array(values, field.type.value_type).dictionary_encode()
+    # Encoded from the runs: `dictionary_encode` would need a text for each of 100,000 rows first.
     distinct = dict.fromkeys(value for value in values.values if value is not None)
     index = {value: position for position, value in enumerate(distinct)}
     indices = pa.array(list(values.map(index.get)), pa.int32())

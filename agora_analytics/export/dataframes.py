@@ -44,6 +44,7 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object], *, model: t
     table with its columns. Needs the extra `parquet`. Raises `TypeError` for anything but models, and whatever the
     stream raises.
     """
+    # These are iterable too, and never meant.
     if isinstance(models, str | bytes | Mapping) or not isinstance(models, AsyncIterable | Iterable):
         raise validation.type_error("models", models, "a stream or a list of models")
     arrow = await asyncio.to_thread(_needed, "arrow", "parquet")
@@ -56,6 +57,7 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object], *, model: t
             raise TypeError(
                 f"models: a stream of {kind.__name__} has a {type(other).__name__} in it: all must be of one class"
             )
+        # On another thread: a thousand models take longer than the event loop may be held.
         tables.append(await asyncio.to_thread(_table, arrow, kind, chunk))
     if kind is not None and not tables:
         tables.append(await asyncio.to_thread(_table, arrow, kind, []))
@@ -222,6 +224,7 @@ def _kind(name: str, values: Sequence[Any]) -> Any:
     if name in _TIMES or name.endswith("_ts"):
         return "time"
     kinds = {type(value) for value in values if value is not None}
+    # By name, too: a column of an empty stream has no values to tell its type.
     if kinds == {bool} or name == "final":
         return "boolean"
     if str in kinds or name in {"uid", "series", "dimension_value", "bucket"}:

@@ -92,6 +92,7 @@ class Estimator:
         self._selection = selection
         self._worst = order_worst
         self._max_requests = max_requests
+        # `max_requests` is the budget of the export, and not of its estimate.
         self._fetcher = RetryingFetcher(None)
 
     async def estimate(self, endpoints: Mapping[str, EndpointSet]) -> ExportEstimate:
@@ -174,6 +175,7 @@ class Estimator:
         page_of_calls: Sequence[Call] = ()
         for place in places:
             whole = place == places[len(places) // 2]
+            # One row, because only the total is needed; the request costs the same, and the answer is small.
             size = validation.PAGE_SIZE if whole or not exact else 1
             page = await self._page(endpoints, spans[place], channel, size)
             if page.total_size is None and exact:
@@ -215,6 +217,7 @@ class Estimator:
         pairs = [(app, call) for app, sample in samples.items() for call in sample.calls]
         bytes_of_call = _bytes_per_row(column_batch.calls(_SAMPLE_ID, [call for _, call in pairs]))
         over = sorted((pair for pair in pairs if self._has_details(pair[1])), key=lambda pair: _length(pair[1]))
+        # The quartiles by length: the shortest and the longest call would say little about the others.
         places = [round((step + 1) * (len(over) - 1) / (_SAMPLED_CALLS + 1)) for step in range(_SAMPLED_CALLS)]
         chosen = [over[place] for place in places] if over else []
         if not chosen or not self._selection.sessions:
@@ -224,6 +227,7 @@ class Estimator:
         total, users, points, user_seconds = 0.0, 0.0, 0.0, 0.0
         for app, call in dict.fromkeys(chosen):
             page, measured = await self._sample_call(endpoints[app], call)
+            # The first page is enough: its total says how many sessions there are.
             count = page.total_size or len(page.items)
             sessions += page.items
             total += count
@@ -268,7 +272,7 @@ class Estimator:
 
     def _has_details(self, call: Call) -> bool:
         kept = self._dispatcher.plan.of_endpoint(CALL_SESSIONS).askable(self._dispatcher.time.utc_second())
-        return call.span is not None and kept.start + 2 < call.span.start and call.span.end <= kept.end
+        return call.span is not None and kept.start + RETENTION_MARGIN < call.span.start and call.span.end <= kept.end
 
     # Extrapolation
 
@@ -300,11 +304,14 @@ class Estimator:
         for span, count in sorted(slices, key=lambda pair: pair[0].start):
             through = before + count * per_call
             done = await quota.forecast(max(1, ceil(through)), CALL_SESSIONS)
+            # With the worst first, nobody knows which calls are last: those of the oldest slice set the time.
             expiry = span.start + available if not self._worst else slices[0][0].start + available
             if count and done.at.timestamp() > expiry:
+                # Calls begin evenly in a slice: of one that is done too late, the older part expires.
                 share = min(1.0, (done.at.timestamp() - expiry) / max(1.0, span.duration))
                 lost += count * share
                 spans.append(span)
+                # What is lost costs no request, so that later calls have their turn sooner.
                 before += count * per_call * (1 - share)
             else:
                 before = through

@@ -85,10 +85,13 @@ async def run_export(
         await run.finish()
         await parts.flush_all()
         await parts.publish_database()
+        # After publishing, since it counts what is in files.
         report = await state_thread.change(lambda state: build_report(state, run, str(sink)))
         manifest = await state_thread.change(lambda state: build_manifest(state, parts.target.name, report))
         if options.on_progress is not None:
+            # Once more, so that the last progress is that of the end.
             options.on_progress(await run.reporter.progress())
+        # Last: whoever finds `complete` in it finds every file that it lists.
         await parts.write_manifest(manifest)
     return report
 
@@ -113,6 +116,7 @@ def _endpoints(
 
 def _count_bad_rows(state_thread: StateThread, app: str, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
     first = f"{rows[0].reason} at {rows[0].path}"
+    # Called while an answer is decoded, which cannot wait; the transaction that saves the answer comes after it.
     state_thread.change_soon(lambda state: state.add_misfits(app, endpoint.name, len(rows), first))
 
 
@@ -125,6 +129,7 @@ async def _opened(
     form = settings["format"]
     async with StateThread() as state_thread:
         await state_thread.run_io(lambda: _check_place(sink, folder))
+        # The state comes first, because its lock keeps a second run out of everything below.
         await state_thread.open(lambda: _open_state(folder / "state.db", str(sink), rebuild=rebuild))
         preflight = Preflight(state_thread, sink, form, rebuild)
         remote = None if isinstance(sink, LocalSink) else RemoteSync(state_thread, sink, folder / "state.db", form)
@@ -155,6 +160,7 @@ async def _close(opened: list[PartWriter], remote: RemoteSync | None) -> None:
     """Abort a writer that has not finished, copy the state of its run to the URL, and release the claim."""
     try:
         for parts in opened:
+            # Not after a failure to close: the database may be half written, and its last copy is whole.
             if await parts.abort() and remote:
                 await remote.sync_after_failure(parts.paused)
     finally:
@@ -191,6 +197,7 @@ def _open_target(name: str, sink: Sink, folder: Path) -> Target:
         return open_target(name, sink, folder)
     except Exception as error:  # noqa: BLE001 - whatever a format's library raises
         translated = _not_opened(sink, error)
+    # Not inside of `except`, where the context would keep the original message, which may quote a credential.
     raise translated
 
 
@@ -231,6 +238,7 @@ def _state_folder(sink: Sink, state: Path | None) -> Path:
     if state is not None:
         return state
     base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    # Hashed, because the identity may hold secrets and need not be a file name.
     return base / "agora-analytics" / "exports" / fingerprint(sink.identity)
 
 

@@ -36,6 +36,7 @@ def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport
         narrowed=run.fetcher.narrowed,
         unfinished=state.calls_by_status().get(CallStatus.OPEN, 0),
         provisional=state.provisional_rows(),
+        # What this run skips stays pending in the state, for the next one; the report has it in `skipped` alone.
         pending=slices + calls - too_small - run.refusals.count_skipped(state, min_users),
         skipped=(*run.refusals.skipped(run.selection.span), *_skipped(state)),
         too_small=too_small,

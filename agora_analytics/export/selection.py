@@ -156,6 +156,7 @@ class Selection:
 
     def __attrs_post_init__(self) -> None:
         start, end = Span.of(self.start, self.end)
+        # Frozen, so set in this way: as seconds, so that the same span is equal however it was given.
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "end", end)
         validation.apply_rules(self, min_freeze_rate=_fraction, finished=validation.boolean)

@@ -64,6 +64,7 @@ class Call:
         """From the first second to the last, both included; None while the call is open or has no times."""
         if not (self.created_ts and self.started_at and self.destroyed_ts and self.ended_at):
             return None
+        # A second more, as spans are half-open; and never empty, though an end before its start occurs.
         return Span(self.created_ts, max(self.destroyed_ts, self.created_ts) + 1)
 
 
@@ -136,6 +137,7 @@ class SessionMetrics:
 
     def track(self, mid: int, peer_uid: int | str = 0) -> Track | None:
         """Return the track of a metric id and a peer (0: the session's own), or None."""
+        # Older answers leave the peer out for the session itself.
         return next((track for track in self.data if track.mid == mid and (track.peer_uid or 0) == peer_uid), None)
 
 

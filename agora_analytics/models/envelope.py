@@ -11,6 +11,7 @@ from agora_analytics._core.decoding.json import Whole
 from agora_analytics.spans import Span
 
 _FEW = 6
+"""Items that a `repr` shows: an answer may have thousands, and consoles print it whole."""
 
 RowT = TypeVar("RowT")
 

@@ -100,6 +100,7 @@ def _restore(metric: str, dimension: str | None, user: bool, values: tuple[Any, 
 
 
 _TAKEN = frozenset({"self", "ts", "uid", "of", "value", "dimension_value", "started_at"})
+"""Names that the generated class or its constructor has already."""
 
 
 def can_be_field(name: str) -> bool:
@@ -120,6 +121,7 @@ def shape(metric: str, dimension: str | None = None, *, user: bool = False) -> t
     metric = metric if can_be_field(metric) else "value"
     if dimension is not None and (not can_be_field(dimension) or dimension == metric):
         dimension = "dimension_value"
+    # Cached by the names that are used, so that all unsuitable ones share a class.
     return _make(str(metric), dimension and str(dimension), user)
 
 

@@ -35,6 +35,7 @@ class Clock:
             self._source = given
         elif given is not None:
             self._source, self._offset = _stopped, given
+        # Read once, so that a clock that is made inside a loop starts to follow it now and not at its first use.
         self()
 
     @classmethod

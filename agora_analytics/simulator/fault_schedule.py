@@ -22,6 +22,7 @@ UNKNOWN_CALL = Fault("refusal", code=404, message="no such call")
 """The default fault of `Faults.of_call`."""
 
 _NAMES = frozenset(endpoint.name for endpoint in ENDPOINTS)
+# Listed, so that a misspelled parameter of `only` raises: it would match no request, and the test have no fault.
 PARAMETERS = (
     "aggregateGranularity", "appid", "call_id", "cname", "dimension", "dimensionValues", "endTs", "end_ts",
     "exclude_server_user", "extraMetrics", "filters", "metric", "page_no", "page_size", "productType", "sids",
@@ -74,6 +75,7 @@ class _Script:
         number = self._number(arrival)
         return self.steps[number] if number < len(self.steps) else None
 
+    # Counted where the script looks: requests to other hosts or endpoints in between do not use up its steps.
     def _number(self, arrival: Arrival) -> int:
         if self.endpoint is not None:
             return arrival.at_endpoint
@@ -88,6 +90,7 @@ class _Chance:
     host: int | None
 
     def strike(self, arrival: Arrival) -> Fault | None:
+        # Seeded by the request's number, not drawn from one generator: other rules cannot shift which requests fail.
         rng = rng_for(self.seed, "fault", arrival.number)
         if self.host not in {None, arrival.host} or rng.random() >= self.rate:
             return None
@@ -163,7 +166,10 @@ class Faults:
         With `host` or `endpoint`, only requests to it are counted. Raises `TypeError` if both are given.
         """
         if host is not None and endpoint is not None:
-            raise TypeError("a script counts requests by host or by endpoint; pass only one of them")
+            raise TypeError(
+                f"host={validation.short_repr(host)} and endpoint={validation.short_repr(endpoint)}: a script counts"
+                " the requests to a host or to an endpoint; pass one of them"
+            )
         allowed_steps = validation.as_list("steps", steps, "Fault or None")
         faults = tuple(validation.none_or(_fault, f"steps[{at}]", step) for at, step in enumerate(allowed_steps))
         return cls((_Script(faults, _host(host), _name(endpoint)),))
@@ -213,6 +219,7 @@ class Faults:
         """
         for name in params:
             validation.one_of("parameter", name, PARAMETERS)
+        # A query has only strings; a body has numbers too.
         spelled = {name: str(value) for name, value in params.items()}
         return type(self)((_Only(self.rules, _name(endpoint), _host(host), spelled),))
 

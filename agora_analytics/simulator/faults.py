@@ -20,13 +20,16 @@ FaultKind = Literal[
     "refusal", "date",
 ]  # fmt: skip
 
+# What fails on the way back, or in the service itself, was counted.
 _COUNTED = frozenset({"reset_after", "cut", "slow", "garbage", "refusal", "date"})
 _GATEWAY = frozenset({"status", "html", "busy"})
 _PAGE = b"<html><head><title>%d</title></head><body><center><h1>%d</h1></center><hr>nginx</body></html>\r\n"
+# Broken both as JSON and as UTF-8: neither the fast nor the lenient decoder may accept it.
 _GARBAGE = b'{"code":200,"data" [{"ts":17900\xff\xfe}]}'
 
 
 def _usual_status(fault: Fault) -> int:
+    # The service reports errors in the body of an HTTP 200; other statuses are a gateway's.
     return 200 if fault.kind == "refusal" else 502
 
 
@@ -66,6 +69,7 @@ class Fault:
     status: int = attrs.field(default=attrs.Factory(_usual_status, takes_self=True))
     retry_after: int = 1
     seconds: float = 5.0
+    # More than a client may take into memory: one that reads a body without a bound fails visibly.
     size: int = 2**31
     code: int = 400
     message: str = "simulated fault"

@@ -89,6 +89,7 @@ async def _listening(handler: _Host, host: str, port: int) -> AsyncIterator[str]
         await web.TCPSite(runner, host, port).start()
         yield f"http://{_loopback(host)}:{runner.addresses[0][1]}"
     finally:
+        # First: it ends the delays of `slow` faults, which the cleanup would otherwise wait out.
         handler.closing.set()
         await runner.cleanup()
 
@@ -109,8 +110,8 @@ class _Host:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         incoming = self._incoming(request, await request.read())
-        fault = self.service.arrive(self.index, incoming)
-        response = self.service.carry(fault, incoming)
+        fault = self.service.receive(self.index, incoming)
+        response = self.service.respond(fault, incoming)
         if fault and fault.delay and await self._closed_within(fault.delay):
             return _reset(request)
         if fault and fault.kind == "huge":
@@ -147,6 +148,7 @@ def _complete(request: web.BaseRequest, response: Response) -> web.Response:
     headers = {**_NO_DATE, **response.headers}
     if "gzip" not in request.headers.get("Accept-Encoding", ""):
         return web.Response(status=response.status, headers=headers, body=response.body)
+    # Clients of the real service get gzip too; level 1, since tests pay for it.
     headers["Content-Encoding"] = "gzip"
     return web.Response(status=response.status, headers=headers, body=gzip.compress(response.body, 1))
 
@@ -161,6 +163,7 @@ def _reset(request: web.BaseRequest) -> web.StreamResponse:
 
 async def _send_half(request: web.BaseRequest, response: Response) -> web.StreamResponse:
     """Announce the whole body, send half of it and close the connection."""
+    # Not compressed: half of a gzip stream would fail as bad data, and not as a body that ended early.
     headers = {**_NO_DATE, **response.headers, "Content-Length": str(len(response.body))}
     stream = web.StreamResponse(status=response.status, headers=headers)
     await stream.prepare(request)
@@ -185,6 +188,7 @@ async def _stream(request: web.BaseRequest, chunks: Iterator[bytes], headers: di
 
 
 def _blank_chunks(size: int) -> Iterator[bytes]:
+    # Blanks are the beginning of valid JSON: only the size can be what stops a client.
     block = b" " * _CHUNK
     for _ in range(size // _CHUNK):
         yield block
@@ -192,6 +196,8 @@ def _blank_chunks(size: int) -> Iterator[bytes]:
 
 
 def _compressed_chunks(size: int) -> Iterator[bytes]:
+    # Packed while it is sent: the server must not need the memory that it wants the client to need. 16 asks for a gzip
+    # header.
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS | 16)
     for block in _blank_chunks(size):
         yield packer.compress(block)

@@ -62,10 +62,12 @@ class Simulation:
     ) -> None:
         parts = {"world": world, "plan": plan, "clock": clock, "faults": faults, "variants": variants}
         given = [name for name, part in parts.items() if part is not None]
+        # Ignored parts would leave a test that checks another service than it says.
         if service is not None and given:
             raise TypeError(f"{', '.join(given)}: the service already has its own; pass a service or its parts")
         if service is None:
             variants = validation.none_or(validation.instance, "variants", variants, Variants)
+            # The plan with every endpoint and the widest limits: a test meets no refusal that it did not ask for.
             plan = "enterprise" if plan is None else plan
             service = Service(world, plan, clock=Clock.of(clock), faults=faults, variants=variants)
         self.service = validation.instance("service", service, Service)
@@ -123,6 +125,7 @@ class Simulation:
             "app_id": self.app_id,
             "plan": self.service.plan,
             "transport": self.transport(),
+            # Not the service's own clock: a client cannot read that, and must cope with a host that is wrong.
             "clock": self.host_clock,
         }
         return AnalyticsClient(**{**defaults, **options})

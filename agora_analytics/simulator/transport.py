@@ -57,6 +57,7 @@ class SimulatorTransport:
         given = [
             finite(f"skews[{index}]", skew) for index, skew in enumerate(validation.as_list("skews", skews, "seconds"))
         ]
+        # Padded, so that a test gives only the hosts whose clock is off.
         self._skews = (*given, *[0.0] * hosts)
         self._timeout = positive("timeout", timeout)
 
@@ -93,11 +94,15 @@ class SimulatorTransport:
         outbound, inbound = self._latency() if callable(self._latency) else self._latency
         await _sleep(outbound)
         incoming = self._incoming(request, host)
-        fault = self._service.arrive(host, incoming)
-        response = self._service.carry(fault, incoming)
+        # Counted on arrival, by the service's clock of that moment: neither when the request was sent nor when its
+        # answer came.
+        fault = self._service.receive(host, incoming)
+        response = self._service.respond(fault, incoming)
+        # After the count: a request that times out here was spent all the same.
         await _sleep(inbound + (fault.delay if fault else 0.0))
         if fault and fault.kind in _CONNECTION_ERRORS:
             raise _connection_error(fault, request)
+        # As the aiohttp transport ends a body above its bound; without a socket there is none to read.
         if response is None:
             raise DecodeError("the answer is too large", request=str(request))
         return response
@@ -116,6 +121,7 @@ class SimulatorTransport:
 
 def _connection_error(fault: Fault, request: Request) -> TransportError:
     error = TransportError(_CONNECTION_ERRORS[fault.kind], request=str(request))
+    # Only a refused connection proves that nothing arrived, and so lets the client take its permit back.
     error.sent = fault.kind != "refused"
     return error
 

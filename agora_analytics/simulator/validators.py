@@ -16,7 +16,7 @@ from agora_analytics._core import validation
 from agora_analytics.protocols import WallClock
 
 _REAL: Final[tuple[type[Any], ...]] = (int, float, Real)
-_MILLISECONDS_FROM: Final = 1e11
+MILLISECONDS_FROM: Final = 100_000_000_000
 """UTC seconds from this value on are milliseconds by mistake."""
 
 
@@ -44,7 +44,7 @@ def finite(name: str, value: object) -> float:
 def utc_seconds(name: str, value: object) -> float:
     """Return UTC seconds; infinity of either sign is allowed, milliseconds are not."""
     result = _number(name, value)
-    if math.isnan(result) or _MILLISECONDS_FROM <= result < math.inf:
+    if math.isnan(result) or MILLISECONDS_FROM <= result < math.inf:
         raise ValueError(f"{name}={validation.short_repr(value)}: allowed are UTC seconds, not milliseconds")
     return result
 
@@ -72,6 +72,7 @@ def check_member(name: str, value: str | None, allowed: Collection[str]) -> None
 
 def clock(name: str, value: Any) -> WallClock | float:
     """Return UTC seconds, or a function that returns them."""
+    # A class is callable, too: `clock=datetime` is a mistake and no clock.
     if callable(value) and not isinstance(value, type):
         result: WallClock = value
         return result
@@ -112,4 +113,5 @@ def _number(name: str, value: object) -> float:
     result = validation.enum_value(value)
     if isinstance(result, bool) or not isinstance(result, _REAL):
         raise validation.type_error(name, value, "a number")
+    # An int stays one, since whole seconds have to be exact; a Decimal or a NumPy number must not spread further.
     return result if isinstance(result, int) else float(result)

@@ -16,6 +16,7 @@ _IDLE_ITERATIONS = 1_000
 _OVERDUE_TIMERS = 20
 """Timers that may be set for a past time in a row; further ones are delayed by `_CREEP` seconds."""
 
+# Above the resolution of a float for years of virtual seconds, and below anything that a test measures.
 _CREEP = 1e-6
 
 
@@ -27,6 +28,7 @@ class _Selector(selectors.DefaultSelector):
     overdue = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        # asyncio asks to wait for ever only when nothing is ready or scheduled; a real loop would hang here.
         if timeout is None:
             raise RuntimeError("deadlock: every task waits for another, and no timer is set")
         if timeout > 0:
@@ -34,6 +36,7 @@ class _Selector(selectors.DefaultSelector):
             self.elapsed += timeout
         else:
             self._count_iteration()
+        # Still polled, since `call_soon_threadsafe` wakes the loop through a socket.
         events: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         return events
 
@@ -94,6 +97,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         *args: Any,
     ) -> asyncio.Future[T]:
         """Call `func` at once in this thread; no virtual time passes."""
+        # Another thread would run on real time, and the loop would report a deadlock while it waits for it.
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))

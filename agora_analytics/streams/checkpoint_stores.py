@@ -41,6 +41,7 @@ class MemoryCheckpoints:
 
     async def save(self, name: str, checkpoint: Checkpoint) -> None:
         """Save a checkpoint."""
+        # As text, as a file has it: what cannot be encoded fails here too, and nothing is shared with the stream.
         self._texts[checked_name(name)] = _checkpoint(checkpoint).encode()
 
     async def acquire(self, name: str) -> None:
@@ -109,6 +110,7 @@ class FileCheckpoints:
         except OSError as error:
             raise _unusable(path, error) from None
         except asyncio.CancelledError:
+            # The lock was taken meanwhile, and nobody would release it.
             for claim in claimed:
                 claim.release()
             raise
@@ -147,6 +149,7 @@ def _checkpoint(checkpoint: Checkpoint) -> Checkpoint:
 
 def _file_name(name: str) -> str:
     """Return the file name for a name, which is unique even if the file system ignores case."""
+    # Which letters are capitals, as bits: names that differ in case alone get files of their own.
     capitals = sum(1 << position for position, letter in enumerate(name) if letter.isupper())
     return f"{name}~{capitals:x}" if capitals else name
 
@@ -159,6 +162,7 @@ def _claimed(path: Path) -> list[Claim]:
     lock = claim(path.with_name(f".{path.stem}.lock"))
     if lock is None:
         return []
+    # Under the lock no other process writes this checkpoint, so all its temporary files are left over.
     temporary = re.compile(re.escape(files.temporary_prefix(path)) + r"[a-z0-9_]{8}")
     for file in path.parent.iterdir():
         if temporary.fullmatch(file.name):

@@ -74,12 +74,14 @@ class Checkpoint:
             raise validation.type_error("text", text, "a str or bytes")
         try:
             body = text.encode() if isinstance(text, str) else text
+            # Read twice: the strict decoder ignores unknown fields, and another version may have fields of other types.
             given = _document(body)
             _check_version(given, source)
             found = _decode(body)
         except (*DecodeFailures, ValueError, TypeError) as error:
             raise unreadable(source, error) from None
         _check_fields(given, source)
+        # A sink of the user may have stored spans in any order.
         return attrs.evolve(found, done=merged(found.done))
 
     def check(self, stream: str, source: str) -> Self:
@@ -109,7 +111,7 @@ def unreadable(source: str, why: object) -> CheckpointError:
     return CheckpointError(f"{source} holds no checkpoint: {why}", hint=_RESTORE)
 
 
-def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the checkpoint") -> dict[str, T]:
+def opened(checkpoint: Checkpoint, field: str, kind: type[T]) -> dict[str, T]:
     """Return a field of the entries of `open` by key, as values of type `kind`; entries without it are left out.
 
     Raises `CheckpointError` for a value of another type, and for fields that the type does not know.
@@ -118,15 +120,16 @@ def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the
     try:
         found = strict_decoder(dict[str, kind])(encode(wanted))  # type: ignore[valid-type]  # the type is an argument
     except (*DecodeFailures, ValueError, TypeError) as error:
-        raise unreadable(source, f"{field!r} of an open entry: {error}") from None
+        raise unreadable("the checkpoint", f"{field!r} of an open entry: {error}") from None
     if attrs.has(kind):
         for value in wanted.values():
-            check_known(value, _fields(kind), f"{field!r} of an open entry in {source}")
+            check_known(value, _fields(kind), f"{field!r} of an open entry in the checkpoint")
     return found
 
 
 def _check_version(given: Mapping[str, Any], source: str) -> None:
     """Check the version before anything else, because another version may have other fields."""
+    # One that is no number is reported by the decoder, like any other field of a wrong type.
     version = given.get("version", _VERSION)
     if type(version) is int and version != _VERSION:
         raise CheckpointError(

@@ -81,6 +81,7 @@ class Downtime:
         self.record_failure(now)
         if answered:
             self.answer_received(now)
+        # From the start of the poll: the attempts themselves are part of the outage.
         self._failing_since = self._polling_since if failure else None
         self._failing = failure or self._failing
 
@@ -104,6 +105,7 @@ class Downtime:
         start = self._time.now()
         self.record_failure(start)
         failing, short = self.is_failing, seconds <= _MINUTE
+        # A long wait is no part of the failure, which goes on after it.
         if not short:
             self._failing_since = None
         try:
@@ -127,6 +129,7 @@ class Downtime:
         self._last = now
         slept = now.utc - expected
         if abs(slept) > _JUMP:
+            # Refusals may have been due to the wrong clock.
             self._on_clock_change()
             if not self._clock_known:  # what the host's clock does not show as a sleep corrects the clock
                 correction = slept - self._time.slept(since)
@@ -142,6 +145,7 @@ class Downtime:
         self._failing_since = None if self._failing_since is None else now.utc
         self._polling_since = now.utc
         offset = expected - now.monotonic
+        # Oldest first: each sleep moves what a clock that stood still recorded after it.
         for woke, seconds in self._time.sleeps(since, slept):
             self._log.insert_sleep(offset + woke, seconds)
             offset += seconds
@@ -172,6 +176,7 @@ class DowntimeLog:
         """Add a span of UTC seconds; joined to the last one if that has the same reason."""
         if end <= start:
             return
+        # Within a second: between two failed polls a little time always passes.
         if self._spans and self._spans[-1][2] == reason and start <= self._spans[-1][1] + 1:
             start = self._spans.pop()[0]
         self._spans.append((start, end, reason))

@@ -77,12 +77,17 @@ _CALIBRATION: Final = 60.0
 
 RULES: Final = (
     ErrorRule(CheckpointError, 0, 0, "stopped"),
+    # Refused at the start, credentials are wrong. Later a gateway may refuse right ones for minutes; after an hour
+    # without an accepted request they were revoked.
     ErrorRule(Unauthorized, 0, 3_600, "refused"),
+    # What was accepted once is no mistake of the caller: the service has changed, or fails.
     ErrorRule(BadRequest, 0, _NEVER, "refused", clock_dependent=True),
     ErrorRule(NotFound, 0, _NEVER, "refused"),
     ErrorRule(PlanRefused, 0, _NEVER, "refused", kind="access"),
+    # Ten minutes, in which smaller spans are tried: see `retention`.
     ErrorRule(PlanRefused, 600, _NEVER, "refused", clock_dependent=True),
     ErrorRule(LedgerError, 0, _NEVER, "outage"),
+    # Other programs may use up the quota of any account: it comes back by itself.
     ErrorRule(RateLimited, _NEVER, _NEVER, "waiting for quota"),
     ErrorRule(QuotaExhausted, _NEVER, _NEVER, "waiting for quota"),
     ErrorRule(AgoraError, _NEVER, _NEVER, "outage"),

@@ -85,7 +85,8 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
             await self._end_pump()
         finally:
             try:
-                await self._stream.aclose()  # a second time, if the pump had started
+                # The pump has closed the stream, unless it never started or was cancelled before its first step.
+                await self._stream.aclose()
             finally:
                 if self._position is not None:
                     await self._position.unshare()
@@ -98,6 +99,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         try:
             await wait_until_done(self._pump)
         except asyncio.CancelledError:
+            # The pump's own end by `cancel` above, or a cancellation of the code that leaves the hub.
             task = asyncio.current_task()
             if not self._pump.cancelled() or (task is not None and task.cancelling()):
                 raise
@@ -115,11 +117,14 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
     async def _run(self) -> None:
         failure: Exception | None = None
         try:
+            # Closed here and not only by `__aexit__`: a cancellation of the exit does not reach this task, so it does
+            # not interrupt the last save.
             async with aclosing(self._stream):
                 async for event in self._stream:
                     self._history.append(event)
                     self._subscribers = [subscriber for subscriber in self._subscribers if not subscriber.closed]
                     self.delivered += 1
+                    # A copy: a consumer that subscribes while this waits for room gets only the events after this one.
                     for subscriber in tuple(self._subscribers):
                         await self._publish(event, subscriber)
         except Exception as error:
@@ -179,6 +184,7 @@ class Subscription(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         self._hub.start()
+        # Coming back for the next event says that the last one is done: until then a crash repeats it.
         self.progress.processed = max(self.progress.processed, self._taken)
         while not self._events:
             if self._error is not None:
@@ -209,6 +215,7 @@ class Subscription(AsyncIterator[T]):
             return
         if self.full(size):
             lost, _ = self._events.popleft()
+            # A dropped event counts as done, or it would hold the checkpoint back for ever.
             self.progress.processed = max(self.progress.processed, lost)
             self.dropped += 1
             if self.dropped == 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
@@ -13,6 +12,7 @@ from agora_analytics.errors import AgoraError
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.service_time import ServiceTime
+from agora_analytics.spans import iso
 from agora_analytics.streams.error_policy import ErrorRule, StreamState, rule_for
 
 __all__ = ["Health"]
@@ -62,8 +62,8 @@ class Health:
 
     def __str__(self) -> str:
         """The state, since or until when, and the last error."""
-        until = f" until {_shown(self.until)}" if self.until is not None else ""
-        since = f" since {_shown(self.since)}" if self.since is not None and not until else ""
+        until = f" until {iso(self.until)}" if self.until is not None else ""
+        since = f" since {iso(self.since)}" if self.since is not None and not until else ""
         return f"{self.state}{until or since}" + (f": {self.last_error}" if self.last_error else "")
 
 
@@ -86,6 +86,7 @@ class HealthMonitor:
         An outage stays an outage while it waits for the next minute.
         """
         is_long = seconds > _LONG_WAIT
+        # A short wait does not hide an outage; a long one does, as nothing is tried meanwhile.
         if self._before_wait is None and (self.health.state == "polling" or is_long):
             self._before_wait, self._waiting_since = (self.health, self._entered), self._time.monotonic()
             self._enter("waiting for quota")
@@ -96,7 +97,7 @@ class HealthMonitor:
             self.health = attrs.evolve(self.health, requests_left=0)
         if is_long and not self._warned_of_wait:
             self._warned_of_wait = True
-            log.warning("%s waits for quota until %s", self.name, _shown(until))
+            log.warning("%s waits for quota until %s", self.name, iso(until))
 
     def quota_wait_ended(self) -> None:
         """Record that there is quota again."""
@@ -121,6 +122,7 @@ class HealthMonitor:
 
     def request_accepted(self) -> None:
         """Record that the service accepted a request, so that the credentials are valid whatever else fails."""
+        # Until a poll has worked, an error counts from its first time, although other requests were answered.
         if self._ever_answered:
             self._failing_since.clear()
 
@@ -138,6 +140,7 @@ class HealthMonitor:
             lasted = now - self._failing_since.setdefault(rule, now)
             if lasted >= rule.tolerance(worked=self._ever_answered, certain=certain):
                 raise error
+        # Only now: an error at the first poll is judged as such, although other queries of it were answered.
         self._ever_answered |= answered
         rule = rule_for(errors[0])
         if rule.is_calibration(now - self._failing_since[rule], certain=certain):
@@ -155,6 +158,7 @@ class HealthMonitor:
 
     def rows_skipped(self, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
         """Record rows of an answer that were skipped because they do not match the reference."""
+        # The first is kept: it names the cause best, and a list of all would grow without bound.
         first = self.health.first_skipped or f"{endpoint.name}: {rows[0].reason} at {rows[0].path}"
         self.health = attrs.evolve(self.health, skipped=self.health.skipped + len(rows), first_skipped=first)
 
@@ -182,7 +186,3 @@ class HealthMonitor:
                 "%s resumes after %.0f s (%s)", self.name, self._time.monotonic() - self._entered, self.health.state
             )
         self._enter("polling")
-
-
-def _shown(ts: float | None) -> str:
-    return "" if ts is None else f"{datetime.fromtimestamp(ts, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,4 +1,4 @@
-"""Functions that are called with each event: for whoever only observes."""
+"""Listeners: functions that are called with each event, for code that only observes a stream."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class Listeners(Generic[T]):
         Raises `TypeError` for what is no function.
         """
         listener = _Listener(validation.function("listener", function, f"a function that takes {takes}"))
+        # A new list, as `tell` may be iterating over this one.
         self._listeners = [*self._listeners, listener]
         return _Removal(weakref.ref(self), listener)
 

@@ -135,6 +135,7 @@ class Poller(ABC, Generic[T]):
             pass
         finally:
             try:
+                # Before the release below: it saves the last checkpoint, for which the name must still be leased.
                 await events.aclose()
             finally:  # even when cancelled, or the name would stay leased until the process ends
                 if self._clock_timer is not None:
@@ -167,6 +168,7 @@ class Poller(ABC, Generic[T]):
             stop.cancel()
             if not task.done():
                 task.cancel()
+                # Until it has ended, so that its permit is returned before the stream goes on to close.
                 await asyncio.wait((task,))
 
     async def iterate_until_stopped(self, source: AsyncGenerator[R]) -> AsyncGenerator[R]:
@@ -203,6 +205,7 @@ class Poller(ABC, Generic[T]):
             try:
                 answer = await send()
             except QuotaExhausted as error:
+                # `resets_in` is a lower bound, and may be 0: without a minimum this would be a busy loop.
                 await self.sleep_without_quota(max(error.resets_in, 1.0))
             except RateLimited as error:
                 refusals += 1
@@ -227,6 +230,7 @@ class Poller(ABC, Generic[T]):
         while (forecast := await self._limiters.forecast(1, endpoint)).seconds > 0:
             if self.ending:
                 return False
+            # The longest forecast: it is the whole wait, and decides whether that is a minute or a day.
             waited = max(waited, forecast.seconds)
             await self.sleep_without_quota(forecast.seconds, forecast.at.timestamp(), expected=waited)
             self._check_open()
@@ -270,6 +274,7 @@ class Poller(ABC, Generic[T]):
             self._last_budgets[reserve] = await reserve.keep(rest, daily, weight)
         except LedgerError as error:
             self.record_poll([error], self.read_clock(), answered=False, certain=True)
+        # Before any grant, what was asked for: requests need the ledger too, so nothing can be overspent meanwhile.
         return self._last_budgets.get(reserve) or Budget(rest, DAY - self._time.utc() % DAY)
 
     # The service's clock.
@@ -291,6 +296,7 @@ class Poller(ABC, Generic[T]):
             certain = now.confirms(sent)
             if error is not None:
                 self.record_poll([error], now, answered=False, certain=certain)
+            # A refusal is an answer as well: it has a date.
             failures = failures + 1 if error is not None and rule_for(error).state == "outage" else 0
             answers += not failures
             if not certain:
@@ -333,10 +339,12 @@ class Poller(ABC, Generic[T]):
         `answered` says whether any request was answered, `certain` whether the service's clock was known when the poll
         started, `recovered` whether everything that failed in earlier polls works again.
         """
+        # One other error is enough for an outage: then the quota is not what windows are lost to.
         rate_limited = all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
         failure: Loss | None = ("quota" if rate_limited else "outage") if errors else None
         self.downtime.poll_finished(failure, now, answered=self._was_answered)
         for error in errors:
+            # By a wrong clock the span was wrong, which says nothing about the bounds.
             if isinstance(error, PlanRefused) and certain:
                 self._bounds.refused(error, now.utc)
         if self._was_answered:
@@ -345,6 +353,7 @@ class Poller(ABC, Generic[T]):
             self.monitor.poll_failed(errors, answered=answered, certain=certain)
         elif self._was_answered and recovered:  # a poll without a request proves nothing
             self.monitor.poll_succeeded()
+        # Each poll has to prove anew that the service accepts requests.
         self._was_answered = False
 
 

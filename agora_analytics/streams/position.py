@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final, Protocol, Self
 
 import attrs
@@ -14,7 +14,7 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics.errors import CheckpointError
 from agora_analytics.protocols import CheckpointStore
-from agora_analytics.spans import Instant, Span, length, merged, seconds
+from agora_analytics.spans import Instant, Span, iso, length, merged, seconds
 from agora_analytics.streams.checkpoint_stores import checked_name
 from agora_analytics.streams.checkpoints import Checkpoint
 
@@ -85,6 +85,7 @@ class Position:
     @property
     def checkpoint(self) -> Checkpoint:
         """The checkpoint of what is done."""
+        # Only here, as `mark_done` is called at each event, and a checkpoint is seldom read.
         if self._done is not self._checkpoint.done:
             self._checkpoint = attrs.evolve(self._checkpoint, done=self._done)
             self._done = self._checkpoint.done
@@ -140,6 +141,7 @@ class Position:
         if self._store is None:
             return
         delivered = 0 if self._progress is None else self._progress.delivered
+        # Of several after one event only the newest counts, so the queue is no longer than those of the hub.
         if self._unsaved and self._unsaved[-1][0] == delivered:
             self._unsaved.pop()
         self._unsaved.append((delivered, checkpoint))
@@ -171,6 +173,7 @@ class Position:
     async def release(self) -> None:
         """Release the name, unless a hub still uses it; may be called twice."""
         if self._leased and self._store is not None and self._progress is None:
+            # First, so that a second call does nothing while this one waits.
             self._leased = False
             await self._store.release(self._name)
 
@@ -179,8 +182,8 @@ class Position:
         end = max((span.end for span in self.checkpoint.done), default=0)
         if end > now + _MAX_AHEAD:
             raise CheckpointError(
-                f"{self._source} lies in the future: it is done up to {_shown(end)}, "
-                f"{end - now:.0f} s after the service's time, which is {_shown(now)}",
+                f"{self._source} lies in the future: it is done up to {iso(end)}, "
+                f"{end - now:.0f} s after the service's time, which is {iso(now)}",
                 hint="It was written with a wrong clock, or for another service. Restore an earlier one, or remove it "
                 "to start over.",
             )
@@ -193,10 +196,6 @@ async def _acquire(store: CheckpointStore, name: str) -> None:
         # A stream that was left with `break` keeps its name until the event loop has closed its generator.
         await asyncio.sleep(_LEASE_INTERVAL)
     return await store.acquire(name)
-
-
-def _shown(ts: float) -> str:
-    return f"{datetime.fromtimestamp(ts, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def position_for(stream: str, checkpoint: str | Checkpoint | None, store: CheckpointStore | None) -> Position:

@@ -68,8 +68,10 @@ class RetentionBounds:
         if self._reduced_until and not 0 <= self._reduced_until - now <= self._reduced_for:  # or a clock was set back
             self._reduced_for = min(2 * self._reduced_for, DAY)
             self.forget_refusals()
+        # The bounds of a plan are strict: one second inside at each end.
         start = int(now - self._retention) + 1 + self.margin + self._clock_drift(now)
         end = int(now) - self.delay - 1
+        # Never empty, whatever the clock says: only an answer can correct a wrong one.
         return Span(min(max(start, 0), max(end - 1, 0)), max(end, 1))
 
     def oldest_by_plan(self, now: float) -> int:
@@ -90,6 +92,7 @@ class RetentionBounds:
         self._refusals = 0
         self.oldest_accepted = oldest
         self._latest_accepted = max(self._latest_accepted, oldest)
+        # Accepted with the whole plan: the next failure is tried again after an hour, as the first was.
         if not self._reduced_until:
             self._reduced_for = HOUR
 
@@ -105,10 +108,12 @@ class RetentionBounds:
     def refused(self, error: PlanRefused, now: float) -> None:
         """Record that a span was refused that the plan allows."""
         self._refusals += 1
+        # `access` is about the endpoint, not about the age of a span.
         if self._refusals < _MIN_REFUSALS or error.kind == "access":
             return
         before = self._retention, self.delay
         self._narrow(error)
+        # Nothing left to shrink: the service refuses everything, so its refusals say nothing about bounds.
         if (self._retention, self.delay) == before:
             self._reset()
         self._reduced_until = now + self._reduced_for
@@ -117,10 +122,12 @@ class RetentionBounds:
         """Shrink the bounds, but keep them inside the plan and at least the smallest span apart."""
         named, least = error.limit or 0, self.margin + _MIN_SPAN
         if error.kind == "latency":
+            # The end must stay after the start: the delay may take all of the retention but the smallest span.
             most = max(min(_MAX_DELAY, self.limits.available - least), self.limits.delay)
             # If the service names the plan's own number, its clock for that is a little behind its Date header.
             more = self.limits.delay + max(1, 2 * (self.delay - self.limits.delay))
             self.delay = min(max(named + 1 if named > self.delay else 0, more), most)
         else:
+            # Halved where no limit is named, so that a few refusals reach any limit.
             self._retention = named if 0 < named < self._retention else self._retention / 2
         self._retention = min(max(self._retention, self.delay + least), self.limits.available)

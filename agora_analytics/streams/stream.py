@@ -43,7 +43,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._away_since: float | None = None
         self._listeners: Listeners[T] = Listeners(poller.monitor.name)
         # A consumer that was cancelled and dropped the stream must not leave it polling.
-        weakref.finalize(self, self._pump.abandon).atexit = False
+        weakref.finalize(self, self._pump.abandon).atexit = False  # at exit the loop is closed anyway
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._position.stream!r}, {str(self.health)!r})"
@@ -71,7 +71,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     def on_event(self, listener: Callable[[T], object]) -> Callable[[], None]:
         """Call a function with each event that the consumer takes, just before the consumer gets it.
 
-        Return a function that ends this. For whoever only observes: nothing is polled for it, and an exception from it
+        Return a function that removes it. A listener only observes: nothing is polled for it, and an exception from it
         ends nothing; its first one is logged.
         """
         return self._listeners.add(listener)
@@ -148,10 +148,12 @@ class _Pump(Generic[T]):
             self._pending.add_done_callback(retrieve_error)  # the consumer may have left for good
         self._has_waiter = True
         try:
+            # Not `await`, which would cancel the task with its consumer, and lose the event that it is about to return.
             await asyncio.wait((self._pending,))
         finally:
             self._has_waiter = False
         task, self._pending = self._pending, None
+        # By `close` or `abandon`: the stream has ended.
         if task.cancelled():
             raise StopAsyncIteration
         event = task.result()

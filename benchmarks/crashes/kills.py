@@ -128,6 +128,7 @@ class Killing:
         """Kill some runs, let one end, kill one that has nothing to do, and check once more."""
         self._begin()
         for number in range(min(_IN_A_ROW, kills - self.seen.kills)):
+            # Less from kill to kill, as less is left to do.
             if await self._kill(self.whole.seconds * (1 - number / _IN_A_ROW)):
                 break
         else:
@@ -151,6 +152,7 @@ class Killing:
 
     async def _kill(self, seconds: float) -> bool:
         """Kill a run; returns whether it ended before."""
+        # The parent alone twice as often: then two processes may write, which is the hardest case.
         who = self.chance.choice(["all", "parent", "parent", "writer"])
         die = None if who == "writer" or self.chance.random() < 0.5 else self._moment(who)  # noqa: PLR2004
         wait = self.chance.uniform(0.2, max(seconds, 0.5)) if die is None else 4 * seconds + 30

@@ -10,9 +10,9 @@ import sys
 import time
 from typing import Final
 
-from agora_analytics import Plan
 from agora_analytics.simulator import Service, World
 from agora_analytics.simulator.server import serve
+from benchmarks._canned import plan
 
 _DAY: Final = 86_400
 _END: Final = 16 * 3_600
@@ -21,18 +21,10 @@ _END: Final = 16 * 3_600
 _WORLD: Final = World(seed=7, calls_per_hour=600, typical_minutes=0.3, long_share=0.0, large_share=0.0)
 
 
-def _unlimited() -> Plan:
-    """Return the enterprise plan, with rate limits that are never reached."""
-    plan = Plan.of("enterprise")
-    for table, limits in plan.limits.items():
-        plan = plan.with_limits(table, **{f"per_{unit}": 10**6 for unit in limits.rates})
-    return plan
-
-
 async def _main(calls: int) -> None:
     end = (int(time.time()) // _DAY - 1) * _DAY + _END
     start = _WORLD.calls(end - _DAY, end)[-calls].created
-    async with serve(Service(_WORLD, _unlimited())) as url:
+    async with serve(Service(_WORLD, plan())) as url:
         print(url, start, end, flush=True)
         await asyncio.Event().wait()
 

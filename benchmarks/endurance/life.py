@@ -168,6 +168,7 @@ class Month:
 
     async def _until(self, moment: float) -> None:
         while self.now < moment:
+            # In a loop, because a sleep of the machine delays the timer, and a step of the clock moves the goal.
             await asyncio.sleep(max(moment - self.now, 0.001))
             self._notice_death()
 

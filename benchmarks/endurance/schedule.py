@@ -132,6 +132,7 @@ def drawn(seed: int, begin: int, days: int, *, calls: int = 3_000, calm: int = 3
         days=days,
         outages=tuple(outages),
         sleeps=tuple(_one("asleep", seed, begin, day, (600, 10_800)) for day in whole),
+        # Shorter than the 40 minutes for which the plan keeps windows, mostly: longer ones lose some.
         restarts=tuple(_one("down", seed, begin, day, (1, 3_000)) for day in whole),
         steps=tuple(Step(_moment("step", seed, begin, day), _off(seed, "step", day, 7_200)) for day in whole),
         calls=calls,
@@ -155,6 +156,7 @@ def _one(kind: Kind, seed: int, begin: int, day: int, lengths: tuple[int, int], 
 
 def _moment(what: str, seed: int, begin: int, day: int, number: int = 0) -> float:
     """Draw a moment in the first 93 % of a day."""
+    # Not in the last part, so that a trouble mostly ends on its day.
     return begin + day * DAY + 300 + int(fraction(seed, what, day, number) * 0.93 * DAY)
 
 

@@ -183,7 +183,7 @@ def _of_error(error: AgoraError) -> str | None:
     if strange := _unprintable(text):
         return f"{strange!a} in its text"
     for name, value in vars(error).items():
-        if name != "asked" and isinstance(value, str) and len(value) > _SAID:
+        if name != "request" and isinstance(value, str) and len(value) > _SAID:
             return f"{len(value):,} characters in its {name}"
     return None
 

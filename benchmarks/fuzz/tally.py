@@ -17,6 +17,7 @@ from benchmarks.fuzz.judge import TIME, Broken, Judge, Verdict
 from benchmarks.fuzz.monsters import monsters
 from benchmarks.fuzz.mutations import mutated
 
+# Pickling and tracing take longer than reading: a sample is enough to find a kind of break.
 _THOROUGH: Final = 50
 """One of this many bodies is checked thoroughly."""
 

@@ -92,11 +92,13 @@ async def measure(cell: Cell, *, warm: float, seconds: float) -> Found:
         processes[0].kill()
         await asyncio.sleep(seconds / 2)
         over, cpu, after = service.clock(), store.cpu() - cpu, machine_cpu()
+        # By the end of their input, so that they store what they counted; the killed one could not.
         for process in processes[1:]:
             _writer(process).close()
         counts = [await _counts(process) for process in processes[1:]]
         lost = await _counted(cell.store, store) - service.counts["call_lists"]
     refused = sum(service.refusals.values())
+    # Whole seconds of the service: a part of one says nothing about its limit.
     first, last = int(begun) + 1, int(over)
     accepted = sum(first <= entry.at < last and not entry.refused for entry in service.log)
     used = accepted / ((last - first) * _SECOND)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from contextlib import aclosing
 from functools import lru_cache
 from typing import Any, Final
@@ -32,16 +31,10 @@ class _Service:
         self._groups = groups
 
     async def send(self, request: Request, host: int = 0) -> Response:  # noqa: ARG002 - as the seam has it
-        begun = time.perf_counter()
         asked = {name: values[0] for name, values in parse_qs(request.query).items()}
         body = _body(asked["metric"], int(asked["startTs"]), int(asked["endTs"]), self._groups)
         await asyncio.sleep(0.03)
-        excuse(time.perf_counter() - begun if not body else 0.0)
-        return Response(200, self._headers(), body)
-
-    @staticmethod
-    def _headers() -> Mapping[str, str]:
-        return {}
+        return Response(200, {}, body)
 
     def scrub(self, body: bytes) -> bytes:
         return body

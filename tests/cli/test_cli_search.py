@@ -121,13 +121,21 @@ def test_max_requests_reports_what_was_not_read(run):
         assert ("one more for each further 100 calls in a part; stops after 6" in result.err) is (form == ())
 
 
+def test_a_search_of_one_request_prints_its_page_and_what_was_not_read(run, served):
+    before = served.service.counts["call_lists"]
+    result = run("calls", "search", "--last", "3d", "--max-requests", "1", "--json")
+    assert (result.code, len(result.lines)) == (0, 100)
+    assert "after 1 request, calls that began before " in result.err
+    assert served.service.counts["call_lists"] == before + 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--sort", "colour"), ("--sort", "started, lasted, peak")),
         (("--sort", "peak", "--worst"), ("exclude each other",)),
         (("--min-freeze-rate", "5"), ("--min-freeze-rate",)),
-        (("--max-requests", "1"), ("--max-requests",)),
+        (("--max-requests", "0"), ("--max-requests",)),
     ],
     ids=" ".join,
 )

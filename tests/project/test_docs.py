@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import attrs
 import pytest
 from helpers.pages import PAGES, README, ROOT, name_of
 
 from agora_analytics import AnalyticsClient, Selection, export, plans
+from agora_analytics.simulator.faults import FaultKind
 
 OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
 
@@ -55,7 +57,8 @@ def rows(page: str, heading: str) -> list[list[str]]:
 @pytest.mark.parametrize("dataset", export.DATASETS.values(), ids=lambda dataset: dataset.name)
 def test_the_documented_columns_of_a_dataset_are_those_of_its_schema(dataset):
     documented = rows("docs/reference/exports.md", f"### {dataset.name}")
-    assert [row[:3] for row in documented] == [[column.name, column.kind, column.unit] for column in dataset.columns]
+    assert documented == [[column.name, column.kind, column.unit, column.meaning] for column in dataset.columns]
+    assert f"\nOne row: {dataset.row}.\n" in (ROOT / "docs/reference/exports.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("plan", [plans.STANDARD, plans.PREMIUM, plans.ENTERPRISE], ids=lambda plan: plan.name)
@@ -71,6 +74,11 @@ def test_the_documented_limits_of_a_plan_are_those_of_the_code(plan):
         ]
         for name, limits in plan.limits.items()
     ]
+
+
+def test_the_reference_of_the_simulator_names_every_kind_of_fault():
+    page = (ROOT / "docs/reference/simulator.md").read_text(encoding="utf-8")
+    assert [kind for kind in get_args(FaultKind) if f"`{kind}`" not in page] == []
 
 
 def test_the_reference_lists_every_setting_of_a_client_and_of_a_selection():

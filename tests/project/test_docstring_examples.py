@@ -9,9 +9,11 @@ import ast
 import asyncio
 import doctest
 import importlib
+import inspect
 import re
 import textwrap
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from helpers.streaming import HOUR, NOON, simulated
 
 import agora_analytics
 from agora_analytics import AnalyticsClient, MemoryCheckpoints
+from agora_analytics.endpoints import Calls, Insights, Realtime
 from agora_analytics.simulator import World
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -73,16 +76,14 @@ def test_the_doctests_of_a_module_pass(file):
     assert (result.failed, result.attempted > 0) == (0, True)
 
 
-def test_the_main_classes_and_methods_have_an_example():
-    documented = {name.partition(": ")[2] for name in BLOCKS} | {"Span", "Plan"}
-    assert documented >= {
-        "AnalyticsClient",
-        "search",
-        "sessions",
-        "metrics",
-        "follow",
-        "watch",
-        "coverage",
-        "usage",
-        "quality",
-    }
+@pytest.mark.parametrize("group", [Calls, Insights, Realtime])
+def test_every_method_of_an_endpoint_group_has_an_example(group):
+    file = Path(inspect.getfile(group)).relative_to(PACKAGE).as_posix()
+    methods = {f"{file}: {name}" for name in vars(group) if not name.startswith("_")}
+    assert methods - set(BLOCKS) == set()
+
+
+def test_the_main_classes_have_an_example():
+    examples = {name for name, text in docstrings().items() if "```python" in text or ">>> " in text}
+    documented = {name.partition(": ")[2] for name in examples}
+    assert documented >= {"AnalyticsClient", "Span", "Plan", "Selection"}

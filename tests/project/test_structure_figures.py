@@ -62,3 +62,4 @@ def test_field_terms_examples_and_comments_are_counted(files):
     assert figures["terms of the field that occur"] == "1 of 16"
     assert figures["  files with 'rate limit'"] == "1"
     assert figures["lines of code for a comment"] == "16"
+    assert figures["  in quota/"] == "2"

@@ -117,7 +117,7 @@ def test_a_script_may_count_the_requests_to_an_endpoint():
     harness = Harness()
     harness.service.faults = Faults.script([None, Fault("reset")], endpoint="call_lists")
     calls = [IncomingRequest(endpoint.method, endpoint.path, "") for endpoint in (plans.CALL_LISTS, plans.CALL_METRICS)]
-    fault_kinds = [harness.service.arrive(0, calls[number]) for number in (0, 1, 1, 0, 0)]
+    fault_kinds = [harness.service.receive(0, calls[number]) for number in (0, 1, 1, 0, 0)]
     assert fault_kinds == [None, None, None, Fault("reset"), None]
 
 
@@ -126,13 +126,13 @@ def test_impossible_schedules_are_errors():
         Faults.always(Fault("reset")).only("lists")
     with pytest.raises(ValueError, match="endpoint='lists'"):
         Faults.script([], endpoint="lists")
-    with pytest.raises(TypeError, match="by host or by endpoint"):
+    with pytest.raises(TypeError, match=r"host=0 and endpoint=.*to a host or to an endpoint"):
         Faults.script([], endpoint="call_lists", host=0)
 
 
 def carried(harness: Harness, fault: Fault) -> Response:
     call = IncomingRequest("GET", plans.CALL_LISTS.path, harness.query(**LISTS), authorization=harness.authorization)
-    response = harness.service.carry(fault, call)
+    response = harness.service.respond(fault, call)
     assert response
     return response
 

@@ -103,6 +103,17 @@ async def test_the_fixture_is_a_new_simulation_for_each_test(agora_simulator: Si
     assert agora_simulator.world == World()
     assert agora_simulator.clock() > NOON - 10**9
     agora_simulator.faults = Faults.script([Fault("reset")])
-    assert agora_simulator.service.arrive() == Fault("reset")
+    assert agora_simulator.service.receive() == Fault("reset")
     assert agora_simulator.faults.rules
     assert agora_simulator.transport(hosts=4).hosts == 4
+
+
+async def test_replaced_credentials_are_the_ones_that_the_service_accepts():
+    simulation = Simulation(clock=NOON)
+    simulation.service.customer_secret = "rotated"
+    async with simulation.client() as client:
+        assert await client.calls.page(*client.calls.recent(3_600))
+    transport = simulator.SimulatorTransport(simulation.service, customer_secret="simulated-secret")
+    async with simulation.client(transport=transport) as client:
+        with pytest.raises(Unauthorized):
+            await client.calls.page(*client.calls.recent(3_600))

@@ -10,7 +10,12 @@ import re
 from typing import Final
 
 _TRIES: Final = 8
+"""Bytes like the first of a mark that are looked at one by one: if there are more, the byte is not rare."""
+
 _LONG: Final = 2_048
+"""Bytes in which a separator must begin and end: one with more spaces is not worth a guess."""
+
+# Possessive, as in `scanner`: time stays linear in the bytes.
 _OPENING = re.compile(rb'\[|\{[ \t\r\n]*+"[^"\\]{1,64}"[ \t\r\n]*+:')
 _BRACKETS = re.compile(rb"[}\]][ \t\r\n]*+,[ \t\r\n]*+[{\[]")
 
@@ -25,6 +30,7 @@ class SeparatorGuesses:
 
     def learn(self, kind: int, body: bytes, end: int, at: int) -> None:
         """Note what stands between two items, if it can be told from what stands inside of them."""
+        # The first two items decide: all others of a list nearly always look alike, and a wrong guess costs only time.
         if kind not in self._known and at - end < _LONG and body[end - 1 : end] in {b"}", b"]"}:
             opening = _OPENING.match(body, at, at + _LONG)
             if opening is not None:

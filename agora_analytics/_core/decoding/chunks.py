@@ -39,6 +39,8 @@ _SMALLER_BY: Final = 8
 """By how much pieces are smaller where a large one did not fit."""
 
 _LONG: Final = 2_048
+"""Bytes that are left of a text which is too long to be read, such as a message with a whole page of HTML in it."""
+
 _ENVELOPE: Final = frozenset({"code", "message", "requestId"})
 _MENDED: Final = "half of a character, shown as U+FFFD"
 
@@ -173,6 +175,7 @@ class ChunkReader:
                 at, ended = scanner.after(self.body, end, b"]")
                 if not ended:
                     self._separators.learn(id(form), self.body, end, at)
+        # None fits: this is no list of the reference, and without its rows it would pass for an empty answer.
         if found.misfits == found.count > 1:
             raise MisfitError(self.skipped[before].reason, self.skipped[before].path)
         return tuple(found.values), at

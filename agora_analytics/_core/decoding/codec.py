@@ -59,6 +59,7 @@ class Decode(Generic[AnswerT_co]):
 
 def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[AnswerT]:
     """Return the decoder of answers whose fields are known, into `exact` if that is given."""
+    # Rows alone may be wrapped: an object with a `list`, or a single row.
     if getattr(kind, "__origin__", None) is Rows:
         return Decode(cache(lambda: _rows_form(_form(get_args(kind)[0]), kind)), _strict(kind))
     # Lazy: evaluating the types' annotations takes milliseconds.
@@ -128,6 +129,7 @@ def _read(form: ValueFormat, body: bytes, *, strict: bool) -> Steps[Any]:
             hint="The service may have changed: look for a newer version, or give Agora support the request id.",
             path=error.path,
         )
+        # With it the caller can tell an error of the service, whose body does not fit either, from damage.
         failure.answer = envelope(reading.known)  # type: ignore[attr-defined]
     except JsonSyntaxError as error:
         failure = json.decode_error(body, error, ended=error.ended)

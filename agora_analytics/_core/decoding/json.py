@@ -28,6 +28,8 @@ WIRE_NAMES: Final = {"request_id": "requestId", "calls": "call_lists", "sessions
 
 _FIELDS: Final = {wire: field for field, wire in WIRE_NAMES.items()}
 _SHOWN = 200
+"""Characters of an untrusted text that an error quotes."""
+
 
 InvalidJson = msgspec.DecodeError
 """A body that is not JSON."""

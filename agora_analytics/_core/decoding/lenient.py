@@ -33,9 +33,8 @@ def _fields(document: object, kind: Any) -> Any:
     rest = {name: value for name, value in document.items() if name not in users} if users else document
     rest = _by_field(rest, kind)
     try:
-        value = convert_or_none(rest, kind) or _converter.structure(
-            rest, kind
-        )  # a user ID that is a name is often all that is odd
+        # Strictly first, which is faster: a user ID that is a name is often all that is odd.
+        value = convert_or_none(rest, kind) or _converter.structure(rest, kind)
         return attrs.evolve(value, **{name: _uid(document[name]) for name in users}) if users else value
     except MisfitError:
         raise MisfitError(*_misfit(document, kind)) from None
@@ -77,11 +76,12 @@ def _misfit(document: dict[str, Any], kind: type[Any]) -> tuple[str, str]:
 
 
 def _field(value: object, field: Any) -> object:
+    # By name: by its type alone a user ID would be any text or number.
     return _uid(value) if field.name in _UIDS else _converter.structure(value, field.type)
 
 
 def _items(document: object, kind: Any) -> Any:
-    """Make a pair, or whatever else has its parts in order."""
+    """Return a tuple whose parts have types of their own, such as a pair."""
     kinds = get_args(kind)
     if not isinstance(document, list) or len(document) != len(kinds):
         raise MisfitError(f"expected a list of {len(kinds)}, got {short_repr(document)}")

@@ -20,6 +20,7 @@ Row = Mapping[str, Any]
 T = TypeVar("T")
 
 _OTHER = frozenset({"ts", "refUsage", "windowStartTs", "windowEndTs", "uid"})
+"""Keys that are neither a row's value nor its dimension."""
 
 
 def point(row: object, metric: str, dimension: str | None) -> Point:
@@ -91,8 +92,12 @@ def uid(value: object) -> int | str:
 
 
 _TOO_LARGE = 1 << 63
+"""The first number that files and data frames cannot hold as an integer of 64 bits."""
+
 _MAX_ITEM = sys.float_info.max
 _DIGITS = 19
+"""Digits of the largest number of 64 bits: one with as many may be too large."""
+
 # Bounded lengths, so that no text takes long to convert.
 _NUMBER = re.compile(r"-?[0-9]{1,308}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
@@ -112,6 +117,7 @@ def _read(row: object, read: Callable[[Row], T]) -> T:
 
 def _user_points(row: Row, metric: str) -> tuple[Point, ...]:
     user, values = row["uid"], row["values"]
+    # The reference shows a list; other answers wrap lists in an object, so both are read.
     if isinstance(values, dict):
         values = values.get("list", [values] if values else [])
     if not isinstance(values, list | None):

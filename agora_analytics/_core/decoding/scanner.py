@@ -37,6 +37,8 @@ def finish(steps: Steps[T]) -> T:
 _NARROW: Final = 256
 _STEP: Final = 4_096
 _WIDE: Final = 65_536
+"""Bytes that are scanned at once: of a container at first and at most, and of a text or of spaces."""
+
 _ROUNDS: Final = 12
 """Times that brackets are folded in C before each one is looked at, of which the first few go level by level."""
 _SHALLOW: Final = 4

@@ -64,12 +64,17 @@ _ENDLESS: Final = 1e15
 """Default upper bound of other numbers."""
 
 _REAL: Final[tuple[type[Any], ...]] = (int, float, Real)
+"""`Real` last: it has the numbers of numpy and others, and asking it is slow."""
+
 _QUOTES: Final = "\"'`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+"""Shells and editors leave these in environment files, around a secret that is then refused as wrong."""
+
 _STEPS: Final = re.compile(r"-?(0|[0-9]{1,9})[A-Za-z]")
 
 
 def enum_value(value: object) -> Any:
     """Return the value of an `Enum`'s member, and anything else as it is."""
+    # A loop, as the value of a member may be a member of another Enum.
     while isinstance(value, Enum):
         value = value.value
     return value
@@ -197,10 +202,10 @@ T = TypeVar("T")
 Rule = Callable[[str, Any], Any]
 
 
-def instance(name: str, value: object, kind: type[T], allowed: str = "") -> T:
-    """Return a value of a class; `allowed`, if given, is what the error says is allowed."""
+def instance(name: str, value: object, kind: type[T]) -> T:
+    """Return a value of a class."""
     if not isinstance(value, kind):
-        raise type_error(name, value, allowed or f"a {kind.__name__}")
+        raise type_error(name, value, f"a {kind.__name__}")
     return value
 
 
@@ -234,6 +239,7 @@ def none_or(rule: Callable[..., T], name: str, value: object, *more: Any) -> T |
 
 def path(name: str, value: object) -> Path:
     """Return the path of a file or folder, `~` replaced by the user's folder."""
+    # Of the class, as `os.fspath` looks it up; an instance may have any attribute, as mocks do.
     if not isinstance(value, str) and not hasattr(type(value), "__fspath__"):
         raise type_error(name, value, "a path: a str or a Path")
     try:

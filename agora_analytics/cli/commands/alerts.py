@@ -84,6 +84,7 @@ class AlertOptions:
             if self.alert_log:
                 sinks.append(alerts.AlertFile(self.alert_log))
             url = _webhook_url(self.alert_webhook)
+            # The variable may be set for all commands; without a rule nothing would be posted.
             if url and self.alert:
                 secret = os.environ.get(_SECRET_VARIABLE) or None
                 webhook = alerts.Webhook(url, secret=secret, close_timeout=CLOSE_TIMEOUT)

@@ -87,6 +87,7 @@ async def sessions(
 
     Example: agora-analytics calls sessions CALL_ID --last 4h --sort worst
     """
+    # Checked before the client opens: a misspelled order must not cost a request.
     key = sort_key(SESSION_ORDERS, sort) if sort else None
     async with credentials.client(output.screen) as client:
         span = await time.span(client, plans.CALL_SESSIONS)
@@ -158,6 +159,7 @@ async def metrics(
         found = client.calls.metrics(call_id, chosen, *span, exclude_server_user=exclude_server_user)
         async with explain_missing(client, output.screen, call_id, span) as record:
             tracks = _only_tracks(found, wanted)
+            # Five, since each session is a table of its own.
             listed = await output.screen.stream(tracks, "sessions", tables.session_metrics, output.max_rows(5))
             record(listed.count)
         _summarize(output.screen, listed, f"up to {listed.last.sid}" if listed.last else "")
@@ -278,9 +280,11 @@ async def explain_missing(
     counts: list[int] = []
     try:
         yield counts.append
+    # A request is worth it: an id and a channel's name are easily confused, and both are only text to the service.
     except (BadRequest, NotFound):
         await _refuse_channel_name(client, call_id, span)
         raise
+    # The service may answer an unknown call with an empty list instead of an error.
     if not sum(counts):
         await _refuse_channel_name(client, call_id, span)
         screen.warn(f"{warning.format(repr(call_id), span)}: check the id, and --last, --start and --end")

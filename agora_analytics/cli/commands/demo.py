@@ -57,6 +57,7 @@ async def demo(
 
     check_plan("--plan", plan)
     service = Service(World(seed=seed), plan)
+    # Over HTTP although it is in this process: the tour shows what a program does, with its transport.
     async with serve(service) as url, _client(service, url) as client:
         tour = Tour(client, output.screen)
         tour.begin(f"A simulated service at {url}: world {seed}, plan {service.plan.name}")
@@ -119,6 +120,7 @@ class Tour:
         )
         step.show(worst[:_ROWS], tables.calls(worst[:_ROWS]))
         if worst:
+            # With a few users, so that statistics by dimension have more than one row.
             await self._inspect(next((call for call in worst if (call.call_pcu or 0) >= _MIN_USERS), worst[0]))
 
     async def show_realtime(self, windows: int) -> None:
@@ -127,6 +129,7 @@ class Tour:
             self.screen.print(f"The plan {self.client.plan.name} has no real-time windows.")
             return
         step = self._step("realtime", "The last 15 minutes, in windows of 20 seconds:")
+        # Before the series are fetched, so that no window that becomes available meanwhile is skipped.
         latest = newest_window(self.client.plan, plans.REALTIME_USAGE, self._time().utc_second())
         found = [(series, await self._points(series)) for series in self._affordable()]
         rows = [(str(series), unit_of(series.metric), points) for series, points in found]
@@ -169,6 +172,7 @@ class Tour:
         step.show(sessions[:_ROWS], tables.sessions(sessions[:_ROWS]))
         step = self._step("metrics", "Measurements of the first of them:")
         async for session in api.metrics(call, sessions[:1]):
+            # Its own tracks only: those about each peer would fill pages.
             own = attrs.evolve(session, data=tuple(track for track in session.data if not track.peer_uid))
             step.show([own], tables.metrics(own))
         step = self._step("call", f"Frozen video by users and by {dimension}, and the call minute by minute:")
@@ -218,6 +222,7 @@ class Tour:
 
     async def _wait_for(self, window: int, what: str) -> None:
         """Wait until a window is complete and available."""
+        # One second more, because the service's inequality is strict.
         due = window + WINDOW + self.client.plan.of_endpoint(plans.REALTIME_USAGE).delay + 1
         wait = max(0.0, due - self._time().utc())
         with self.screen.progress(what, total=wait) as advance:

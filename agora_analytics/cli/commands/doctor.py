@@ -1,4 +1,4 @@
-"""`doctor`: find out whether the settings are right, and how the service behaves."""
+"""`agora-analytics doctor`: find out whether the settings are right, and how the service behaves."""
 
 from __future__ import annotations
 

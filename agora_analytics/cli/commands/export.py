@@ -60,6 +60,7 @@ _FIRST_LINE: Final = 5.0
 _LINE_EVERY: Final = 60.0
 """Seconds until the first line of progress where there is no terminal, and between later ones."""
 
+# Other tools preview with `--plan`: whoever means that is pointed to the option for it.
 _PLAN_HINT: Final = "--plan names the pricing plan; --dry-run estimates what an export takes"
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
@@ -149,6 +150,7 @@ class SelectionOptions:
         Raises `ValueError` for options that contradict each other.
         """
         kept = client.plan.of_endpoint(self.endpoint).available
+        # Uncut, since the service decides what it still has: the export reports the rest as expired.
         span = await time.span(client, self.endpoint, kept, uncut=True)
         return agora.Selection(
             *span,
@@ -167,6 +169,7 @@ class SelectionOptions:
     def endpoint(self) -> Endpoint:
         """The endpoint whose retention bounds `--last`."""
         names = split_list(self.datasets)
+        # Of several datasets calls decide, then insights; what another one no longer has is reported as expired.
         if all(name == "realtime" for name in names):
             return REALTIME_USAGE
         return INSIGHT_USAGE if all(name in {"insights", "realtime"} for name in names) else CALL_LISTS
@@ -225,6 +228,7 @@ async def export(
     # Mostly options that are passed on: longer than 25 lines for that.
     try:
         _check_options(credentials.plan, format, to, dry_run=dry_run)
+    # An estimate writes nothing, and so needs no library of a format.
     except MissingExtraError as error:
         if not dry_run:
             raise
@@ -271,6 +275,7 @@ def _check_options(plan: str | None, format: str, to: str | None, *, dry_run: bo
 @contextmanager
 def _progress(screen: Screen) -> Iterator[Callable[[ExportProgress], None]]:
     """Yield a progress callback: JSON lines, a live table, or a line per minute where there is no terminal."""
+    # The first line comes early: it shows that the export works.
     written = monotonic() - _LINE_EVERY + _FIRST_LINE
 
     def line(progress: ExportProgress) -> None:
@@ -385,6 +390,7 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 
 def _insight(text: str) -> Insight:
     metric, product, by = (*text.split(":", 2), "", "")[:3]
+    # Granularities begin with a digit, and dimensions never do.
     over_time = not by or by[0].isdecimal()
     return agora.Insight(
         metric,

@@ -81,6 +81,7 @@ async def follow(
                     view.line(_line(event))
                     count += 1
                     if events is not None and count >= events:
+                        # Stopped and not left: the events then count as processed, and the checkpoint moves past them.
                         stream.stop()
 
 

@@ -98,6 +98,7 @@ async def quota(customer: CustomerOptions, output: OutputOptions) -> None:
     settings = customer.settings()
     plan = settings.known_plan()
     async with settings.open_ledger() as ledger:
+        # Without a client, which would need the secret: a ledger keeps its counts by the customer's fingerprint.
         account = fingerprint(settings.customer_id or "")
         snapshot = await Limiters(plan, ledger, account=account, clock=time.time).snapshot()
     rows = [*snapshot, *filter(None, [snapshot.clock])]

@@ -169,6 +169,7 @@ async def quality_top(
     names.check("--extra-metrics", extra_metrics or None, "realtime_usage")
     async with credentials.client(output.screen) as client:
         window = await _window(client, plans.REALTIME_QUALITY_TOP, at)
+        # An empty text turns the second metric off.
         found = await client.realtime.quality_top(
             metric, dimension, window, product=product, extra_metrics=extra_metrics or None
         )

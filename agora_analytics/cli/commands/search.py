@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 _DEFAULT_LIMIT: Final = 100
 _PANEL: Final = "Calls"
-_MIN_BUDGET: Final = 2
-"""Fewest requests of a budget, as of --max-requests."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +77,7 @@ async def search(
     *,
     cname: Annotated[str | None, typer.Option(help="Only calls of this channel.")] = None,
     page_size: Annotated[int, typer.Option(help="Calls per request, 1 to 100.")] = 100,
-    max_requests: Annotated[int | None, typer.Option(help="Stop after this many requests.", min=2)] = None,
+    max_requests: Annotated[int | None, typer.Option(help="Stop after this many requests.", min=1)] = None,
 ) -> None:
     """List the calls of a span, newest first (default: the last hour).
 
@@ -112,7 +110,7 @@ class SearchBudget:
         day = await _day(client)
         left = day.left if day else None
         # If the day has nothing left, the search itself reports when the quota resets.
-        bounds = [bound for bound in (max_requests, left) if bound is not None and bound >= _MIN_BUDGET]
+        bounds = [bound for bound in (max_requests, left) if bound]
         return cls(client, min(bounds, default=None), left, day.used if day else 0)
 
     async def spent(self) -> int:
@@ -122,6 +120,7 @@ class SearchBudget:
 
     async def remaining(self, made: int) -> int | None:
         """Return how many requests may follow the `made` ones; None for any number."""
+        # The larger of both: other programs spend from the day too, and a day that ends meanwhile sets its count back.
         return None if self.max_requests is None else max(0, self.max_requests - max(made, await self.spent()))
 
 
@@ -145,6 +144,7 @@ class NewestFirst:
         """The spans of single requests, newest first."""
         longest = self.budget.client.plan.of_endpoint(CALL_LISTS).longest_query
         ends = range(self.span.end, self.span.start, -longest)
+        # From the end, so that the newest part is a whole one: the price of the others is estimated by it.
         parts = tuple(Span(max(self.span.start, end - longest), end) for end in ends)
         if ends_by_host(*self.span):
             return tuple(Span(part.start, HostSecond(part.end)) for part in parts)
@@ -160,6 +160,7 @@ class NewestFirst:
             async with aclosing(self._part(part, remaining)) as found:
                 async for call in found:
                     yield call
+            # The budget was spent within the part.
             if self.read_from != self.span.start:
                 return
             self.parts_read += 1
@@ -195,6 +196,7 @@ class _Listing:
 
     async def show_newest(self, limit: int | None) -> None:
         """Print calls as they arrive, newest first."""
+        # A limit without a filter ends after a page or two: no price to warn of.
         if limit is None or self.options.min_freeze_rate is not None:
             self._note_price()
         describe, span = self.options.describe, self.source.span
@@ -239,7 +241,7 @@ class _Listing:
         allowed, left = self.source.budget.max_requests, self.source.budget.left_today
         why = "the day has no requests left" if allowed == left else "--max-requests is used up"
         self.screen.warn(
-            f"after {format_number(allowed)} requests, calls that began before"
+            f"after {format_count(allowed or 0, 'request')}, calls that began before"
             f" {format_time(self.source.read_from)} UTC were not read: {why}"
         )
 
@@ -247,6 +249,7 @@ class _Listing:
         noted = False
         async with aclosing(self.source.calls()) as found:
             async for call in found:
+                # After one part the price of the others is known from data instead of from their number.
                 if self.source.parts_read == 1 and not noted:
                     noted = True
                     await self._note_remaining_price()
@@ -272,6 +275,7 @@ class _Listing:
         if self.source.budget.left_today is None or not others:
             return
         spent = await self.source.budget.spent()
+        # Each part takes at least one request, however few calls it has.
         more = max(len(others), spent * sum(part.duration for part in others) // first.duration)
         self.screen.note(
             f"part 1 of {len(others) + 1}: {format_count(self.read, 'call')} for {format_count(spent, 'request')};"

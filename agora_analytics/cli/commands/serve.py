@@ -31,6 +31,7 @@ _FOLLOW_EVERY: Final = 60
 _SIMULATED_RATE: Final = 600
 """Real-time requests a minute of the simulated plan: each window of each series is there after 20 seconds."""
 
+# Busier and worse than the default world: a page that is opened for a minute should have something to show.
 _CALLS_PER_HOUR: Final = 150
 _INCIDENTS_PER_DAY: Final = 40
 
@@ -143,6 +144,7 @@ async def _client(
     elif check:
         from agora_analytics import MemoryLedger  # noqa: PLC0415 - as above
 
+        # A ledger in memory, because a check must leave no file.
         async with account.with_placeholders().client(MemoryLedger(), max_wait=credentials.max_wait) as client:
             yield client
     else:
@@ -156,13 +158,13 @@ def _state(client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts) 
     from agora_analytics.ops.web.guard import Guard  # noqa: PLC0415
     from agora_analytics.ops.web.server import is_loopback  # noqa: PLC0415
 
-    host, port = _address(settings)
+    host, _ = _address(settings)
     if settings.token is None and not is_loopback(host):
         raise ValueError(
             f"--host={host}: other machines can reach it, so viewers need a token: --token-file or AGORA_SERVE_TOKEN"
         )
+    # For its checks only: `--check` must find a bad token or host name without opening a port.
     Guard(settings.token, settings.hosts or ())
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
     return LiveState(
         client,
         *map(_series, settings.series or ()),
@@ -171,7 +173,7 @@ def _state(client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts) 
         gaps=bool(settings.gaps),
         rules=alerting.rules,
         sinks=alerting.sinks,
-        worst=alerting.options.worst(client, link=f"{url}#/call/{{call_id}}"),
+        worst=alerting.options.worst(client, link=f"{_url(settings)}#/call/{{call_id}}"),
     )
 
 
@@ -179,6 +181,11 @@ def _address(settings: ServeSettings) -> tuple[str, int]:
     from agora_analytics.cli.serving import PORT  # noqa: PLC0415 - as above
 
     return settings.host or "127.0.0.1", PORT if settings.port is None else settings.port
+
+
+def _url(settings: ServeSettings) -> str:
+    host, port = _address(settings)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
 async def _run(state: LiveState, settings: ServeSettings, screen: Screen, *, simulated: bool) -> None:
@@ -197,6 +204,7 @@ async def _run(state: LiveState, settings: ServeSettings, screen: Screen, *, sim
 
 async def _wait_for_signal(screen: Screen, state: LiveState, url: str) -> None:
     stopped = asyncio.Event()
+    # Stopped and not cancelled: the streams then save their checkpoints.
     with stop_on_signal(stopped.set):
         screen.emit_if_json({"url": url})
         screen.print(f"serving {len(state.series)} series and the calls at {url}")
@@ -225,9 +233,8 @@ def _check(state: LiveState, settings: ServeSettings, account: AccountSettings |
 
     coverage = state.coverage
     polls = coverage and coverage.requests_per_poll * DAY // coverage.interval
-    host, port = _address(settings)
     return ServeCheck(
-        url=f"http://{f'[{host}]' if ':' in host else host}:{port}/",
+        url=_url(settings),
         token=settings.token is not None,
         hosts=settings.hosts or (),
         series=tuple(map(str, state.series)),

@@ -17,6 +17,7 @@ from agora_analytics.plans import PLANS
 if TYPE_CHECKING:
     from agora_analytics.simulator import Fault, Service
 
+# Faults that a retry gets over: a client should work against them without any setting.
 _FAULT_KINDS = "reset,status,slow,cut,html"
 
 Plan = Annotated[
@@ -56,7 +57,7 @@ async def simulate(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.", min=0, max=65_535)] = 8_765,
     host: Annotated[
         str, typer.Option(help="Address to listen on; without HTTPS clients accept only a loopback address.")
-    ] = ("127.0.0.1"),
+    ] = "127.0.0.1",
     seed: Seed = 1,
     plan: Plan = "enterprise",
     hostile: Annotated[
@@ -92,6 +93,7 @@ async def _wait_until_cancelled(screen: Screen, service: Service, url: str) -> N
     try:
         await asyncio.Event().wait()
     finally:
+        # Also after Ctrl-C, which is the only way out.
         refused = sum(service.refusals.values())
         screen.note(f"{sum(service.counts.values())} requests, {refused} refused")
 

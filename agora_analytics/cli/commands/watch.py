@@ -147,6 +147,7 @@ async def _shown(
         show(event)
         count += isinstance(event, agora.Window)
         if windows is not None and count >= windows:
+            # Stopped and not left: the last window then counts as processed, and the checkpoint moves past it.
             stream.stop()
         yield event
 
@@ -155,6 +156,7 @@ class _History:
     """The last hour of each series."""
 
     def __init__(self, series: Sequence[Series]) -> None:
+        # Grouped series have a value for each group, which one row cannot show; JSON has them all.
         self._values: dict[Series, deque[TimedValue]] = {one: deque(maxlen=_KEPT) for one in series if not one.grouped}
 
     def add(self, event: Event) -> None:
@@ -169,6 +171,7 @@ class _History:
         if value is None:
             return
         if values and ts <= values[-1][0]:
+            # A revision: rare, so that sorting an hour again costs nothing.
             self._values[series] = deque(sorted({**dict(values), ts: value}.items()), maxlen=_KEPT)
         else:
             values.append((ts, value))

@@ -46,6 +46,7 @@ async def worst(
     """
     names.check("--metric", metric, "quality")
     async with credentials.client(output.screen) as client:
+        # The window of that moment, as `watch` shows it.
         window = parse_time(at, "--at") // WINDOW * WINDOW if at else None
         span = None if window is None else Span(window, window + WINDOW)
         found = await alerts.calls_in_use(client, span, metric=metric or "", cname=cname)

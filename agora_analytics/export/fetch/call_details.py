@@ -127,9 +127,11 @@ class CallDetailsFetcher:
             await self._skip(call, INVALID_ID)
             return False
         first = call.cursor or self._first
+        # The cursor counts in parts of that length: with shorter ones it would point to another place.
         if first.cut > self._limits.longest_query:
             await self._skip(call, "begun under a plan that allowed longer spans")
             return False
+        # A call without a cursor has no pages: most calls need no query for them.
         pages = await self._state_thread.change(lambda state: state.pages(call.id)) if call.cursor else []
         progress = CallProgress(endpoints, call, call.span.slices(first.cut), pages)
         cursor: CallCursor | None = first
@@ -170,6 +172,7 @@ class CallDetailsFetcher:
             if batch is not None and rows is not None:
                 state.stage(call.app, call.day, rows)
                 marks.count_invalid_times(state, call.app, batch)
+            # A call that ends with this page is never resumed.
             if following is not None:
                 state.add_page(call.id, progress.pages[-1])
             self._advance(state, call, following, begun=len(progress.pages) > 1)
@@ -245,6 +248,7 @@ class CallDetailsFetcher:
         # One answer and the transaction that saves it belong together: longer than 25 lines for that.
         call, span = progress.call, progress.parts[cursor.part]
         batch = progress.batch(cursor)
+        # The service splits the list at commas: such an id would request the metrics of other sessions.
         sids = tuple(filter(validation.is_without_commas, batch))
         answer = await self._request_metrics(progress, sids, span) if sids else []
         # Serialized at once, and session by session: sixteen answers of 100,000 points each may be held here.
@@ -260,6 +264,7 @@ class CallDetailsFetcher:
                 partials = state.take_partials(call.id) if len(progress.parts) > 1 else ()
                 _stage_metrics(state, call, pieces, partials, requested=len(sids))
             else:
+                # Not staged yet: a part of the file could be sealed with half of the session's points.
                 for piece in pieces:
                     state.add_partial(call.id, piece)
             for rows in undated:
@@ -355,6 +360,7 @@ def _stage_metrics(
 
     Counts the sessions without metrics, of which `requested` were requested.
     """
+    # Neighbouring parts of a span may both report the point at their border.
     merged = _merge_partials((*partials, *pieces)) if partials else pieces
     silent = requested - _sessions_with_metrics(merged, merged=bool(partials))
     if silent > 0:  # the service may also send metrics of sessions that were not requested

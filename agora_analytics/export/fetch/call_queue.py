@@ -24,6 +24,7 @@ _CLOCK_CHECK: Final = 60
 _WAIT_AT_MOST: Final = 300
 """Seconds from now within which the reported end of a call may lie for a run to wait for it."""
 
+# Later than any end, and below the largest integer of SQLite.
 _NEVER: Final = 2**62
 
 
@@ -66,6 +67,7 @@ class CallQueue:
         while not self._fetcher.budget_spent:
             if self._queue:
                 call = self._queue.popleft()
+                # Asked again, since the App ID may have been refused after the call was claimed.
                 if not self._refusals.is_skipped(call.app, DETAILS):
                     return call
                 continue

@@ -46,6 +46,7 @@ RETENTION_MARGIN: Final = 2
 _TOO_NEW_WAIT: Final = 30.0
 """Seconds to wait when the service says that a span is too recent. Its clock is known better afterwards."""
 
+# Two and a half minutes of `_TOO_NEW_WAIT`: an error of the clock that lasts longer is not cured by waiting.
 _MAX_REFUSALS: Final = 5
 
 _MAX_RETRY_AFTER: Final = 3_600.0
@@ -138,6 +139,7 @@ class RetryingFetcher:
         while True:
             if early := await before_attempt():
                 await asyncio.sleep(min(early, _TOO_NEW_WAIT))
+            # Charged before it is sent, since the service counts requests that fail, too.
             number, tries.attempts = self._take_from_budget(), tries.attempts + 1
             try:
                 answer = await self._counted(send)
@@ -148,6 +150,7 @@ class RetryingFetcher:
                 level = logging.WARNING if tries.trouble >= _WARN_AFTER else logging.INFO
                 log.log(level, "export: attempt %d failed, retrying in %.1f s: %s", tries.attempts, delay, error)
             else:
+                # The largest, because answers come in any order.
                 self._answered[category] = max(number, self._answered.get(category, 0))
                 return answer
             await asyncio.sleep(delay)
@@ -161,6 +164,7 @@ class RetryingFetcher:
             try:
                 return await self._counted(send)
             except AgoraError as error:
+                # `Retry` leaves rate limits to the dispatcher, which exports tell to raise them at once.
                 if isinstance(error, RateLimited):
                     delay = min(self._backoff(attempt), _PROBE_RETRY.cap) if attempt < _MAX_REFUSALS else None
                 else:
@@ -211,6 +215,7 @@ class RetryingFetcher:
 
     def _backoff(self, attempt: int) -> float:
         longest = min(_OUTAGE_RETRY.cap, _OUTAGE_RETRY.base * 2.0 ** min(attempt, _ISOLATED_AFTER))
+        # Half of it is fixed: many workers fail at once, and none of them may retry at once.
         return self._random.uniform(longest / 2, longest)
 
     def _plan_refusal_delay(self, error: PlanRefused, refusals: int) -> float | None:

@@ -89,10 +89,12 @@ class ProgressReporter:
         if not self._dispatcher.quota.enforced:
             return None
         selection = self._selection
+        # One request of each kind at least; that a call has many sessions is known only once they are listed.
         per_call = sum((selection.sessions, selection.metrics, len(selection.breakdowns)))
         forecasts = []
         if calls and per_call:
             forecasts.append(await self._dispatcher.quota.forecast(calls * per_call, CALL_SESSIONS))
         if slices and selection.of_calls:
             forecasts.append(await self._dispatcher.quota.forecast(slices, CALL_LISTS))
+        # Counters are spent side by side: the slowest decides.
         return max(filter(None, (moment(available_at), *(one.at for one in forecasts))), default=None)

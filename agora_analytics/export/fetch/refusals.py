@@ -36,6 +36,7 @@ from agora_analytics.export.state.slices import PendingSlice
 from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.spans import Span, merged
 
+# A probe costs a request: one after each refusal would double what refused calls cost.
 _PROBE_AFTER: Final = 8
 """Calls refused in a row after which the service is probed."""
 
@@ -104,6 +105,7 @@ class RefusalClassifier:
         app, source = pending.app, pending.source
         async with self._lock:
             self._probe_failure = None
+            # Decided while this one waited for the lock: workers are refused at the same time.
             if self.is_skipped(app, source):
                 return
             if await self._answers(app, source):
@@ -161,6 +163,7 @@ class RefusalClassifier:
 
     async def _skip_calls(self, suspects: list[_Suspect]) -> None:
         """Skip calls whose refusals are their own, unless that has happened meanwhile."""
+        # Filtered again: while a probe was under way, an answer may have decided about some.
         skipped = [one for one in self._suspects if one in suspects]
         self._suspects = [one for one in self._suspects if one not in skipped]
         for suspect in skipped:
@@ -189,6 +192,7 @@ class RefusalClassifier:
     async def _any_source_answers(self, app: str, but: str) -> bool:
         """Whether the service answers a probe of any source of an App ID except one; the list of calls first."""
         names = [name for name in self._sources if name != but and not self.is_skipped(app, name)]
+        # Its quota is the largest by far; that of Data Insights is 40 requests a day.
         calls_first = sorted(names, key=lambda name: not isinstance(self._sources[name], CallSource))
         for name in calls_first[:_PROBED_SOURCES]:
             if await self._answers(app, name):
@@ -205,6 +209,7 @@ class RefusalClassifier:
         """Whether the service answers a probe of a source; raises errors that concern neither source nor App ID."""
         source = self._sources[name]
         limits, now = self._dispatcher.plan.of_endpoint(source.endpoint), self._dispatcher.time.utc_second()
+        # Away from both edges, where an error of the clock would decide.
         middle = (limits.oldest(now) + limits.newest(now)) // 2
         try:
             await self._fetcher.probe(source.probe(self._endpoints[app], app, middle).send)
@@ -213,6 +218,7 @@ class RefusalClassifier:
         except AgoraError as error:
             if not may_be_own(error):
                 raise
+            # It says nothing about the item: kept, to be the run's error if no probe is answered.
             if error.retryable or isinstance(error, RateLimited):
                 self._probe_failure = error
             return isinstance(error, PlanRefused) and error.kind in _ACCESS_IMPLIED

@@ -19,6 +19,7 @@ from agora_analytics.errors import PlanRefused
 from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN, RetentionExpired, RetryingFetcher
 from agora_analytics.plans import Endpoint
 
+# Each eight times as far: seven probes reach three days, whatever the service really keeps.
 _PROBE_OFFSETS: Final = (1, 8, 64, 512, 4_096, 32_768, 262_144)
 """Seconds beyond the plan's retention at which the service is probed, one after the other until it refuses."""
 
@@ -48,6 +49,7 @@ class RetentionTracker:
         """Raise `RetentionExpired` if what begins at `start` has expired; `probe_at` makes a probe of a second."""
         if not self._may_be_expired(endpoint, start):
             return
+        # One at a time: all workers that wait here learn from the same probe.
         async with self._lock:
             while self._may_be_expired(endpoint, start) and not self._is_expired(endpoint, start):
                 offset = self._probe_offset(endpoint)
@@ -66,6 +68,7 @@ class RetentionTracker:
         if known or (age > 0 and self._dispatcher.time.confirmed and not self._probes_answered.get(endpoint.table)):
             # If that has expired too, the next check finds out by how much.
             return int(latest + now) + 1 + RETENTION_MARGIN
+        # The edge is somewhere up to the plan's limit: a quarter of the way at a time, and a minute at least.
         return start + max(_SKIP_AHEAD, age // 4)
 
     def _may_be_expired(self, endpoint: Endpoint, start: int) -> bool:
@@ -90,6 +93,7 @@ class RetentionTracker:
         except RetentionExpired:
             self.record_expired(endpoint, probe.start)
             return
+        # A span that is too recent has not expired.
         except PlanRefused as error:
             if error.kind != "latency":
                 raise

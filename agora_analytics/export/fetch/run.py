@@ -99,6 +99,7 @@ class ExportRun:
         await self._state_thread.change(self._resume)
         await self._confirm_clock()
         await self._state_thread.change(self._plan)
+        # Before any part is begun: it drops those that an earlier run began and did not seal.
         await self._parts.resume()
         await self._parts.flush_ready()
         on_progress = self.options.on_progress
@@ -106,6 +107,7 @@ class ExportRun:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self.reporter.watch(on_progress)) if on_progress else None
                 await self._work()
+                # No answer will follow any more, so what is still suspected is probed.
                 await self.refusals.resolve()
                 if watching:
                     watching.cancel()
@@ -113,8 +115,10 @@ class ExportRun:
             raise _first(errors) from None
 
     async def _work(self) -> None:
+        # A group of their own, because the one around them has to outlive them for the reporter.
         async with asyncio.TaskGroup() as workers:
             for queue in self._slices.values():
+                # As many as there are slices: what a slice is split into stays with its worker.
                 for _ in range(min(self.options.concurrency, len(queue))):
                     workers.create_task(self._fetch_slices(queue))
             if self._details is not None:
@@ -123,6 +127,7 @@ class ExportRun:
 
     async def _confirm_clock(self) -> None:
         """Fetch a slice that is due until the service's clock is confirmed: all else is planned by it."""
+        # A refusal is dated like any answer, and sets the clock just as well.
         self.fetcher.wait_if_too_new = False
         try:
             for _ in range(_CLOCK_PROBES):
@@ -130,6 +135,7 @@ class ExportRun:
                 if due is None:
                     return
                 await self._probe_clock(due)
+                # Still unknown: the answer had no date, and another would have none either.
                 if self._dispatcher.time.confirmed or (await self._dispatcher.quota.snapshot()).clock is None:
                     return
                 await asyncio.sleep(_CLOCK_INTERVAL)
@@ -181,6 +187,7 @@ class ExportRun:
                 source = self._sources[pending.source]
                 counter = self._dispatcher.plan.counter(source.endpoint)
                 self._slices.setdefault(counter, deque()).append(pending)
+                # Counted before any worker starts: one that fetches details would find an empty queue, and end.
                 self._calls.lists_in_progress += isinstance(source, CallSource)
 
     async def _fetch_slices(self, queue: deque[PendingSlice]) -> None:
@@ -193,6 +200,7 @@ class ExportRun:
             except RequestBudgetExhausted:
                 return
             finally:
+                # Whatever the outcome: who waits for the last list must not wait for ever.
                 self._calls.lists_in_progress -= isinstance(source, CallSource)
                 self._calls.notify()
             await self._parts.flush_ready()
@@ -205,6 +213,7 @@ class ExportRun:
 
     async def _fetch_details(self, details: CallDetailsFetcher) -> None:
         while (call := await self._calls.next()) is not None:
+            # Taken first: an answer decides only about calls that were refused before it was requested.
             requests_made = self.fetcher.requests_made
             try:
                 answered = await details.fetch(self._endpoints[call.app], call)

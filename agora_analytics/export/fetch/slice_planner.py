@@ -79,6 +79,7 @@ class SlicePlanner:
     def _newest(self, source: Source) -> int:
         """Return the latest end that can be requested by the clock; at the start of a run, as of its start."""
         newest = self._dispatcher.plan.of_endpoint(source.endpoint).newest(self._dispatcher.time.utc_second())
+        # A run that began a moment ago would otherwise end each source with a request for the seconds since.
         at_start = self._newest_at_start.get(source, newest)
         return at_start if at_start <= newest < at_start + _RUN_START else newest
 
@@ -100,6 +101,7 @@ class SlicePlanner:
     def _not_covered(self, state: ExportState, app: str, source: Source, span: Span) -> tuple[Span, ...]:
         """Return what of a span is neither read, nor expired, nor pending."""
         pending = (Span(one.slice.span.start, one.slice.owned_until) for one in self._pending(state, app, source))
+        # Not those that are unsettled or truncated: these are read again.
         done = (*state.spans(app, str(source), SpanStatus.READ), *state.spans(app, str(source), SpanStatus.EXPIRED))
         return without(span, *done, *pending)
 

@@ -70,12 +70,13 @@ class SliceFetcher:
             self._retention.record_expired(source.endpoint, pending.slice.span.start)
             await self._state_thread.change(lambda state: state.delete_slice(pending))
         except PlanRefused as error:
+            # Too recent by the service's clock: the slice is planned anew once that is known.
             if error.kind != "latency":
                 raise
             await self._state_thread.change(lambda state: state.delete_slice(pending))
 
     async def _step(self, endpoints: EndpointSet, source: Source, pending: PendingSlice) -> list[PendingSlice]:
-        """Make one request, and return what remains of a slice, the newest last."""
+        """Make one request, and return what remains of a slice, with what is next at the end."""
         try:
             return await self._request(endpoints, source, pending)
         except RetentionExpired:
@@ -101,6 +102,7 @@ class SliceFetcher:
         """
         span, owned_until = pending.slice.span, pending.slice.owned_until
         if slices:
+            # Probed before it is split: a span of years may have expired, and would become thousands of slices.
             probe = source.probe(endpoints, pending.app, span.start)
             await self._fetcher(probe.send, self._available(endpoints, source, pending))
         *parts, last = slices or (None,)
@@ -137,6 +139,7 @@ class SliceFetcher:
         # A call that appears after the first page was requested is on no page.
         requested_at = self._passed(now) if pending.page == 1 else pending.asked
         verdict = self._learned.verdict(part, reading)
+        # A second is the shortest span, so its list can be narrowed only by channel.
         if verdict is PageOutcome.TRUNCATED and part.span.duration == 1 and source.cname is None and reading.channels:
             return await self._page_by_channel(endpoints, source, pending, requested_at)
 
@@ -191,6 +194,7 @@ class SliceFetcher:
             )
             return []
         log.warning("export: the service truncated the list of %s of %s", source, part.span)
+        # What is newer than the narrower parts was read, and need not be read again if the run ends here.
         reached = parts[0].span.end
         if reached < pending.slice.owned_until and not pending.again:
             newer = Slice(Span(reached, pending.slice.owned_until), pending.slice.owned_until)
@@ -207,6 +211,7 @@ class SliceFetcher:
         self, state: ExportState, source: CallSource, pending: PendingSlice, requested_at: int, kind: int
     ) -> None:
         """Remove a slice, and mark its span with the outcome."""
+        # A span that is read again for its open calls keeps its status.
         if not pending.again:
             state.mark_span(
                 pending.app, pending.source, marks.part_before(pending.slice, source.final_before(requested_at)), kind
@@ -259,6 +264,7 @@ class SliceFetcher:
         for call in calls:
             known = state.find_call(app, call.call_id)
             new += known is None
+            # Listed twice: slices overlap, and rows move to the next page while new calls arrive.
             if known is not None and known[1] != CallStatus.OPEN:
                 continue
             number, day = self._store_call(state, app, call)
@@ -271,6 +277,7 @@ class SliceFetcher:
             else:
                 row = serialized(column_batch.calls(app, [call]))
                 state.stage(app, day, row, source=f"call {number}", provisional=True)
+        # One batch for each day, which is a partition.
         for day, ended in ended_by_day.items():
             batch = column_batch.calls(app, ended)
             state.stage(app, day, serialized(batch))
@@ -282,6 +289,7 @@ class SliceFetcher:
         wanted = wants(self._selection, call) and self._selection.details
         over = call.is_over
         status = (CallStatus.PENDING if wanted else CallStatus.DONE) if over else CallStatus.OPEN
+        # An impossible time is stored as 0: the row has null there, and the call must have some day.
         start = (call.created_ts or 0) if call.started_at else 0
         known = call.span if over else None
         span = known or Span(start, start + 1)
@@ -324,6 +332,7 @@ def _store_series(state: ExportState, pending: PendingSlice, rows: ColumnBatch, 
         state.stage(pending.app, day, serialized(of_day.filter("ts", lambda ts: ts < final_before)))
         provisional = of_day.filter("ts", lambda ts: ts >= final_before).with_constant("provisional", value=True)
         state.stage(pending.app, day, serialized(provisional), source=name, provisional=True)
+    # The whole span first, and then its settled part: a mark replaces earlier ones where they overlap.
     state.mark_span(pending.app, pending.source, owned, SpanStatus.UNSETTLED)
     state.mark_span(pending.app, pending.source, marks.part_before(pending.slice, final_before), SpanStatus.READ)
     state.delete_slice(pending)

@@ -68,6 +68,7 @@ class _BulkCalls(Calls):
     _session_page = decoder(models.SessionPage, _UserPage)
 
 
+# One attempt, because retries and rate limits are the fetcher's: it charges each to the budget.
 _EXPORT_OPTIONS: Final = RequestOptions(priority=Priority.EXPORT, retry=SINGLE_ATTEMPT, max_rate_limited=0)
 
 
@@ -109,6 +110,7 @@ class CallSource:
     endpoint = CALL_LISTS
 
     def __str__(self) -> str:
+        # States and manifests contain the names of sources: they must not change.
         return "calls" if self.cname is None else f"calls {self.cname}"
 
     def expand(self, span: Span) -> Span:
@@ -280,6 +282,7 @@ def sources(selection: Selection) -> tuple[Source, ...]:
     """Return the sources of a selection, in the order in which they are fetched."""
     lists = [CallSource(cname) for cname in selection.channels or (None,)] if selection.of_calls else []
     return (
+        # First, because they expire within the hour.
         *map(RealtimeSource, selection.series),
         *map(InsightSource, selection.insights),
         *lists,

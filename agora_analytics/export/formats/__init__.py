@@ -87,6 +87,7 @@ _EXTRAS: Final[Mapping[str, str]] = {"jsonl.zst": "zstd", "parquet": "parquet", 
 def check(name: str) -> str:
     """Return `name`; raises `ValueError` if it is no format, or if a library that it needs is not installed."""
     name = validation.one_of("format", name, NAMES)
+    # Found and not imported: that takes long, and only the writer process needs it.
     missing = [library for library in _REQUIRED_LIBRARIES.get(name, ()) if find_spec(library) is None]
     if missing:
         free = ", ".join(one for one in NAMES if one not in _REQUIRED_LIBRARIES)

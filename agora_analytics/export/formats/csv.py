@@ -15,6 +15,7 @@ from agora_analytics.export.write.column_batch import ColumnBatch, RunLength, Va
 
 _LINE_END: Final = "\r\n"
 _SPECIAL: Final = frozenset(',"\r\n')
+# OWASP's list of first characters for CSV injection.
 _FORMULA: Final = frozenset("=+-@\t\r")
 
 

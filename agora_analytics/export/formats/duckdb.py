@@ -43,8 +43,10 @@ class DuckdbWriter(FormatWriter):
         super().__init__()
         # A tiny `wal_autocheckpoint` makes a checkpoint after each part.
         settings = {"memory_limit": _MEMORY_LIMIT, "threads": "1", "wal_autocheckpoint": "1KB"}
+        # In memory, with the file attached to it: a connection cannot detach the database that it was opened with.
         self._database = duckdb.connect(":memory:", config=settings)
         self._file = path
+        # ATTACH takes no parameters.
         self._path = str(path).replace("'", "''")
         self._buffer: arrow.RowGroupBuffer | None = None
         with close_on_error(self._database):
@@ -67,6 +69,7 @@ class DuckdbWriter(FormatWriter):
         if self._buffer is not None:
             self._buffer.flush()
         self._database.execute("COMMIT")
+        # DuckDB gives memory back only when a lower limit is set.
         for limit in (_IDLE_MEMORY_LIMIT, _MEMORY_LIMIT):
             self._database.execute(f"SET memory_limit = '{limit}'")
         # Metadata of row groups stays in memory for as long as the file is attached.

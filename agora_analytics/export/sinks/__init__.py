@@ -29,7 +29,7 @@ def open_sink(to: str | Path, options: Mapping[str, Any]) -> Sink:
         return sink
     folder = validation.path("to", to)
     if options:
-        raise ValueError("sink_options go with a URL, not with a local folder")
+        raise ValueError(f"sink_options go with a URL, and to={str(folder)!r} is a local folder")
     return LocalSink(folder.absolute())
 
 

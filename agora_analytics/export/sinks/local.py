@@ -35,6 +35,7 @@ class LocalSink:
         missing = _missing_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         _fsync_parents(missing)
+        # Asked and not tried: a file that is written as a test could be left behind.
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied", str(self.folder))
 
@@ -61,6 +62,7 @@ class LocalSink:
             return
         folder_below(self.folder, target.parent).joinpath(target.name).unlink(missing_ok=True)
         sync_folder(target.parent)
+        # Not empty, as a rule.
         with suppress(OSError):
             target.parent.rmdir()
             sync_folder(target.parent.parent)

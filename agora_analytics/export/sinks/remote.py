@@ -109,6 +109,7 @@ class RemoteSink:
         """Rename a file. If the store refuses to replace one, with an error or silently, move that one away first."""
         try:
             self._store.mv(source, target)
+        # Whatever a store raises for a name that is taken: then both files are there.
         except Exception:
             if not (self._is_there(source) and self._is_there(target)):
                 raise
@@ -140,6 +141,7 @@ class RemoteSink:
     def stat(self, name: str) -> FileStat | None:
         """Return size and mark of a file; None if there is none."""
         try:
+            # fsspec answers from its cache of listings, and other machines write here, too.
             self._store.invalidate_cache(self._path(name))
             return _file_stat(self._store.info(self._path(name)))
         except FileNotFoundError:

@@ -88,6 +88,7 @@ def secrets(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     texts = {*_texts(options)}
     for link in _LINKS.split(url):
         texts.update(_secrets_of_link(link))
+    # As it is spelled in a URL, in a request, and in the repr of an exception.
     spelled = {form for text in texts for form in (text, unquote(text), quote(text, safe=""), repr(text)[1:-1])}
     return tuple(filter(None, spelled))
 

@@ -100,6 +100,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
             span.start,
             span.end,
             score,
+            # SQLite refuses integers of more than 64 bits, and the service may send any.
             min(max(call.call_pcu or 0, 0), _MAX_USERS),
             status,
         )

@@ -53,6 +53,7 @@ def write_copy(state: ExportState, path: Path, database: DatabaseCopy | None) ->
         copy = ExportState(path, path.name)
         try:
             with copy.transaction():
+                # In the copy alone: the state here has the open database, which goes on.
                 copy.set_database(None)
                 copy.set_database_copy(database)
         finally:
@@ -107,6 +108,7 @@ def fetch_closed_database(sink: Sink, info: PartInfo | None, path: Path) -> None
 
 
 def _has_digest(path: Path, digest: str | None) -> bool:
+    # A log beside it has changes that the file lacks.
     return path.exists() and files.digest(path) == digest and not any(file.exists() for file in side_files(path))
 
 

@@ -66,6 +66,7 @@ def compare(expected: Expected, found: Mapping[str, FileStat], digest: Callable[
         stat = found.get(name)
         if stat is None or info.bytes is None or _is_unchanged(stat, info):
             continue
+        # The size first: it costs nothing, and reading a file of a store is a download.
         if stat.size == info.bytes and digest(name) == info.sha256:
             marks[name] = stat.mark
         else:

@@ -70,6 +70,7 @@ class Preflight:
             if found and not self._rebuild:
                 raise inventory.mismatch_error(str(self._sink), found)
             await self._state_thread.change(lambda state: _accept_parts(state, parts, held))
+        # Open from here on: after a crash, the next run counts its rows instead of comparing a checksum.
         await self._state_thread.change(lambda state: state.set_database(None))
         await self._state_thread.run(self._state_thread.state.sync)
 

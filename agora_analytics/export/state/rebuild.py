@@ -98,6 +98,7 @@ def _manifest_state(found: Mapping[str, Any]) -> ManifestState:
 def _part_and_info(one: Mapping[str, Any]) -> tuple[Part, PartInfo | None]:
     dataset = DATASETS[one["dataset"]].name
     part = Part(one["id"], dataset, one["app_id"], day_of(one["day"]), one["number"])
+    # Without a mark, so that its file is compared by checksum.
     info = PartInfo(rows=one["rows"] or 0, bytes=one["bytes"], sha256=one["sha256"], mark="")
     return part, None if one["provisional"] else info
 

@@ -184,6 +184,7 @@ class RemoteSync:
         Earlier runs then upload no state that others download, and stop before their next part. A part that was sealed
         in a copy before the claim may be written by both, with the same rows.
         """
+        # States count, too: the claim of the run that wrote one may be gone.
         run = 1 + max((one.run for one in await self._list_files("run", "state")), default=0)
         # Set before the file exists, so that a caller cancelled meanwhile still releases the claim.
         self._run_number, self._token = run, token_bytes(16)
@@ -202,6 +203,7 @@ class RemoteSync:
         if self._database is None:
             await self._upload_state(None)
         else:
+            # Nothing has changed since the database was downloaded.
             self._next_sync = asyncio.get_running_loop().time() + _MIN_INTERVAL
         await self._delete_superseded()
 
@@ -237,6 +239,7 @@ class RemoteSync:
 
     async def sync_if_due(self, paused: Paused) -> None:
         """Upload a copy if none was for a while: no other machine fetches again what is in it."""
+        # Workers call this after each slice and each call: while one uploads, the others go on.
         if self._lock.locked() or asyncio.get_running_loop().time() < self._next_sync:
             return
         try:
@@ -311,6 +314,7 @@ class RemoteSync:
 
     def _check_fencing_token(self, runs: list[RemoteFile]) -> None:
         newest = max((one for one in runs if one.kind == "run"), default=None)
+        # The mark, too: two processes may have written the same name, and the later content is there.
         if newest is None or (newest.run, newest.mark) != (self._run_number, self._claim):
             raise self._superseded_error()
 

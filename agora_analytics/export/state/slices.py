@@ -99,6 +99,7 @@ CREATE TABLE IF NOT EXISTS slices (
         for other in SpanStatus:
             before = self.spans(app, source, other)
             after = merged((*before, span)) if other == kind else _subtract(before, span)
+            # Most marks touch one status: the others need no rewrite.
             if after != before:
                 self._execute("DELETE FROM spans WHERE app = ? AND source = ? AND kind = ?", app, source, other)
                 self._executemany(

@@ -103,9 +103,12 @@ class SqliteStore:
     def _prepare(self) -> None:
         # Locked from the first access until closed; so the index of the write-ahead log stays in memory.
         self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        # Before the first page is written: afterwards a file keeps its page size.
         self._database.execute(f"PRAGMA page_size={_PAGE_SIZE}")
         self._database.execute("PRAGMA journal_mode=WAL")
+        # Commits survive the process; a power cut only what `sync` has written, which is called before parts appear.
         self._database.execute("PRAGMA synchronous=NORMAL")
+        # Takes the lock now, and not at the first change.
         self._database.execute("BEGIN EXCLUSIVE")
         self._database.execute("COMMIT")
         self._path.chmod(0o600)
@@ -163,12 +166,14 @@ class SqliteStore:
         """Write a copy to `path`, and replace a file there."""
         remove_database(path)
         with self._translate_errors():
+            # Without free pages, so that an upload has only what is needed.
             self._database.execute("VACUUM INTO ?", (str(path),))
 
     def replace_from(self, path: Path) -> None:
         """Replace the content by that of another file, which is deleted. The lock is held throughout."""
         with self._translate_errors():
             with closing(sqlite3.connect(not_linked(path))) as other:
+                # Through the open connection: a file that is moved here would have no lock.
                 other.backup(self._database)
             path.unlink()
         self.on_rollback()
@@ -209,6 +214,7 @@ def is_damage(error: BaseException | None) -> bool:
 def remove_database(path: Path) -> None:
     """Remove a database with its side files: a log that a killed process left would be applied to the next file."""
     for file in (*side_files(path), path):
+        # The database last: as long as it is there, no other file can get its log.
         file.unlink(missing_ok=True)
 
 

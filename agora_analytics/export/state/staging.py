@@ -193,6 +193,7 @@ CREATE TABLE IF NOT EXISTS originals (
     def begin_part(self, partition: Partition) -> Part:
         """Begin a new part of a partition."""
         kin = self._partition_id(partition)
+        # Never the number of a file that is gone or altered: that may be put back.
         number, row = self._fetchone(
             "INSERT INTO parts (kin, number, written) SELECT ?, coalesce(max(number), 0) + 1, 0 FROM"
             " (SELECT kin, number FROM parts UNION ALL SELECT kin, number FROM originals) WHERE kin = ?"
@@ -231,6 +232,7 @@ CREATE TABLE IF NOT EXISTS originals (
         """Return the next rows of a part after a staged id, about `most` bytes; None if there are no more."""
         found: list[bytes] = []
         size, last = 0, after
+        # Read row by row: `_fetchall` would load a whole part.
         cursor = self._database.execute(
             "SELECT staged.id, staged.bytes, piece FROM parts"
             " JOIN staged ON staged.kin = parts.kin AND provisional = (number = 0)"

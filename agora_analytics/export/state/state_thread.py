@@ -26,6 +26,7 @@ class StateThread:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, "agora-export-state")
+        # Apart, so that a slow store holds no transaction up; one thread each, for which state and writer are made.
         self._io_executor = ThreadPoolExecutor(1, "agora-export-files")
         self._state: ExportState | None = None
         self._queue: list[tuple[Change, asyncio.Future[Any]]] = []

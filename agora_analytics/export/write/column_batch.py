@@ -149,6 +149,7 @@ def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Colum
 def _sorted_points(track: Track) -> tuple[Sequence[int], Sequence[float | None]]:
     """Return times and values of a track, ordered by time; most tracks are."""
     times, values = zip(*track.kvs, strict=True)
+    # Sorting what is sorted is linear; comparing each pair in Python would be slower.
     if list(times) != sorted(times):
         times, values = zip(*sorted(track.kvs, key=lambda point: point[0]), strict=True)
     return times, values
@@ -252,6 +253,7 @@ def _column_values(column: Column, values: Sequence[Any]) -> Sequence[Any]:
 
 def _valid_times(values: Sequence[int | None]) -> Sequence[int | None]:
     """Replace invalid times by null; 0 is another way of the service to say "not yet"."""
+    # Mostly all are valid, which the lowest and the highest show without a copy.
     if not values or (None not in values and is_moment(min(values)) and is_moment(max(values))):  # type: ignore[type-var]
         return values
     return [ts if is_moment(ts) else None for ts in values]
@@ -263,4 +265,5 @@ def _count_dropped(before: Sequence[int | None], now: Sequence[int | None]) -> i
 
 
 def _uid(uid: object) -> str | None:
+    # Text, because the service has IDs that are no numbers, and a column has one type.
     return None if uid is None else str(uid)

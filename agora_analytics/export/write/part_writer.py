@@ -78,6 +78,7 @@ class PartWriter:
         if most < _FLUSH_SIZE or (most < _MAX_BACKLOG and self._lock.locked()):
             return
         async with self._lock:
+            # Without rows in spite of the count, end: that may be too high after a failed transaction.
             while (partition := self._next_partition(_FLUSH_SIZE, self.target.part_size)) and await self._append(
                 partition
             ):
@@ -158,6 +159,7 @@ class PartWriter:
             if unsealed[self._open_part.part.partition] >= least:
                 return self._open_part.part.partition
             least = others
+        # The largest first: few parts, and little that waits in the state.
         partition = max(unsealed, key=lambda one: unsealed[one], default=None)
         return partition if partition is not None and unsealed[partition] >= least else None
 
@@ -202,6 +204,7 @@ class PartWriter:
 
     async def _add_rows(self, writing: _OpenPart) -> bool:
         """Write the next staged rows of a part; return whether there were any."""
+        # A part may exceed its size by what is read at a time.
         state, most = self._state_thread.state, min(_FLUSH_SIZE, self.target.part_size)
         rows = await self._state_thread.run(lambda: state.read_rows(writing.part, writing.last, most))
         if rows is not None:

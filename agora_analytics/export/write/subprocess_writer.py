@@ -45,6 +45,7 @@ _PIPE_SIZE: Final = 2**20
 _EXIT_TIMEOUT: Final = 30.0
 """Seconds that the process may take to exit before it is killed."""
 
+# In an embedded interpreter `sys.executable` is the application, which would start again.
 _PYTHON_NAMES: Final = ("python", "pypy")
 
 _INHERITED_VARIABLES: Final = frozenset(
@@ -110,6 +111,7 @@ class SubprocessWriter:
         _enlarge_pipe(self._in)
         # Imports ignore entries that are no text, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
+        # In hexadecimal digits, because a path may hold line ends.
         self._send(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")
         self._send_command("open", name, _path_argument(folder), _path_argument(scratch))
 
@@ -192,6 +194,7 @@ class SubprocessWriter:
     def _stop(self) -> None:
         """Wait for the process to exit; kill it after a timeout."""
         with suppress(BrokenPipeError):
+            # The end of its input is what ends the process.
             self._in.close()
         try:
             self._process.wait(_EXIT_TIMEOUT)
@@ -275,6 +278,7 @@ def serve() -> None:
             elif writer is not None and (command == "close" or not wrong):
                 result = _execute(writer, command, arguments)
         except Exception as error:  # noqa: BLE001 - whatever a format's library raises
+            # Kept until the end: `add` has no reply, so that a later command reports its error.
             wrong, kind = error_text(error), error_kind(error)
         if command not in _NO_REPLY:
             with suppress(BrokenPipeError):  # the parent is gone, and the next line is none

@@ -30,8 +30,10 @@ _MAX_APP_LENGTH: Final = 100
 
 def part_path(part: Part, suffix: str) -> str:
     """Return the path of a part's file: partitioned by App ID and UTC day, as `key=value` folders."""
+    # An App ID may have any characters, and a slash would make a folder.
     app = quote(part.app, safe="")
     app = app if len(app) <= _MAX_APP_LENGTH else sha256(part.app.encode()).hexdigest()
+    # A second later, because 0 counts as no time.
     day = moment(part.day * DAY + 1)
     name = f"part-{part.number:05d}" if part.number else "provisional"
     return f"{part.dataset}/app={app}/day={day:%Y-%m-%d}/{name}{suffix}" if day else f"{part.dataset}/{name}{suffix}"
@@ -114,6 +116,7 @@ class FileTarget(_TargetBase):
         """Move the file to its place, and return its rows, size and checksum."""
         rows = self.writer.end()
         file = self._scratch / f"{part.id}{self._suffix}"
+        # Of the file here: reading it back from a store would take as long as the upload.
         digest = files.digest(file)
         size = file.stat().st_size
         self._sink.put(file, self.name(part))

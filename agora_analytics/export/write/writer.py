@@ -104,6 +104,7 @@ class RowWriter(Protocol):
 
 def open_in_process(name: str, folder: Path, scratch: Path) -> FormatWriter:
     """Open a writer of a format in this process, with an empty scratch folder and the writer lock."""
+    # Before the scratch folder is cleared, where another writer may still be at work.
     lock = writer_lock(scratch.parent)
     try:
         for path in own_folder(scratch).iterdir():
@@ -128,6 +129,7 @@ def writer_lock(folder: Path) -> sqlite3.Connection:
     Raises `BusyError` if another writer does not end within 30 s.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # SQLite's lock works on every system, and ends with the process however that ends.
     lock = sqlite3.connect(not_linked(folder / LOCK_FILE), timeout=0, isolation_level=None, check_same_thread=False)
     try:
         LockWait(_LOCK_TIMEOUT, LOCK_FILE).run(lambda: lock.execute("BEGIN EXCLUSIVE"))

@@ -10,7 +10,7 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics.catalogue import QualityMetric
 from agora_analytics.models.points import Number
-from agora_analytics.spans import WINDOW, Span, moment
+from agora_analytics.spans import WINDOW, Span, iso
 
 __all__ = ["Alert", "Unknown", "WorstCall", "WorstUser"]
 
@@ -168,6 +168,7 @@ class Alert:
     @property
     def text(self) -> str:
         """The alert for people, in several lines: what happened, what is unknown, and the worst calls."""
+        # Channel names come from users: an end of a line in one would make a line of its own.
         return "\n".join(map(validation.printable, self._lines()))
 
     def _lines(self) -> Iterator[str]:
@@ -185,9 +186,3 @@ class Alert:
 def _freezes(item: WorstUser | WorstCall) -> str:
     rates = (("video", item.video_freeze_rate), ("audio", item.audio_freeze_rate))
     return "".join(f", {kind} freeze {rate:.1%}" for kind, rate in rates if rate is not None)
-
-
-def iso(ts: int) -> str:
-    """Return UTC seconds as text."""
-    found = moment(ts)
-    return f"{found:%Y-%m-%dT%H:%M:%SZ}" if found else str(ts)

@@ -117,8 +117,10 @@ class Condition:
         if self.state.next is None or ts < self.state.next:
             return
         if ts > self.state.next:
+            # A window that never came interrupts a run, whoever has lost it.
             yield from self.skip(Span(self.state.next, ts), "not delivered")
         self.state.next = ts + WINDOW
+        # Before the values: an alert about missing data ends before one about values begins.
         yield from self._data_again(ts)
         self.state.valued_until = ts + WINDOW
         if isinstance(users, str):
@@ -128,6 +130,7 @@ class Condition:
     def _begin(self, ts: int | None) -> None:
         """Begin with the first window, None for a gap."""
         if ts is not None and not self.state.begun:
+            # A gap before the first window is from before the rule, and no reason to alert.
             self.state.begun = True
             if self.state.next is None:
                 self.state.next = ts
@@ -144,6 +147,7 @@ class Condition:
         """Return the alert about missing data if there has been no value for long enough by `end`."""
         allowed = self.rule.no_data
         if allowed is not None and not self.state.silent and end - self.state.valued_until >= allowed:
+            # The window in which the time was over, whenever that was noticed: so the key does not depend on any clock.
             ts = -(-(self.state.valued_until + allowed) // WINDOW) * WINDOW - WINDOW
             self.state.silent, self.state.silent_ts = self._key("no_data", None, self.state.valued_until), ts
             yield self._alert("no_data", self.state.silent, ts, self.state.valued_until, about="data")
@@ -166,6 +170,7 @@ class Condition:
             else:
                 state.absent = 0
                 yield from self._count(ts, state, value, count, untracked)
+            # Most of thousands of values hold for a window or two: their states are not kept.
             if state.idle(ts + WINDOW):
                 del self._values[group]
 
@@ -179,6 +184,7 @@ class Condition:
                 yield
         worst_first = self.rule.comparison in {">", ">="}
         room = max(self.rule.max_values - len(self._values), 0)
+        # With the group as tie-breaker, so that the same values give the same alerts in any order of rows.
         worst = nsmallest(room, new, key=lambda group: (-values[group] if worst_first else values[group], group or ""))
         self._values |= {group: ValueState(group=group) for group in worst}
         return len(new) - len(worst)
@@ -196,11 +202,13 @@ class Condition:
     ) -> Iterator[Alert]:
         holds = self._verdict(state.group, value, None if not self.rule.min_users else _one(state.group, count))
         if holds:
+            # `since` is of the current run, whichever of the two it is: a run ends the other.
             state.since = state.since if state.run else ts
             state.run, state.calm = state.run + 1, 0
             if not state.incident and state.run >= self.rule.windows and ts >= state.quiet_until:
                 yield self._fire(ts, state, value, count, untracked)
             return
+        # Too few users is calm as well, or an alert would stay when the people have left.
         few_users = self.rule.min_users and count is not None and count < self.rule.min_users
         calm = holds is not None and (self.rule.recovers(value) or bool(few_users))
         state.since = state.since if calm and state.calm else ts
@@ -243,6 +251,7 @@ class Condition:
         """Take a window in which other values have rows, and this one has none: nothing is known of it."""
         state.interrupt()
         state.absent += 1
+        # Otherwise an alert about a value that never comes back would never end.
         if state.incident and state.absent >= _FORGET_AFTER:
             incident, state.incident = state.incident, ""
             since = ts + WINDOW - state.absent * WINDOW

@@ -47,6 +47,7 @@ class Delivery:
         if self._worst is not None:
             self._worst.add_spent(state.spent)
         lost = {name: keys for name, keys in state.pending.items() if keys and name not in self._sinks}
+        # A renamed or replaced sink gets what its predecessor lacked: better twice than never.
         heirs = [name for name in self._sinks if name not in state.pending]
         for name, keys in () if heirs else lost.items():
             log.warning("the sink %s is not given any more; alerts that it did not deliver: %d", name, len(keys))
@@ -60,6 +61,7 @@ class Delivery:
         """Add the worst calls to an alert, send it to all sinks, and return it."""
         if self._worst is not None and alert.kind == "firing":
             alert = await self._worst.added_to(alert, cname=self._channels[alert.rule])
+        # One after the other: no sink waits for its receiver, and each gets the alerts in their order.
         for sink in self._sinks.values():
             await sink.send(alert)
         return alert
@@ -73,6 +75,7 @@ class Delivery:
         """Return a checkpoint with the state of the delivery, to be encoded at once."""
         pending = {name: sink.pending() for name, sink in self._sinks.items()}
         state = DeliveryState(
+            # Each once, however many sinks lack it: with calls an alert takes kilobytes.
             alerts=list({alert.key: alert for alerts in pending.values() for alert in alerts}.values()),
             pending={name: [alert.key for alert in alerts] for name, alerts in pending.items()},
             spent={} if self._worst is None else self._worst.spent,

@@ -105,6 +105,7 @@ class _Evaluation:
                 for alert in await self._apply(evaluator, *found):
                     yield await self._delivery.publish(alert)
                 await self._save(evaluator)
+            # The watch has ended: what a sink delivers now is not sent again after a restart.
             await self._delivery.flush()
             await self._save(evaluator)
         finally:
@@ -145,6 +146,7 @@ class _FinalMarks:
 
     def at(self, event: Event) -> FinalBefore | None:
         """Return what was final when an event was handed out; None for one from before, of a hub's history."""
+        # By identity, as a hub hands on the same object: to compare thousands of points would hold the loop.
         if not any(noted is event for noted, _ in self._marks):
             return None
         while True:  # events that a slow subscriber has lost are passed over
@@ -172,8 +174,10 @@ class _PatientEvents:
         """Return the next event, or None and the seconds of silence so far; None at the end."""
         now = asyncio.get_running_loop().time
         self._heard = now() if self._heard is None else self._heard
+        # Once for each limit in turn, as each rule alerts only once.
         limit = next((limit for limit in self._limits if limit > self._silent), None)
         if self._pending is None:
+            # A task, so that the wait may end without losing the event.
             self._pending = asyncio.create_task(_next(self._events))
             self._pending.add_done_callback(retrieve_error)
         await asyncio.wait((self._pending,), timeout=None if limit is None else max(limit - (now() - self._heard), 0))

@@ -63,13 +63,6 @@ class WaitingWindow:
         return attrs.evolve(self, rows=dict(self.rows), missing=dict(self.missing), finals=list(self.finals))
 
 
-@attrs.define(kw_only=True)
-class EvaluatorState:
-    """What a checkpoint has beside the conditions."""
-
-    windows: list[WaitingWindow] = attrs.field(factory=list)
-
-
 class Evaluator:
     """Applies rules to events one by one; `evaluate` does this for a watch.
 
@@ -171,9 +164,11 @@ class Evaluator:
         window.rows[text] = yield from _rows(revision.after)
         window.missing.pop(text, None)
         if revision.final:
+            # Only this series: the window may still change in others.
             window.finals.append(text)
 
     def _add_gap(self, span: Span, reason: str) -> None:
+        # After a restart events come again, and what was added already changes nothing.
         start = max(span.start, self._end or span.start)
         if start < span.end:
             self._waiting.append(WaitingWindow(start=start, end=span.end, gap=reason))
@@ -193,6 +188,7 @@ class Evaluator:
 
     def _settle(self, marks: Mapping[Series, int]) -> Iterator[Alert | None]:
         """Let each rule take the windows that are final for its series, in order; None is a break."""
+        # Without a bound a watch that never says what is final would fill the memory.
         for window in islice(self._waiting, max(len(self._waiting) - _MAX_WAITING, 0)):
             if not window.gap:
                 window.final, window.rows = True, {}
@@ -202,6 +198,7 @@ class Evaluator:
                 taken = condition.state.next is not None and window.end <= condition.state.next
                 if not taken:
                     if not self._is_final(window, condition.rule, marks):
+                        # Windows are taken in order, as runs are of windows in a row.
                         break
                     yield from self._take(condition, window)
                     yield None

@@ -31,6 +31,8 @@ _TOKEN: Final = re.compile(
 )
 _NUMBER: Final = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(%?)")
 _MAX_TEXT: Final = 1_000
+"""Characters of a rule: its text is part of logs, alerts and checkpoints."""
+
 _METRICS: Final = (*RealtimeUsageMetric, *QualityMetric)
 _CLAUSES: Final = "in, by, of, uids, > and other comparisons, for, with, recover, silent, no data, max"
 
@@ -100,6 +102,7 @@ class _Parser:
             read = clauses.get(token.keyword)
             if read is None:
                 self._fail(token, f"{did_you_mean(token.text, KEYWORDS)}allowed are {_CLAUSES}")
+            # The second would silently win, and one of the two is a mistake.
             if token.keyword in self._seen:
                 self._fail(token, "it is there twice")
             self._seen.add(token.keyword)
@@ -192,7 +195,9 @@ class _Parser:
         counted = self._tokens[0].text.partition(":")[0] in set(RealtimeUsageMetric)
         if found[2] and counted:
             self._fail(token, "the metric is a count: allowed is a number without %")
+        # Decimal, as 0.7 % would otherwise be 0.006999999999999999, and another rule than `> 0.007`.
         number = Decimal(found[1]) / 100 if found[2] else Decimal(found[1])
+        # A fraction above 1 never occurs: the rule would be valid and silent for ever.
         if not found[2] and number > 1 and self._tokens[0].text.partition(":")[0] in set(QualityMetric):
             self._fail(token, f"the metric is a fraction: did you mean {found[1]}%?")
         return int(number) if number == int(number) else float(number)

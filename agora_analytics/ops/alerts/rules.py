@@ -33,10 +33,11 @@ KEYWORDS: Final = frozenset({"by", "of", "in", "uids", "for", "with", "recover",
 
 MAX_WINDOWS: Final = DAY // WINDOW
 MAX_VALUES: Final = 1_000
+"""Each has a state in memory and in the checkpoint, which is saved with each event."""
+
 MAX_SECONDS: Final = 30 * DAY
 
 _FRACTIONS: Final = frozenset(QualityMetric)
-_COUNTS: Final = frozenset(RealtimeUsageMetric)
 
 
 @attrs.frozen(kw_only=True)
@@ -127,12 +128,12 @@ class Rule:
 
     def recovers(self, value: Number) -> bool:
         """Whether a value counts for the end of an alert."""
-        if self.recovery is None or self.recovery == self.threshold:
-            return not self.holds(value)
-        return not COMPARISONS[self.comparison](value, self.recovery)
+        recovery = self.threshold if self.recovery is None else self.recovery
+        return not COMPARISONS[self.comparison](value, recovery)
 
     def number(self, value: Number) -> str:
         """Return a value as the text of the rule has it: in percent for a fraction."""
+        # In decimal: 0.07 * 100 is 7.000000000000001, and rules are told apart by their text.
         return f"{_plain(Decimal(repr(value)) * 100)}%" if self.fraction else _plain(Decimal(repr(value)))
 
     def __str__(self) -> str:

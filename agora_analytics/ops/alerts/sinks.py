@@ -105,6 +105,7 @@ class AlertFile:
         except OSError as error:
             log.warning("alerts cannot be written to %s and are kept: %s", self.path, error.strerror or error)
             return
+        # Also for a cancellation: what was written must not be written again.
         finally:
             if not work.cancelled() and work.exception() is None:
                 written = set(map(id, alerts))  # the oldest may have been dropped meanwhile for want of room
@@ -116,6 +117,7 @@ class AlertFile:
             sys.stdout.buffer.flush()
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Opened each time: a file that was moved away by a rotation is made again.
         with files.opened(self.path, "ab") as file:
             start = file.tell()
             try:

@@ -30,6 +30,7 @@ from agora_analytics._core import addresses, validation
 from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
+from agora_analytics._core.transport import USER_AGENT
 from agora_analytics.errors import (
     AgoraError,
     BadRequest,
@@ -46,10 +47,15 @@ __all__ = ["Undelivered", "Webhook", "verify_signature"]
 
 _RETRY: Final = Retry(attempts=8, base=1.0, cap=60.0, total=600.0)
 _PREFIX: Final = "whsec_"
+"""What Standard Webhooks puts before a secret in base64."""
+
 _MAX_RETRY_AFTER: Final = 300.0
+"""Longest `Retry-After` in seconds that is honoured: half of the time after which an alert is given up."""
+
 _MAX_UNDELIVERED: Final = 100
-_AGENT: Final = "agora-analytics-python"
 _PERMANENT: Final = frozenset(range(300, 500)) - {408, 425, 429}
+"""Statuses after which the same request would be answered alike; a redirect would need another URL."""
+
 _OK: Final = range(200, 300)
 
 
@@ -166,6 +172,7 @@ class Webhook:
         if self._closed:
             raise RuntimeError(f"{self!r} is closed")
         keep(self._queue, alert, repr(self))
+        # The task ends with the queue: an idle webhook leaves nothing to clean up.
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._deliver_queue())
 
@@ -190,6 +197,7 @@ class Webhook:
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait((self._task,))
+        # Cleared before it is awaited, so that a second call has nothing to close.
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -209,6 +217,7 @@ class Webhook:
 
     async def _deliver_queue(self) -> None:
         while self._queue:
+            # It stays in the queue until it is accepted, so that `pending` and a checkpoint still have it.
             alert = self._queue[0]
             failure = await self._deliver(alert)
             if failure is not None:
@@ -235,6 +244,7 @@ class Webhook:
     async def _attempt(self, alert: Alert) -> AgoraError | None:
         """Send an alert once; return the error, which holds neither URL nor headers."""
         try:
+            # The body of the answer is not read: it may be endless, and the status says all.
             async with asyncio.timeout(self._timeout), self._post(alert) as answer:
                 return _judged(answer.status, answer.headers.get("Retry-After", ""))
         except aiohttp.ClientConnectorCertificateError:
@@ -246,10 +256,11 @@ class Webhook:
 
     def _post(self, alert: Alert) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         body = body_of(alert)
+        # Signed anew at each attempt, as receivers refuse an old time.
         timestamp = int(self._clock())
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": _AGENT,
+            "User-Agent": USER_AGENT,
             "webhook-id": alert.key,
             "webhook-timestamp": str(timestamp),
         }
@@ -296,6 +307,7 @@ def verify_signature(
         return False
     expected = SigningKey(secret).sign(found.get("webhook-id", ""), int(timestamp), body)
     given = found.get("webhook-signature", "").split(" ")
+    # Several signatures, while a secret is being replaced; compared in constant time, so that none can be guessed.
     return any(hmac.compare_digest(expected.encode(), one.encode("utf-8", "replace")) for one in given)
 
 

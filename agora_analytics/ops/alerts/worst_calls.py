@@ -14,10 +14,10 @@ from agora_analytics._core.retry import Retry
 from agora_analytics.client import AnalyticsClient, service_time, with_options
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import Call, Session
-from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser, iso
+from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser
 from agora_analytics.ops.alerts.ranking import freeze_impact, rate_of
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint
-from agora_analytics.spans import DAY, WINDOW, Span
+from agora_analytics.spans import DAY, WINDOW, Span, iso
 
 __all__ = ["CallsInUse", "WorstCalls", "calls_in_use"]
 
@@ -31,6 +31,7 @@ _MAX_FOUND: Final = 8
 _WORST_USERS: Final = 3
 _PLACE: Final = "{call_id}"
 _DAYS: Final = 3
+"""Days whose spent requests are remembered; see `_forget`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,7 +70,9 @@ async def calls_in_use(
         newest = limits.askable(service_time(client).utc_second()).end // WINDOW * WINDOW
         span = Span(newest - WINDOW, newest)
     frozen = [call for call in page.items if _in_use(call, span) and freeze_impact(call, metric)]
+    # The id as tie-breaker, so that alerts that are sent again name the same calls.
     frozen.sort(key=lambda call: (-(freeze_impact(call, metric) or 0), call.call_id))
+    # Either may be missing: an answer without both is taken for whole.
     cut = page.has_more or (page.total_size or 0) > len(page.items)
     oldest = min((call.created_ts for call in page.items if call.created_ts), default=None)
     return CallsInUse(span=span, calls=tuple(frozen), since_ts=oldest if cut else None)
@@ -87,8 +90,8 @@ class WorstCalls:
 
     A window costs one request for the list of calls, however many alerts it has, and one for each of the `details`
     worst calls, whose worst users they then name. Each is sent once, without retries. The budget lasts over restarts
-    if the watch has a named checkpoint. If the day's budget is spent, a
-    request fails or takes too long, the alerts say so in their `note` and are sent without.
+    if the watch has a named checkpoint. If the day's budget is spent, or a request fails or takes too long, the alerts
+    say so in their `note` and are sent without.
 
     Args:
         client: for the App ID that is watched.
@@ -151,6 +154,7 @@ class WorstCalls:
 
     async def added_to(self, alert: Alert, *, cname: str | None = None) -> Alert:
         """Return the alert with the worst calls that were in use in the window that decided, and a note about them."""
+        # By window and metric: several rules that fire together share one request.
         key = Span(alert.ts, alert.ts + WINDOW), alert.series.partition(" ")[0], cname
         if key not in self._found:
             self._found[key] = await self._look_up(*key)
@@ -196,6 +200,7 @@ class WorstCalls:
         """Take a request of the day's budget, if there is one."""
         if self.left_today <= 0:
             return False
+        # Before it is sent: a request that fails was counted by the service too.
         self._spent[self._today] = self._spent.get(self._today, 0) + 1
         self._forget()
         return True

@@ -32,6 +32,7 @@ def checklist(client: AnalyticsClient) -> tuple[Check, ...]:
     # One entry for each check: longer than 25 lines for that.
     hosts = len(dispatcher_of(client).hosts)
     checks = (
+        # Hosts first: their answers also tell the time, which the spans of all other checks depend on.
         Check(name="hosts", question="Which hosts answer, and how fast?", requests=hosts, endpoint=CALL_LISTS),
         Check(name="account", question="Are credentials, App ID and plan right?", requests=1, endpoint=CALL_LISTS),
         Check(name="clock", question="How far is the host's clock off?"),
@@ -61,6 +62,7 @@ def checklist(client: AnalyticsClient) -> tuple[Check, ...]:
             endpoint=CALL_LISTS,
         ),
         Check(name="limits", question="What are the account's rate limits?"),
+        # Last, and free: to find out would take a refusal, which everyone who shares the account would feel.
         Check(name="shared_counters", question="Do endpoints of one table share a counter?"),
     )
     return tuple(check for check in checks if check.endpoint is None or client.plan.offers(check.endpoint))

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from agora_analytics._core.retry import Retry
+from agora_analytics._core.retry import Retry, host_failed
 from agora_analytics.catalogue import Granularity, Product, RealtimeUsageMetric, UsageMetric
 from agora_analytics.client import AnalyticsClient, dispatcher_of, service_time, with_options
 from agora_analytics.errors import (
@@ -138,6 +138,7 @@ class _Examination:
         try:
             return await request
         except QuotaExhausted as error:
+            # Both are raised before anything is sent.
             self._sent -= 1
             return error
         except LedgerError:
@@ -175,6 +176,7 @@ class _Examination:
         taken = service_time(client).monotonic() - begun
         if isinstance(answer, QuotaExhausted):
             return answer
+        # Refused credentials are an answer of the host, and are judged by the next check at no further request.
         self._refusals += (answer,) if isinstance(answer, Unauthorized) else ()
         if isinstance(answer, AgoraError) and not _was_answered(answer):
             return HostTiming(host=address, seconds=None, error=str(answer.args[0]))
@@ -182,6 +184,7 @@ class _Examination:
 
     async def _check_account(self) -> Finding:
         answering = sum(host.seconds is not None for host in self._hosts)
+        # Refused by every host: another request would be refused too.
         if self._refusals and len(self._refusals) == answering:
             return self._account_refused(self._refusals[0])
         span = self._newest(CALL_LISTS, self._plan.of_endpoint(CALL_LISTS).longest_query)
@@ -207,6 +210,7 @@ class _Examination:
         if clock is None or clock.uncertainty > DAY:
             return Finding(check="clock", status="unknown", answer="no answer with a date that can be trusted arrived")
         least, most = clock.offset, clock.offset + clock.uncertainty
+        # Only if the whole range is outside is the clock certainly wrong.
         if least <= _TOLERATED and most >= -_TOLERATED:
             within = max(abs(least), abs(most))
             return Finding(check="clock", status="ok", answer=f"the host's clock is right, within {within:.1f} s")
@@ -249,6 +253,7 @@ class _Examination:
 
     async def _check_peak_metrics(self) -> Finding:
         limits = self._plan.of_endpoint(INSIGHT_USAGE)
+        # A whole day that is over, as the peak of one that goes on may still be missing.
         end = (limits.newest(service_time(self._client).utc_second()) - DAY) // DAY * DAY
         unclear = False
         for metric in PEAK_METRICS:
@@ -257,6 +262,7 @@ class _Examination:
                 return _error("peak_metrics", answer)
             if isinstance(answer, AgoraError):
                 continue
+            # Empty may mean that there were no users, or that the name is not known: it proves neither.
             unclear = unclear or not answer
             self._peak_metrics += (metric.value,) if answer else ()
         if unclear and not self._peak_metrics:
@@ -284,11 +290,13 @@ class _Examination:
         page = await self._send(self._client.calls.page(*span, cname=call.cname))
         if isinstance(page, AgoraError):
             return _error("selection", page)
+        # The call overlaps the span but begins before it: only a search by overlap lists it.
         if any(found.call_id == call.call_id for found in page.items):
             self._selection = "overlap"
             return Finding(
                 check="selection", status="ok", answer="searches select the calls that overlap the time range"
             )
+        # The call may be on a later page, which the price of the check does not include.
         if page.has_more:
             return Finding(check="selection", status="unknown", answer="the list of the channel was too long to tell")
         self._selection = "start"
@@ -314,6 +322,7 @@ class _Examination:
 
     def _profile(self, limits: tuple[LimitFinding, ...]) -> AccountProfile:
         answering = [host for host in self._hosts if host.seconds is not None]
+        # Fastest first: the client sends to the first host and uses the others for failover.
         fastest = sorted(answering, key=lambda host: host.seconds or 0.0)
         return AccountProfile(
             plan=_with_named(self._plan, limits),
@@ -345,8 +354,7 @@ def _error(check: str, error: AgoraError) -> Finding:
 
 def _was_answered(error: AgoraError) -> bool:
     """Whether the host itself works, though it refused the request."""
-    failed_itself = isinstance(error, ServerError) and error.status >= 500  # noqa: PLR2004 - HTTP's own number
-    return isinstance(error, ResponseError) and not failed_itself
+    return isinstance(error, ResponseError) and not host_failed(error)
 
 
 def _is_bad_name(error: AgoraError) -> bool:
@@ -368,6 +376,7 @@ def _inside(call: Call) -> Span | None:
     """Return a span inside a call that is over, or None for a short one."""
     if not call.created_ts or not call.finished or _length(call) < 3 * _INSIDE:
         return None
+    # An hour at most, which one request may span on every plan of the reference.
     return Span(call.created_ts + _INSIDE, call.created_ts + min(_length(call) - _INSIDE, HOUR))
 
 

@@ -69,6 +69,7 @@ class AccountProfile:
         """Read a profile; raises `OSError` if the file cannot be read, `ValueError` if it is not a profile."""
         try:
             document = json.loads(files.read(Path(path)))
+            # Another version may have other fields, and settings that were read wrongly would be worse than none.
             if not isinstance(document, dict) or document.pop("version", None) != _VERSION:
                 raise ValueError(f"version {_VERSION} of a profile is needed")  # noqa: TRY301 - reported like all others
             return cls(**_fields(document))

@@ -158,6 +158,7 @@ class Collector:
         """Return the `on_progress` of an export that is shown under a name: `client.export.run(…, on_progress=…)`."""
         name = label(validation.non_empty_str("name", name))
         observer = ExportObserver(name, self._time.utc)
+        # So that it becomes the newest again, and is the last to be dropped.
         self._exports.pop(name, None)
         self._exports[name] = observer
         while len(self._exports) > _MAX_ENDED:
@@ -184,7 +185,9 @@ class Collector:
         `TimeoutError` if the loop does not return it within five seconds.
         """
         loop, here = self._loop, _running_loop()
+        # Where no other thread runs the loop, nothing can change while the metrics are read.
         if loop is None or loop is here or not loop.is_running():
+            # In the client's own loop, which cannot wait here: read for the next scrape.
             if loop is here is not None:
                 self._quota.refresh_now()
             return finish(self._collect())
@@ -192,10 +195,12 @@ class Collector:
         try:
             return collecting.result(_PATIENCE)
         finally:
+            # Or a loop that is stuck would collect for each scrape that has given up.
             collecting.cancel()
 
     def describe(self) -> Iterable[Metric]:
         """Return the metrics without samples: a registry refuses a second collector of the same names."""
+        # Without it a registry would collect at once, in a loop that may not run yet.
         return [Metric(family.name, family.help, family.kind) for family in self._families()]
 
     def _names(self, app_id: str, name: str) -> tuple[str, str]:
@@ -204,8 +209,10 @@ class Collector:
             raise RuntimeError("this collector is closed: it observes no further stream")
         self._bind()
         app, name = label(self._apps.get(app_id, app_id)), label(validation.non_empty_str("name", name))
+        # A stream that was restarted takes the place, and the counters, of the one before.
         before = self._streams.pop((app, name), None)
         if before is not None and before.health.state != "stopped":
+            # It was taken out so that a name that is used again moves to the end, and is the last to be forgotten.
             self._streams[app, name] = before
             raise ValueError(f"name={name!r} is the name of another stream that is running: give each its own")
         ended = [key for key, stream in self._streams.items() if stream.health.state == "stopped"]
@@ -230,6 +237,7 @@ class Collector:
                 found = yield from stream.series_values()
                 realtime += [(stream.app, one) for one in found]
             yield None
+        # Real-time values last: they alone may be any number, so the cap never cuts the quota or a histogram.
         samples = chain(self._values(), newest_values(realtime))
         metrics: dict[str, Metric] = {}
         number = 0
@@ -238,6 +246,7 @@ class Collector:
                 value.add_to(metrics)
             if not number % _SLICE:
                 yield None
+        # Added once the others are counted, so that it is never cut itself.
         self._dropped.inc(max(0, number - self._max_series))
         for value in values_of(self._dropped):
             value.add_to(metrics)

@@ -46,6 +46,7 @@ class ExportObserver:
         yield Value(PENDING, labels | {"kind": "calls"}, progress.calls)
         yield Value(SKIPPED, labels, progress.skipped)
         if progress.expires_at is not None:
+            # Relative, as alerts compare it with a number: it falls although no progress is reported.
             yield Value(EXPIRES, labels, progress.expires_at.timestamp() - self._utc())
         if progress.done_at is not None:
             yield Value(DONE, labels, progress.done_at.timestamp())

@@ -37,6 +37,8 @@ def encode(metrics: Iterable[Metric], accept: str) -> Steps[tuple[bytes, str]]:
     whole: list[bytes] = []
     for metric in metrics:
         for number, part in enumerate(_parts(metric)):
+            # The encoder repeats the header for each part, and ends each as if it were the whole: the formats allow
+            # neither.
             text = encoder(_Registry([part])).removesuffix(_END)
             whole.append(_HEADER.sub(b"", text) if number else text)
             yield None

@@ -59,6 +59,7 @@ def values_of(instrument: MetricWrapperBase) -> Iterator[Value]:
     for metric in instrument.collect():
         for sample in metric.samples:
             suffix = sample.name.removeprefix(metric.name)
+            # prometheus_client adds one to each counter and histogram: a further series for each, which nobody queries.
             if suffix != "_created":
                 yield Value(family, sample.labels, sample.value, suffix, sample.exemplar)
 

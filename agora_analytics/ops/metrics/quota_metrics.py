@@ -46,6 +46,7 @@ class QuotaReader:
         """Take a snapshot, or leave it to a task if the ledger does not answer soon."""
         self.refresh_now()
         if self._reading is not None:
+            # Not `wait_for`, which would cancel the read: the next scrape shows what it brings.
             await asyncio.wait((self._reading,), timeout=PATIENCE)
 
     def refresh_now(self) -> None:
@@ -67,6 +68,7 @@ class QuotaReader:
         yield Value(TAKEN, account, self._taken)
         for state in self._snapshot:
             yield from self._unit_values(state, account | {"counter": state.counter, "unit": state.unit})
+        # These are counts of a counter, and each of its units repeats them.
         for state in {state.counter: state for state in self._snapshot}.values():
             labels = account | {"counter": state.counter}
             yield Value(REFUSALS, labels, state.refusals)

@@ -104,6 +104,7 @@ def users_behind(series: Series, window: Window) -> tuple[Point, ...]:
 def newest_values(found: Iterable[tuple[str, SeriesValues]]) -> Iterator[Value]:
     """Yield the samples of the series of several App IDs; of what several watches have, the newest."""
     seen: set[tuple[str, ...]] = set()
+    # Two samples of the same labels would make Prometheus refuse the whole scrape.
     for app, values in sorted(found, key=lambda pair: -pair[1].ts):
         for value in values.samples(app):
             key = (value.family.name, *value.labels.values())
@@ -134,10 +135,11 @@ def reduced(
         if not number % _SLICE:
             yield None
     if len(groups) > MAX_VALUES:
-
+        # Without users, those that were shown before, so that the series of a dashboard do not change all the time.
         def rank(name: str) -> float:
             return groups[name].total if series.usage else groups[name].weight if weights else name in shown
 
+        # A value of the service may itself be called `other`: it joins the rest.
         groups = yield from _with_other(groups, nlargest(MAX_VALUES, groups.keys() - {OTHER}, key=rank))
     return {name: group.total if series.usage else group.mean for name, group in groups.items()}
 

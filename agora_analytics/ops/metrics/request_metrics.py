@@ -74,6 +74,7 @@ class RequestMeasurement:
     def attempt_ended(self, attempt: Attempt, result: AttemptResult) -> None:  # noqa: ARG002 - part of the protocol
         """Record how long an attempt took."""
         self._metrics.durations.labels(self._endpoint).observe(result.seconds)
+        # That of the last attempt, whose error is the one that was raised.
         self._request_id = result.request_id
 
     def request_ended(self, result: RequestResult) -> None:

@@ -110,6 +110,7 @@ class StreamObserver(ABC, Generic[T]):
     def values(self) -> Iterator[Value]:
         """Yield the samples that all streams have."""
         health, labels = self.health, {"app": self.app, "stream": self.name}
+        # One sample for each state, as Prometheus has no values that are texts.
         for state in _STATES:
             yield Value(STATE, labels | {"state": state}, health.state == state)
         yield Value(FAILURES, labels, health.failures)
@@ -128,6 +129,7 @@ class FollowObserver(StreamObserver[CallEvent]):
         self._follow = weakref.ref(follow)
         self._counter = counters.calls
         for kind in _CALL_KINDS.values():
+            # At 0 from the start: `increase()` of a counter that appears with its first event would miss that one.
             self._counter.labels(app, name, kind)
 
     def on_event(self, event: CallEvent) -> None:
@@ -218,6 +220,7 @@ class WatchObserver(StreamObserver[Event]):
         for series in self._series:
             before = (watch.final_before(series) if watch is not None else None) or 0
             oldest = min(oldest, before)
+            # What was not asked for is not known, so the values before it stay; what has no data is known to have none.
             found = [
                 window
                 for ts, window in windows.items()
@@ -227,8 +230,10 @@ class WatchObserver(StreamObserver[Event]):
                 self._take(series, max(found, key=lambda window: window.ts))
             yield None
         for ts, window in windows.items():
+            # Unless a revision has replaced it since the copy was made.
             if (ts < oldest or window.final) and self._windows.get(ts) is window:
                 del self._windows[ts]
+        # Twice what is left: then the work for each window is constant, however many wait.
         self._settle_at = 2 * len(self._windows) + _SETTLE_AT
 
     def _take(self, series: Series, window: Window) -> None:

@@ -17,6 +17,8 @@ log = logging.getLogger("agora_analytics.ops")
 
 _SUCCESSES: Final = range(200, 300)
 _INVALID: Final = frozenset({400, 413, 422})
+"""Statuses that are about the values. Others, such as 401 or 404, are about settings, which may be mended."""
+
 _PAGE: Final = "text/html"
 _PROTOBUF: Final = "application/x-protobuf"
 _QUOTED: Final = 200
@@ -40,7 +42,9 @@ def failure_of(reply: Reply, protocol: ModuleType, scrub: Callable[[str], str]) 
         return Failure(text=reply.failure, retried=not reply.final)
     if status in _SUCCESSES:
         return _doubt(reply, status) or (_partial(reply, status, scrub) if protocol is otlp else None)
+    # OTLP answers an error in Protocol Buffers, remote write in plain text.
     said = otlp.message(reply.body) if reply.content_type == _PROTOBUF else reply.body.decode(errors="replace")
+    # Before 2.43 Prometheus says 500 for a sample that is too old, which would be sent again for ever.
     refused = status in _INVALID or (protocol is remote_write and remote_write.TOO_OLD in said)
     return Failure(
         text=f"HTTP {status}: {one_line(scrub(said), _QUOTED)}",

@@ -30,6 +30,7 @@ def body(values: Iterable[Value], ts: int) -> Steps[bytes]:
         points.setdefault(value.family, bytearray()).extend(field(1, _point(value, ts)))
         yield None
     scope = field(1, field(1, "agora_analytics") + field(2, version("agora-analytics")))
+    # One metric for all its points: receivers take two of one name for a conflict.
     metrics = (field(2, _gauge(family, bytes(found))) for family, found in points.items())
     resource = _attribute(1, "service.name", "agora-analytics")
     return field(1, field(1, resource) + field(2, scope + b"".join(metrics)))
@@ -56,6 +57,7 @@ def message(answer: bytes) -> str:
 
 
 def _gauge(family: Family, points: bytes) -> bytes:
+    # Receivers append the unit to the name: "1" as `_ratio`, which these names have, and nothing for one in braces.
     unit = "1" if family.name.endswith(_RATIO) else _UNITS.get(family.name, "")
     return field(1, family.name) + field(2, family.help) + field(3, unit) + field(5, points)
 

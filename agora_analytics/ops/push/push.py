@@ -133,6 +133,7 @@ class Push:
 
     async def _values(self, event: Window | Revision) -> list[Value]:
         values = event.values if isinstance(event, Window) else {event.series: event.after}
+        # A revision has one series: the users behind it are those of the window as it was sent.
         window = Window(ts=event.ts, values={**self._users.get(event.ts, {}), **values})
         if self._replaces_values:
             self._keep_users(window)
@@ -155,6 +156,7 @@ class Push:
         shown = self._shown.get(series, {})
         self._shown[series] = values = await in_turns(reduced(series, points, users, shown))
         samples = SeriesValues(series=series, ts=ts, values=values).samples(self._app)
+        # Each sample has its time already.
         return [value for value in samples if value.family is not WINDOW_START]
 
     async def _post(self, body: bytes, ts: int) -> None:
@@ -170,6 +172,7 @@ class Push:
             if not failure.retried or now() + wait > deadline:
                 text = f"the window {ts} was not accepted: {failure.text}"
                 raise PushError(text, failure.status, refused=failure.refused)
+            # Once a window: an outage of hours would fill the log.
             if delay == _FIRST_DELAY:
                 log.warning("the window %d is sent again until it is accepted: %s", ts, failure.text)
             delay = min(2 * delay, _LAST_DELAY)

@@ -17,10 +17,10 @@ from yarl import URL
 
 from agora_analytics._core import addresses
 from agora_analytics._core.redaction import Scrubber
+from agora_analytics._core.transport import USER_AGENT
 from agora_analytics._core.wire import retry_after
 from agora_analytics.protocols import Response
 
-_AGENT: Final = "agora-analytics-python"
 _MAX_ANSWER: Final = 65_536
 _SHORTEST: Final = 8
 """Characters of the shortest text that is redacted in answers: a shorter one may be anything."""
@@ -46,6 +46,7 @@ class Receiver:
         self._url = url
         self._headers = headers
         texts = (*headers.values(), url.password or "", *url.query.values())
+        # Word by word too: a receiver may quote the token of `Bearer <token>` alone.
         words = (word for text in texts for word in (text, *text.split()) if len(word) >= _SHORTEST)
         self._scrubber = Scrubber(*words)
         self._proxy: addresses.Proxy | None = None
@@ -87,6 +88,7 @@ class Receiver:
         except TimeoutError:
             return Reply(failure=f"no answer in {seconds:g} s")
         except Exception as error:  # noqa: BLE001 - whatever it is may hold the headers
+            # These are about settings: they fail in the same way until somebody changes them.
             final = isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.InvalidURL)
             retried = isinstance(error, aiohttp.ClientError | OSError) and not final
             return Reply(failure=f"the connection failed ({type(error).__name__})", final=not retried)
@@ -131,11 +133,12 @@ class Receiver:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
+            # Looked up once, as in `AiohttpTransport`: per request it would take a thread.
             self._proxy = addresses.proxy(str(self._url.origin()))
             self._session = aiohttp.ClientSession(
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),
-                headers={"User-Agent": _AGENT, "Accept-Encoding": "identity"},  # an answer is short
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},  # an answer is short
             )
         return self._session
 

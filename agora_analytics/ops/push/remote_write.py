@@ -49,6 +49,7 @@ def _tag(last: int) -> bytes:
 def _series(value: Value, milliseconds: int) -> bytes:
     labels = {"__name__": value.family.name, **value.labels}
     sample = double(1, value.value) + integer(2, milliseconds)
+    # Receivers refuse labels that are not in the order of their names.
     return b"".join(_label(name, labels[name]) for name in sorted(labels)) + field(2, sample)
 
 

@@ -36,6 +36,7 @@ def of_attempt(endpoint: Endpoint, attempt: Attempt) -> Attributes:
 def of_span(attempt: Attempt) -> Attributes:
     """Return the attributes that only the span of an attempt has; `agora.waited` is in seconds."""
     found: Attributes = {"agora.counter": attempt.counter, "agora.waited": attempt.waited}
+    # The convention counts resends, and leaves the attribute out for the first attempt.
     if attempt.number > 1:
         found["http.request.resend_count"] = attempt.number - 1
     return found
@@ -44,6 +45,7 @@ def of_span(attempt: Attempt) -> Attributes:
 def of_result(result: AttemptResult) -> Attributes:
     """Return the status of the response, and the type of the error."""
     found: Attributes = {} if result.status is None else {"http.response.status_code": result.status}
+    # The convention has the status as the type where there is one; the service also reports errors with 200.
     if result.status is not None and result.status >= _FIRST_ERROR:
         found["error.type"] = str(result.status)
     elif result.error is not None:

@@ -110,10 +110,12 @@ class _RequestSpans:
         current, self._attempt = self._attempt, None
         if current is None:
             return
+        # Before anything that could raise, or the attempt's span would stay current for the code that follows.
         current.detach()
         found = attributes.of_result(result)
         labels = attributes.of_attempt(self._endpoint, attempt) | found
         self._instruments.attempt.record(result.seconds, labels, current.context)
+        # Only on the span: each is another one, and would make a time series of its own.
         if result.request_id is not None:
             found["agora.request_id"] = result.request_id
         _end(current.span, found, failed=result.error is not None)

@@ -75,6 +75,7 @@ class ReadApi:
         """The last hour of each series; encoded one by one, as together they would hold the event loop."""
         event, parts = self._state.feed.event_id, []
         for view in self._state.series_views():
+            # Before and after: a view and its text take milliseconds each.
             await asyncio.sleep(0)
             parts.append(encode(view))
             await asyncio.sleep(0)

@@ -34,11 +34,13 @@ class Asset:
     def of(cls, name: str, body: bytes) -> Asset:
         """Return the file of a name."""
         tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        # Once, at the start, and without a time, so that the same file has the same bytes.
         packed = gzip.compress(body, mtime=0) if len(body) >= _MIN_COMPRESSED else b""
         return cls(body=body, packed=packed, kind=_TYPES[name.rpartition(".")[2]], tag=tag)
 
     def response(self, request: web.Request, status: int = 200) -> web.Response:
         """Return the file, or 304 if the browser has it."""
+        # Revalidated each time, at the price of a 304: a page and a script of two versions would not fit.
         headers = {"Cache-Control": "no-cache", "ETag": self.tag, "Vary": "Accept-Encoding"}
         if status == 200 and self.tag in request.headers.get("If-None-Match", ""):  # noqa: PLR2004 - HTTP
             return web.Response(status=304, headers=headers)

@@ -62,6 +62,7 @@ def entry_of(event: CallEvent, now: int) -> CallEntry | None:
     """Return what an event says of its call; None for a gap."""
     if isinstance(event, Gap):
         return None
+    # By the event first: a call may be over though the service says nothing of its end.
     over = isinstance(event, CallFinished | CallSessions) or event.call.is_over
     state: CallState = "finished" if over else "open"
     sessions = event.sessions if isinstance(event, CallFinished | CallSessions) else None
@@ -96,6 +97,7 @@ class CallBoard:
         self._entries[entry.call.call_id] = entry
         if len(self._entries) > _NEWEST + _WORST + _FOUND + _SLACK:
             found = [one for call_id in self._found if (one := self._entries.get(call_id)) is not None]
+            # A call may be in several of the three: it is kept once.
             kept = [*self.sorted("newest")[:_NEWEST], *self.sorted("worst")[:_WORST], *found]
             self._entries = {one.call.call_id: one for one in kept}
 

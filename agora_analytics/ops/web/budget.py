@@ -53,6 +53,7 @@ class QuotaView:
 
 
 def _lasting(view: QuotaView) -> list[CounterView]:
+    # A second is over before it is shown.
     return [one for one in view.counters if one.unit != "second"]
 
 

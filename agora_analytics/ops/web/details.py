@@ -109,6 +109,7 @@ def thinned(points: list[tuple[int, float]], most: int = MAX_POINTS) -> list[tup
     found = []
     for at in range(count):
         stretch = points[at * len(points) // count : (at + 1) * len(points) // count]
+        # A set: in a flat stretch both are the same point.
         ends = {min(stretch, key=_value), max(stretch, key=_value)}
         found += sorted(ends)
     return found

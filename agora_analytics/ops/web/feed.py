@@ -33,6 +33,7 @@ class EventFeed:
         self.last = 0
         self.viewers = 0
         self.closed = False
+        # A server that was restarted counts from 0 again: without it an old id would name another event.
         self._run = secrets.token_hex(4)
         self._events: deque[bytes] = deque()
         self.size = 0
@@ -51,6 +52,7 @@ class EventFeed:
         event = self._encoded(kind, encode(value))
         self._events.append(event)
         self.size += len(event)
+        # The newest stays, however large: it is on its way to the viewers.
         while len(self._events) > _MAX_EVENTS or (self.size > _MAX_BYTES and len(self._events) > 1):
             self.size -= len(self._events.popleft())
         self.wake()
@@ -111,6 +113,7 @@ class EventFeed:
     def wake(self) -> None:
         """End all waits."""
         self._changed.set()
+        # A new one: each wait is for the next event, and an event that is set and cleared could be missed.
         self._changed = asyncio.Event()
 
     def _encoded(self, kind: str, data: bytes) -> bytes:

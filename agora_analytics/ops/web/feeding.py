@@ -11,8 +11,8 @@ from typing import Final, Generic, Literal, TypeVar
 import attrs
 
 from agora_analytics.errors import AgoraError
-from agora_analytics.ops.alerts.alert import iso
 from agora_analytics.ops.web.restarts import STEADY, restart_pause
+from agora_analytics.spans import iso
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.health import Health
 from agora_analytics.streams.stream import Stream
@@ -22,6 +22,7 @@ T = TypeVar("T")
 StreamName = Literal["windows", "calls"]
 
 _TROUBLE: Final = frozenset({"outage", "refused", "stopped"})
+"""States that a person should look at: the others pass by themselves."""
 
 log = logging.getLogger("agora_analytics.ops")
 
@@ -86,6 +87,7 @@ class StreamReader(Generic[T]):
         while True:
             self._error, self._restarts_at, started = "", None, monotonic()
             ended = await self._run_stream(reached)
+            # The new stream starts there: otherwise the page would lose what happened during the pause.
             reached = self._reached()
             failures = 1 if monotonic() - started >= STEADY else failures + 1
             pause = restart_pause(ended, failures, self._now(), self._random)
@@ -99,6 +101,7 @@ class StreamReader(Generic[T]):
             self.stream = self.open(reached)
             async with self.stream as stream:
                 await self._read(stream, self._on_event)
+        # Anything else is a fault of this library: it ends the task, and the liveness probe fails.
         except (AgoraError, OSError) as error:
             return error
         return None

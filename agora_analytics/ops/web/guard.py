@@ -78,6 +78,7 @@ class Guard:
     def is_same_origin(self, request: web.Request) -> bool:
         """Whether a request comes from our own page, or from no page at all."""
         site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+        # Programs such as curl send neither header, and no other site can make them send a request.
         if site is not None and site != "same-origin":
             return False
         try:
@@ -104,6 +105,7 @@ class Guard:
 
     def log_in(self, request: web.Request, response: web.Response) -> None:
         """Set the cookie of a browser that has given the token."""
+        # Below this application only: another one of the same host does not get the cookie.
         path = request.path.removesuffix("login")
         # A proxy with TLS passes on plain HTTP, but the browser's own `Origin` has the scheme that it sees.
         secure = request.scheme == "https" or request.headers.get("Origin", "").startswith("https:")

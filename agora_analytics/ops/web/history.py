@@ -91,6 +91,7 @@ class SeriesHistory:
             return self._add_window(event)
         if isinstance(event, Revision):
             return event.series == self.series and self._revise(event)
+        # A gap may be of days, after a server that was down: only the hour that is kept is written.
         first = max(event.span.start, event.span.end - HOUR)
         for ts in range(first // WINDOW * WINDOW, event.span.end, WINDOW):
             self._put(ts, SeriesCell(state="gap", reason=event.reason))
@@ -143,15 +144,18 @@ class SeriesHistory:
         if not self.series.grouped:
             return SeriesCell(state=state, value=next((point.value for point in points), None))
         groups = {group_of(point) or "": point.value for point in points}
+        # A dimension may have hundreds of values, and the page shows the highest.
         kept = sorted(groups, key=lambda name: groups[name] or 0, reverse=True)[:MAX_GROUPS]
         return SeriesCell(state=state, groups={name: groups[name] for name in kept})
 
     def _put(self, ts: int, cell: SeriesCell) -> None:
         """Store a window; the oldest ones are dropped."""
+        # Nearly always; a dictionary is sorted only where a gap or a window came late.
         in_order = not self.cells or ts > next(reversed(self.cells)) or ts in self.cells
         self.cells[ts] = cell
         if not in_order:
             self.cells = dict(sorted(self.cells.items()))
+        # By the newest window and not by a clock: in an outage the last hour stays on the page.
         oldest = next(reversed(self.cells)) - HOUR
         while (first := next(iter(self.cells))) <= oldest:
             del self.cells[first]
@@ -191,6 +195,7 @@ class WindowBoard:
         """Apply an event; return what it changed, None for nothing."""
         changed = [history for history in self.histories.values() if history.add(event)]
         start, end = (event.ts, event.ts + WINDOW) if isinstance(event, Revision) else event.span
+        # Of a gap the last window stands for all, as they are alike.
         changes = tuple(
             SeriesChange(series=one.id, cell=cell, final_before=final_before(one.series))
             for one in changed

@@ -16,6 +16,7 @@ from agora_analytics.ops.web.feed import EventFeed
 from agora_analytics.ops.web.replies import RefusalError
 
 MAX_VIEWERS: Final = 200
+"""Each holds a connection open: other requests and probes need some of the server's too."""
 
 PING_EVERY: Final = 15.0
 """Seconds without an event after which a comment is sent, so that proxies keep the connection and dead ones show."""
@@ -43,6 +44,7 @@ class Viewers:
         """Send events until the viewer leaves, is too slow, or the server stops."""
         if self.count >= MAX_VIEWERS:
             raise RefusalError(503, "viewers", f"{MAX_VIEWERS} viewers are connected: that is the limit")
+        # The header is from a browser that reconnects, `after` from a page, with the data that it has just read.
         seen = request.headers.get("Last-Event-ID") or request.query.get("after") or self._feed.event_id
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
@@ -53,6 +55,7 @@ class Viewers:
                 await self._send(response, seen)
             except TimeoutError:
                 if request.transport is not None:
+                    # `close` would first wait until all that was written is taken, which is what does not happen.
                     request.transport.abort()
         return response
 

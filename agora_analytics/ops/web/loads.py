@@ -159,16 +159,20 @@ class LoadDesk:
             return LoadedView(ask=load.ask, spent=0, cached=True, shared=False), kept
         if load.reason:
             raise RefusalError(409, "unavailable", load.reason, available_at=load.available_at)
+        # The price may have changed since the viewer saw it: nobody pays more than was shown. (`True` equals 1.)
         if price != load.requests or isinstance(price, bool):
             offer = self.offer(load)
             raise RefusalError(409, "price", f"price={price!r}: this costs {offer.price.text}", price=offer.price)
         if load.key not in self._running:
+            # What is left of the day may be a minute old, and other programs spend from it too.
             await self._refresh()
+        # Only now: while the quota was read another viewer may have started the same load.
         running = self._running.get(load.key)
         shared = running is not None
         if running is None:
             self._check_day(load)
             running = self._start(load)
+        # A viewer that leaves does not cancel it: its requests are spent, and others may wait for the result.
         data, spent = await asyncio.shield(running.task)
         return LoadedView(ask=load.ask, spent=spent, cached=False, shared=shared), data
 
@@ -183,6 +187,7 @@ class LoadDesk:
         """Raise `RefusalError` if the day has too few requests left: half a load would be wasted."""
         day, counter = self._day(load), self._plan.counter(load.endpoint)
         same = (one for one in self._running.values() if self._plan.counter(one.load.endpoint) == counter)
+        # Running loads have not spent all of their price yet.
         promised = sum(one.load.requests - one.meter.requests for one in same)
         if day is not None and day.left - promised < load.requests:
             left = max(0, day.left - promised)
@@ -221,6 +226,7 @@ class LoadDesk:
         self._drop(load.key)
         self._kept[load.key] = _Kept(data, self._now() + load.lasts)
         self._size += len(data)
+        # The result that was just paid for stays, however large.
         while len(self._kept) > _MAX_ENTRIES or (self._size > _MAX_BYTES and len(self._kept) > 1):
             self._drop(next(iter(self._kept)))
 

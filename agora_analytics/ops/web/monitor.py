@@ -91,12 +91,14 @@ class StateMonitor:
         for _ in range(_QUOTA_EVERY):
             self._publish_health()
             await asyncio.sleep(_EVERY)
+            # A day that was spent is full again at midnight, and not some seconds later.
             if self._is_of_yesterday():
                 return
 
     def _publish_health(self) -> None:
         for view in self._streams():
             health = view.health
+            # Without the lag and the newest window, which every poll changes, and which the page has from the windows.
             shown = (health.state, health.until, health.failures > 0, health.last_error, view.error, view.restarts_at)
             if self._known.get(view.name) != shown:
                 self._known[view.name] = shown

@@ -10,7 +10,7 @@ import attrs
 
 from agora_analytics._core import merge
 from agora_analytics._core.decoding.json import encode
-from agora_analytics._core.validation import SIDS
+from agora_analytics._core.validation import PAGE_SIZE, SIDS
 from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
 from agora_analytics.client import AnalyticsClient, priced
 from agora_analytics.models import Call, SessionMetrics
@@ -30,8 +30,10 @@ from agora_analytics.spans import MINUTE, Span, sliced
 MAX_WAIT: Final = 120.0
 """Seconds that each request of a load waits for its quota at most: some counters allow three a minute."""
 
-_PAGE: Final = 100
 _MAX_PAGES: Final = 100
+_MAX_TOTALS: Final = 100
+"""Calls whose number of sessions is remembered: it is the price of their further pages."""
+
 _LASTS: Final = 6 * 3_600.0
 _OPEN_LASTS: Final = 60.0
 """Seconds for which the details of a call are kept, and of an open one."""
@@ -116,6 +118,7 @@ class CallParts:
         if not call.created_ts or not call.started_at:
             return _Available(None, 1, "the service sent no start of this call")
         end = call.span.end if call.span else max(limits.newest(now), call.created_ts + 1)
+        # Otherwise a part of the call would be paid for, and be outdated as soon as the rest is there.
         if end > limits.newest(now):
             at = limits.askable_at(end)
             return _Available(None, 1, "details come some minutes after a call", at)
@@ -127,8 +130,9 @@ class CallParts:
     def _sessions(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
         page = int_of(values, "page", 1, 1, _MAX_PAGES) or 1
         slices, totals = have.slices(), self._totals.get(call.call_id, ())
+        # Only slices that have such a page: an empty one would cost a request.
         if page > 1:
-            slices = [span for span, total in zip(slices, totals, strict=False) if total > (page - 1) * _PAGE]
+            slices = [span for span, total in zip(slices, totals, strict=False) if total > (page - 1) * PAGE_SIZE]
         return Load(
             ask={"page": page},
             title="sessions" if page == 1 else f"sessions, page {page}",
@@ -141,16 +145,18 @@ class CallParts:
     async def _fetch_sessions(self, call_id: str, slices: list[Span], page: int) -> bytes:
         pages = [await self._calls.sessions_page(call_id, *span, page_no=page) for span in slices]
         if page == 1:
+            # So that it is the newest again, and the last to be forgotten.
             self._totals.pop(call_id, None)
             self._totals[call_id] = tuple(one.total_size or len(one.items) for one in pages)
-            while len(self._totals) > _PAGE:
+            while len(self._totals) > _MAX_TOTALS:
                 del self._totals[next(iter(self._totals))]
         totals = self._totals.get(call_id, ())
         return encode(
             SessionsData(
                 page=page,
-                pages=max(1, *(-(-total // _PAGE) for total in totals), 1),
+                pages=-(-max((*totals, 1)) // PAGE_SIZE),
                 total=sum(totals),
+                # Each slice of a call lists the sessions that last beyond its end.
                 sessions=list({one.sid: one for found in pages for one in found.items}.values()),
             )
         )
@@ -160,6 +166,7 @@ class CallParts:
         slices = have.slices(MINUTE)
 
         async def fetch() -> bytes:
+            # Slice by slice with given ends, which the client neither clips nor sends again: so the price is exact.
             parts = [await self._calls.timeline(call.call_id, metric, *span) for span in slices]
             return encode(points_data(metric, merge.merge_points(parts)))
 

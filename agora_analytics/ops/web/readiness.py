@@ -38,6 +38,7 @@ def probe(state: LiveState) -> ProbeView:
     codes = {reason.code for reason in reasons}
     if "failed" in codes:
         return ProbeView(status="failed", ready=False, reasons=reasons, notes=notes)
+    # Not failed: a restart would cost requests and lose the last hour, and mend nothing.
     if codes - {"starting"}:
         return ProbeView(status="degraded", ready=False, reasons=reasons, notes=notes)
     return ProbeView(status="starting" if codes else "ok", ready=not codes, reasons=reasons, notes=notes)

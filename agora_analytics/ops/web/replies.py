@@ -100,6 +100,7 @@ def _retry_after(seconds: float | None) -> dict[str, str] | None:
 
 async def json_body(request: web.Request) -> dict[str, Any]:
     """Return the object that a request has as its body; raises `RefusalError` for anything else."""
+    # A form of another site can send any other type without asking the server first (CORS).
     if request.content_type != "application/json":
         raise RefusalError(415, "content_type", "send application/json")
     body = await bounded_body(request)
@@ -114,6 +115,7 @@ async def json_body(request: web.Request) -> dict[str, Any]:
 
 async def bounded_body(request: web.Request) -> bytes:
     """Return the body of a request; raises `RefusalError` for one of more than 16 KiB, or that does not come."""
+    # Not `request.read()`, whose limit is the whole application's, and which waits for ever.
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT):

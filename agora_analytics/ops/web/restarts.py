@@ -27,6 +27,7 @@ def restart_pause(error: Exception | None, failures: int, now: float, random: Ra
     """
     if isinstance(error, QuotaExhausted):
         return max(error.resets_in, 1.0) + random.uniform(0, MINUTE)
+    # Before midnight each start would only be refused again.
     if isinstance(error, RateLimited) and error.unit == "day":
         return DAY - now % DAY + random.uniform(0, MINUTE)
     first, longest = _REFUSED if isinstance(error, _REFUSALS) else _OTHERS

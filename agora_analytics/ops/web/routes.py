@@ -81,6 +81,7 @@ def routes(
     site = _Site(guard, api, paid)
     application.add_routes(site.table())
     application.on_response_prepare.append(add_headers)
+    # At shutdown and not at cleanup, which comes only once all handlers have ended.
     application.on_shutdown.append(_end_events)
     application.on_cleanup.append(lambda _: paid.desk.close())
     if source is not state:
@@ -192,6 +193,7 @@ class _Site:
         """Return None if the request may go on; raises `RefusalError`, or returns the form, if not."""
         if access != "probe" and not self._guard.knows_host(request):
             raise RefusalError(421, "host", "this server is not known under that Host: see the setting hosts")
+        # A GET changes and costs nothing, and another site cannot read its answer.
         if request.method not in {"GET", "HEAD"} and not self._guard.is_same_origin(request):
             raise RefusalError(403, "origin", "this request comes from another site")
         if access in {"open", "probe"} or self._guard.is_authorised(request):
@@ -209,12 +211,14 @@ class _Site:
     async def _log_in(self, request: web.Request) -> web.Response:
         if not self._guard.is_token(_token_in(await bounded_body(request))):
             return self._assets["login.html"].response(request, 401)
+        # Relative: the application may be mounted below any path.
         response = web.Response(status=303, headers={"Location": "./"})
         self._guard.log_in(request, response)
         return response
 
     async def _static(self, request: web.Request) -> web.Response:
         asset = self._assets.get(request.match_info["name"])
+        # The page itself is behind the token; scripts and styles hold nothing, and the form of `/login` needs them.
         if asset is None or request.match_info["name"].endswith(".html"):
             raise RefusalError(404, "path", "there is no such file")
         return asset.response(request)

@@ -69,11 +69,13 @@ async def listening(application: web.Application, host: str, port: int) -> Async
     await runner.setup()
     try:
         listener = await asyncio.get_running_loop().create_server(acceptor, host, port)
+        # All interfaces are no address that a browser can open.
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - this is what is replaced
         shown = f"[{shown}]" if ":" in shown else shown
         try:
             yield f"http://{shown}:{listener.sockets[0].getsockname()[1]}/"
         finally:
+            # First, so that no connection comes while the others end.
             listener.close()
     finally:
         await runner.cleanup()
@@ -99,6 +101,7 @@ class _Acceptor:
         server = self._runner.server
         if server is None or len(server.connections) >= MAX_CONNECTIONS:
             return _Dropped()
+        # Connections that closed before their first request have left an entry each: dropped from time to time.
         if len(self._first_requests) >= 2 * MAX_CONNECTIONS:
             self._forget_closed(server.connections)
         self._strangers.make_room(server.connections)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.validation import PAGE_SIZE
 from agora_analytics.catalogue import Dimension, Product, QualityMetric, UsageMetric
 from agora_analytics.client import AnalyticsClient, priced
 from agora_analytics.models import Total
@@ -27,12 +28,13 @@ from agora_analytics.plans import (
 from agora_analytics.spans import DAY, HOUR, Span
 
 _LAST: Final = 2**33
+"""More than any number in a query can mean: the year 2242 in seconds."""
+
 _MARGIN: Final = 120
 """Seconds between the oldest second that is offered and what expires: a viewer takes time to click."""
 
 _WEEK: Final = 7 * DAY
 _SEARCH: Final = 8 * HOUR
-_PAGE: Final = 100
 
 _KINDS: Final = {
     "usage": INSIGHT_USAGE,
@@ -102,9 +104,10 @@ class SpanLoads:
             found = await self._calls.page(*span, cname=cname, page_no=page)
             entries = [listed(call, int(self._now())) for call in found.items]
             for entry in entries:
+                # Its details can be opened then, which are found by the id alone.
                 self._board.add_found(entry)
             total = len(entries) if found.total_size is None else found.total_size
-            return encode(FoundCalls(page=page, pages=max(1, -(-total // _PAGE)), total=total, calls=entries))
+            return encode(FoundCalls(page=page, pages=max(1, -(-total // PAGE_SIZE)), total=total, calls=entries))
 
         return Load(
             ask={"cname": cname, "start": span.start, "end": span.end, "page": page},
@@ -129,6 +132,7 @@ class SpanLoads:
             return encode(points_data(metric, found))
 
         ask = {"kind": kind, "metric": metric, "product": product, "granularity": granularity}
+        # As `insights` slices it, so that the price is the number of its requests.
         slices = span.overlapping(longest, _BUCKETS[granularity])
         return _load(ask, span, _KINDS[kind], len(slices), fetch)
 
@@ -152,6 +156,7 @@ class SpanLoads:
     def _span(self, endpoint: Endpoint, values: Mapping[str, Any], default: int, step: int) -> Span:
         """Return the span of a query, by default the newest; raises `RefusalError` if the plan does not keep it."""
         limits, now = self._plan.of_endpoint(endpoint), int(self._now())
+        # The newest is rounded, so that viewers who ask within an hour share one result.
         oldest, newest = limits.oldest(now) + _MARGIN, limits.newest(now) // step * step
         end = int_of(values, "end", newest, 1, _LAST) or newest
         start = int_of(values, "start", max(end - default, oldest), 1, _LAST) or oldest

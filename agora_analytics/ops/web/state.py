@@ -200,6 +200,7 @@ class LiveState:
 
     def add_alert(self, alert: object) -> None:
         """Show an alert: any value that can be encoded as JSON; raises `TypeError` for others."""
+        # Encoded only to raise here, at the caller's, and not later for each viewer.
         encode(alert)
         number = self.alerts[-1].id + 1 if self.alerts else 1
         self.alerts.append(AlertEntry(id=number, at=int(self.now()), alert=alert))
@@ -211,6 +212,7 @@ class LiveState:
         self.feed.open()
         self._opened_at = self._time.now()
         dispatcher_of(self.client).observers.add(self.usage)
+        # Before the tasks: the first viewer finds a quota, and a load can be priced.
         await self.monitor.refresh()
         work = [self.monitor.run(), *(reader.run() for reader in (self._watch, self._follow) if reader is not None)]
         self._tasks = [asyncio.create_task(one) for one in work]
@@ -221,6 +223,7 @@ class LiveState:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # First, so that viewers do not wait for the streams, whose last save may take a while.
         self.feed.close()
         dispatcher_of(self.client).observers.remove(self.usage)
         for task in self._tasks:
@@ -230,7 +233,9 @@ class LiveState:
 
     def _open_watch(self, reached: Checkpoint | None) -> Watch:
         limits = self.client.plan.of_endpoint(REALTIME_USAGE)
+        # A minute less than the service keeps: what expired while the first request waited would be shown as a gap.
         back = max(min(HOUR, limits.available - limits.delay - MINUTE), MINUTE)
+        # A name, or else where the stream before ended: a restart repeats nothing and leaves nothing out.
         named = self._checkpoint and f"{self._checkpoint}-windows"
         watch = self.client.realtime.watch(
             *self.series, start=timedelta(seconds=back), checkpoint=named or reached, gaps=self._gaps
@@ -238,6 +243,7 @@ class LiveState:
         return self._opened(watch)
 
     def _open_follow(self, reached: Checkpoint | None) -> Follow:
+        # An hour inside the retention, for the same reason: call lists are kept for days.
         kept = timedelta(seconds=self.client.plan.of_endpoint(CALL_LISTS).available - HOUR)
         named = self._checkpoint and f"{self._checkpoint}-calls"
         follow = self.client.calls.follow(
@@ -254,6 +260,7 @@ class LiveState:
         return watch.final_before(series) if isinstance(watch, Watch) else None
 
     def _add_event(self, event: Event) -> None:
+        # The state first, and then the listeners, which may read it.
         change = self.board.add(event, self._final_before)
         if change is not None:
             self.feed.publish("windows", change)

@@ -32,6 +32,7 @@ class Strangers:
         """Close the oldest connection without the token if there are too many; `connections` are all, oldest first."""
         if not self._guard.has_token:
             return
+        # Only now: connections that have closed are no longer among them.
         self._known.intersection_update(connections)
         strangers = [one for one in connections if one not in self._known]
         for one in strangers[: max(0, len(strangers) - MAX_STRANGERS + 1)]:

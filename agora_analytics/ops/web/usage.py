@@ -15,6 +15,7 @@ from agora_analytics.quota.service_time import Now, ServiceTime
 from agora_analytics.spans import DAY, HOUR, MINUTE
 
 _KEPT: Final = DAY + HOUR
+"""Seconds that counts are kept: a whole day, however much of the current hour has passed."""
 
 
 @attrs.define
@@ -90,6 +91,7 @@ class RequestUsage:
         merged: dict[tuple[int, str, str], HourCount] = {}
         for counts in (one.counts for one in self._booked.values()):
             key = counts.hour, counts.endpoint, counts.priority
+            # Entries by minute may turn out to be of the same hour.
             merged[key] = merged[key] + counts if key in merged else counts
         return [merged[key] for key in sorted(merged)]
 
@@ -106,9 +108,11 @@ class RequestUsage:
         """Count one request, and return the counts that it is part of."""
         now = self._time.now()
         start, minute = _hour(now.utc), int(now.monotonic) // MINUTE * MINUTE
+        # By minute of a clock that no answer moves: each entry is then shifted to one hour.
         key = now.confirmed, start if now.confirmed else minute, endpoint.name, priority
         if key not in self._booked:
             self._settle(now)
+            # Only where an hour is new, so that counting is cheap and memory bounded.
             self._booked = {known: one for known, one in self._booked.items() if one.counts.hour > start - _KEPT}
             counts = HourCount(hour=start, endpoint=endpoint.name, counter=counter, priority=priority)
             self._booked[key] = _Booked(now, counts)

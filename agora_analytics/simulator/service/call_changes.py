@@ -41,6 +41,7 @@ def as_shown(world: World, variants: Variants, call: SimulatedCall, now: float) 
             return None
         moved += change.moved
         call = attrs.evolve(call, destroyed=NEVER) if change.endless else call
+    # A call has to last at least a second.
     return attrs.evolve(call, created=min(call.created + moved, call.destroyed - 1)) if moved else call
 
 
@@ -57,6 +58,7 @@ def sessions(world: World, call: SimulatedCall, shown: SimulatedCall) -> tuple[S
 def shown_elsewhere(world: World, variants: Variants, start: int, end: int) -> Iterator[SimulatedCall]:
     """Yield calls of other times that may be reported in `[start, end)`; may yield a call twice."""
     if variants.moved_calls:
+        # A call that moved by at most that much may be reported in the span.
         yield from world.calls(start - variants.moved_by, end + variants.moved_by)
     for change in variants.changes:
         call = world.call(change.call_id) if change.moved or change.endless else None
@@ -95,6 +97,7 @@ def _draw(world: World, odds: Odds, call: SimulatedCall) -> Iterator[CallChange]
     if _is_hit(world, "endless", odds.endless, call):
         yield CallChange(call_id, endless=True)
     if _is_hit(world, "deleted", odds.deleted, call):
+        # Over twice its length: half of them vanish while they are open.
         at = call.created + 2 * call.duration * fraction(seed, "deleted at", call_id)
         yield CallChange(call_id, at, deleted=True)
 

@@ -108,6 +108,7 @@ def _hides_servers(context: RequestContext) -> bool:
 def _listed_calls(context: RequestContext, time_range: TimeRange) -> list[_ListedCall]:
     """Return the calls that the service reports in a time range, oldest first."""
     world, variants = context.world, context.variants
+    # A shortcut for most worlds: otherwise each call is looked at for changes.
     if not variants.changes_calls:
         select = world.calls_during if variants.calls_overlap else world.calls
         calls = select(time_range.start, time_range.end)
@@ -117,6 +118,7 @@ def _listed_calls(context: RequestContext, time_range: TimeRange) -> list[_Liste
         for call in _candidates(context, time_range).values()
         if (shown := call_changes.as_shown(world, variants, call, context.now))
     )
+    # By the times that are shown: a call that was moved belongs where a client would look for it.
     selected = [call for call in candidates if _is_selected(context, time_range, call.shown)]
     return sorted(selected, key=lambda call: call.shown.created)
 
@@ -125,6 +127,7 @@ def _candidates(context: RequestContext, time_range: TimeRange) -> dict[str, Sim
     """Return the calls, by ID, that may be reported in a time range; endless ones only within the plan's retention."""
     world, variants = context.world, context.variants
     select = world.calls_during if variants.calls_overlap else world.calls
+    # A call without an end overlaps every later span; without a bound the world would be drawn since 1970.
     oldest = context.now - context.limits.available if variants.calls_overlap else time_range.start
     candidates = chain(
         select(time_range.start, time_range.end),
@@ -159,6 +162,7 @@ def _unknown_end(context: RequestContext) -> int | None:
 
 def _call_row(context: RequestContext, listed: _ListedCall) -> Document:
     call = listed.shown
+    # The same second for all requests after the end, so that a finished call is summarized once.
     summary = _summary(context.world, listed, min(context.known_until, call.destroyed + 1))
     return {
         "call_id": call.call_id,
@@ -284,5 +288,6 @@ def mean(rates: Sequence[float | None]) -> float | None:
 
 
 def _peak_users(sessions: Sequence[SimulatedSession]) -> int:
+    # Sorted, a leave comes before a join of the same second: a user who rejoins at once counts once.
     joins, leaves = [(session.join, 1) for session in sessions], [(session.leave, -1) for session in sessions]
     return max(accumulate(step for _, step in sorted(joins + leaves)), default=0)

@@ -50,6 +50,7 @@ def by_minute(context: RequestContext) -> Document:
         present = [session for session in users if session.overlaps(minute * MINUTE, (minute + 1) * MINUTE)]
         if present and fraction(context.world.seed, "minute", call_id, minute) >= _MISSING_FRACTION:
             rows.append({"ts": minute * MINUTE, "value": _value_at(context, metric, present, minute)})
+    # As in the example of the API reference, minutes are in no order.
     rng_for(context.world.seed, call_id, metric).shuffle(rows)
     return {"data": rows}
 
@@ -80,5 +81,6 @@ def _value_at(context: RequestContext, metric: str, present: list[SimulatedSessi
 
 def _rate_at(context: RequestContext, metric: str, session: SimulatedSession, minute: int) -> float:
     """Return a session's freeze rate in one minute: 0 in half of them, on average the session's rate."""
+    # `audio` or `video`: the rate and the number of frozen users come from the same draw.
     draw = fraction(context.world.seed, metric[:5], session.sid, minute)
     return min(1.0, 8 * (_rate(session, metric) or 0.0) * max(0.0, draw - 0.5))

@@ -82,6 +82,7 @@ class RequestContext:
         if sent not in DIMENSIONS and sent not in more:
             raise invalid(f"dimension {sent} is not supported")
         echo = OTHER_NAMES.get(sent, sent) if self.variants.echo_other_name else sent
+        # The lengths of top lists in the API reference.
         return Grouping(name, echo, 50 if name == "device" else 20)
 
 

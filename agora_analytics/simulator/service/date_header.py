@@ -7,6 +7,7 @@ from email.utils import formatdate
 from agora_analytics.simulator.service.variants import DateStyle
 
 _TIMER_PERIOD = 0.5
+# Within a half second: a timer that fires on whole seconds would make an exact header.
 _TIMER_PHASE = 0.37
 
 
@@ -27,6 +28,7 @@ class DateHeader:
         """Return the time at which the header sent at `now` was last updated."""
         if self._style == "timer":
             return (now - _TIMER_PHASE) // _TIMER_PERIOD * _TIMER_PERIOD + _TIMER_PHASE
+        # Also when `now` is earlier, as after a test has set the clock back.
         if self._style == "exact" or not self._last_update <= now <= self._last_update + 1:
             self._last_update = now
         return self._last_update

@@ -11,6 +11,7 @@ from agora_analytics.spans import DAY, HOUR, MINUTE
 
 _PREFIX: Final = "Service package limit check error, "
 _SCALES: Final = {"d": DAY, "h": HOUR, "m": MINUTE}
+# The service's own words: clients recognize the kind of a refusal by them.
 _LIMIT_NAMES: Final[dict[Unit, str]] = {"second": "qps", "minute": "qpm", "day": "qpd"}
 
 

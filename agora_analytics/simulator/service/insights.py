@@ -115,6 +115,7 @@ def _echo(context: RequestContext, metric: str) -> str:
 def _bucket_starts(context: RequestContext, time_range: TimeRange, size: int) -> Iterator[int]:
     """Yield the starts of the buckets in a time range."""
     offset = context.variants.day_starts_at if size == _BUCKET_SECONDS["1d"] else 0
+    # Buckets that begin before the range are left out: the service reports no part of a day.
     start = -(-(time_range.start - offset) // size) * size + offset
     yield from range(start, time_range.end + (1 if context.variants.end_inclusive else 0), size)
 
@@ -122,6 +123,7 @@ def _bucket_starts(context: RequestContext, time_range: TimeRange, size: int) ->
 def _usage(context: RequestContext, metric: str, start: int, end: int) -> int:
     if metric in _USAGE_OF:
         return _USAGE_OF[metric](_usage_of_range(context, start, end))
+    # Peaks cannot be added: the highest hour is the peak of the span.
     peaks = [peak(context.world, hour) for hour in _hours(context, start, end)]
     return max((top.channels if "Channels" in metric else top.users for top in peaks), default=0)
 
@@ -155,6 +157,7 @@ def _shares(context: RequestContext, product: Product | None, grouping: Grouping
         for value, share in sorted(shares(product, grouping.name).items(), key=lambda pair: -pair[1])
         if country is None or country_of(value) == country
     ]
+    # By the API reference, channel sizes cannot be filtered.
     if wanted and grouping.name != "channelSize":
         return [pair for pair in result if pair[0] in wanted]
     return result[: grouping.max_groups]

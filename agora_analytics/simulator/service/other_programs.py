@@ -46,6 +46,7 @@ class OtherProgram:
     def spent(self, per_day: int, since: float, until: float) -> int:
         """Return the requests sent from `since` to `until` (both inclusive), if the plan allows `per_day` a day."""
         since, until = max(since, self.start), min(until, self.end)
+        # Computed and not simulated: a test may jump over weeks, and nothing has to run meanwhile.
         interval = self.burst * DAY / (self.share * per_day)
         return self.burst * (self._bursts(interval, until) - self._bursts(interval, since)) if until > since else 0
 
@@ -58,6 +59,7 @@ class OtherProgram:
 def spent_by(programs: Iterable[OtherProgram], counter: str, rates: Mapping[Unit, int], now: float) -> dict[Unit, int]:
     """Return the requests of other programs in the current second, minute and day of a counter."""
     users = [program for program in programs if program.counter == counter]
+    # A share of the day is all that a program is defined by: without a daily limit there is none.
     per_day = rates.get("day", 0)
     if not users or not per_day:
         return {}

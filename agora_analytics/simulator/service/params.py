@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -11,10 +10,11 @@ import attrs
 import msgspec
 
 from agora_analytics.plans import ENDPOINTS, Endpoint
-from agora_analytics.simulator.service.error_responses import invalid, milliseconds
+from agora_analytics.simulator.service.error_responses import ErrorResponse, invalid, milliseconds
+from agora_analytics.simulator.validators import MILLISECONDS_FROM
 
 _BY_PATH: Mapping[tuple[str, str], Endpoint] = {(endpoint.method, endpoint.path): endpoint for endpoint in ENDPOINTS}
-_MILLISECONDS_FROM = 100_000_000_000
+# No number of 64 bits has as many; `int()` takes quadratic time for a text of any length.
 _MAX_DIGITS = 20
 
 
@@ -38,6 +38,7 @@ class IncomingRequest:
     @property
     def params(self) -> Mapping[str, Any]:
         """All parameters, unvalidated: strings from the query, and values from a JSON object in the body."""
+        # The query last, because the App ID is there, with POST too.
         return {**_json_object(self.body), **dict(parse_qsl(self.query, keep_blank_values=True))}
 
 
@@ -111,7 +112,7 @@ class RequestParams:
     def timestamp(self, name: str) -> int:
         """Return UTC seconds; for milliseconds raise the unknown error that Agora returns."""
         value = self.number(name)
-        if value >= _MILLISECONDS_FROM:
+        if value >= MILLISECONDS_FROM:
             raise milliseconds()
         return value
 
@@ -163,8 +164,9 @@ def _parse_quoted(text: str) -> object:
 
 
 def _json_object(body: bytes | None) -> dict[str, Any]:
+    """Return the values of a JSON object; empty for any other body, which the handler refuses."""
     try:
-        values = json.loads(body or b"{}")
-    except ValueError:
+        values = _parse_body(body)
+    except ErrorResponse:
         return {}
     return values if isinstance(values, dict) else {}

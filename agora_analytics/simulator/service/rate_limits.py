@@ -35,6 +35,7 @@ class RateLimits:
         `others` is the number of requests by other programs in the current windows.
         """
         error = None
+        # Of two limits that are exceeded, the longer one helps the caller: after a second, the day is still spent.
         for unit, limit in sorted(rates.items(), key=lambda rate: -WINDOWS[rate[0]]):
             if self.spent(counter, unit, now) + others.get(unit, 0) >= limit and error is None:
                 error = too_frequent(unit, limit)

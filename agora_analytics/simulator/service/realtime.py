@@ -62,6 +62,7 @@ def quality(context: RequestContext) -> Document:
     time_range = context.time_range("startTs", "endTs")
     series = _SeriesQuery.of(context, context.params.one_of("metric", tuple(QualityMetric)))
     uids = context.params.csv_list("uids", 10)
+    # Without a channel the service ignores users, and does not refuse them.
     if uids and series.cname:
         return {"data": _shuffled(context, [_user_row(context, series, time_range, uid) for uid in uids])}
     counts = _without_empty_groups(_user_counts(context, series, time_range))
@@ -73,6 +74,7 @@ def usage_top(context: RequestContext) -> Document:
     context.params.one_of("metric", (RealtimeUsageMetric.USER_COUNT,))
     window, product, grouping = _top_params(context)
     users = context.world.users(product, window // WINDOW * WINDOW, grouping.name)
+    # By name where equal, so that the same question has the same answer.
     ranked = sorted(users.items(), key=lambda pair: (-pair[1], pair[0]))[: grouping.max_groups]
     return _top_list(
         context,
@@ -159,6 +161,7 @@ def _channel_counts(context: RequestContext, series: _SeriesQuery, users: Counts
     """Return the channels by window; with a channel name, 1 while it is in use, otherwise 0."""
     if series.cname is None:
         return lambda window: {"": context.world.channels(series.product, window)}
+    # Of a single channel, the number of channels is whether anybody is in it.
     return lambda window: {"": min(1, users(window)[""])}
 
 
@@ -181,6 +184,7 @@ def _rows(
         users = counts(window)
         unrevised = _is_pending(context, window, series.metric, "revised", context.variants.revised_windows)
         for group in _visible_groups(context, series, window, groups):
+            # Requested values without a user have no row.
             if group in users:
                 dimension: Document = {series.grouping.echo: group} if series.grouping else {}
                 value = value_at(window, group, users)
@@ -200,6 +204,7 @@ def _visible_groups(
 ) -> Iterable[str]:
     """Return the groups whose row of a window has not vanished; see `Variants.vanishing_rows`."""
     rate, seed = context.variants.vanishing_rows, context.world.seed
+    # Later than late and revised windows settle: a client has to survive a row that it has already seen.
     if not rate or context.known_until < window + WINDOW + 2 * context.variants.late_by:
         return groups
     return [group for group in groups if fraction(seed, "vanishing", series.metric, window, group) >= rate]

@@ -108,7 +108,8 @@ class Service:
 
     Attributes:
         world, plan, variants, faults: as passed; each may be replaced at any time.
-        customer_id, customer_secret, app_id: the credentials and the App ID that the service accepts.
+        customer_id, customer_secret, app_id: the credentials and the App ID that the service accepts; each may be
+            replaced at any time.
         other_apps: further App IDs of the account, with the same calls; may be replaced at any time.
         rate_limits: the counters of requests.
 
@@ -138,7 +139,6 @@ class Service:
         self.faults = Faults() if faults is None else faults
         self.variants = Variants() if variants is None else variants
         self.rate_limits = RateLimits()
-        self._authorization = basic_auth(customer_id, customer_secret).encode()
         self._request_log = RequestLog(validators.non_negative("log_size", log_size))
         self._dates: dict[tuple[int, DateStyle], DateHeader] = {}
         self._arrivals: Counter[int | str] = Counter()
@@ -151,6 +151,7 @@ class Service:
         if name in {"plan", "variants"} and hasattr(self, "variants"):
             self._check_other_programs()
 
+    # A counter that the plan lacks would spend nothing, and the test would not notice.
     def _check_other_programs(self) -> None:
         for program in self.variants.others:
             self._known_counter(program.counter)
@@ -207,8 +208,8 @@ class Service:
         """Return all changes of a call, those named in `variants.changes` and random ones."""
         return call_changes.changes_of(self.world, self.variants, call)
 
-    def arrive(self, host: int = 0, request: IncomingRequest | None = None) -> Fault | None:
-        """Register a request that is sent to a host, and return the fault to inject into it, or None."""
+    def receive(self, host: int = 0, request: IncomingRequest | None = None) -> Fault | None:
+        """Record that a host received a request, and return the fault to inject into it, or None."""
         endpoint = request.endpoint if request else None
         name = endpoint.name if endpoint else ""
         arrival = Arrival(self._arrival_number, self._arrivals[host], host, self.clock(), self._arrivals[name], request)
@@ -216,8 +217,8 @@ class Service:
         self._arrivals.update((host, name))
         return self.faults.strike(arrival)
 
-    def carry(self, fault: Fault | None, request: IncomingRequest) -> Response | None:
-        """Return the answer to a request with an optional fault injected; None if no answer comes back."""
+    def respond(self, fault: Fault | None, request: IncomingRequest) -> Response | None:
+        """Return the response to a request with the fault injected that `receive` returned; None if none comes back."""
         if fault is None or fault.counted:
             response = self._handle(request, fault)
             return fault.corrupted(response) if fault else response
@@ -244,6 +245,7 @@ class Service:
 
     def _handle(self, request: IncomingRequest, fault: Fault | None = None) -> Response:
         """Answer a request and log it."""
+        # Each host counts and dates by its own clock.
         now = self.clock() + request.skew
         self._answered += 1
         request_id = token("request", self.world.seed, self._answered).lower()
@@ -251,6 +253,7 @@ class Service:
         reached = None if answer.gateway else request.endpoint
         self._request_log.add(_log_entry(request, now, reached, answer))
         headers = {"Content-Type": "application/json; charset=utf-8", **self._date(request.host, now, fault)}
+        # By the API reference, only these endpoints have it in the body.
         if reached and request.path.startswith(_REQUEST_ID_IN_BODY):
             answer.document["requestId"] = request_id
         else:
@@ -262,7 +265,9 @@ class Service:
         endpoint = request.endpoint
         if endpoint is None:
             return _Answer(404, {"message": "no Route matched with those values"}, "path", gateway=True)
-        if not compare_digest((request.authorization or "").encode(), self._authorization):
+        # Computed anew, since the credentials may be replaced at any time, as when a customer rotates them.
+        expected = basic_auth(self.customer_id, self.customer_secret)
+        if not compare_digest((request.authorization or "").encode(), expected.encode()):
             return _Answer(401, {"message": "Invalid authentication credentials"}, "credentials", gateway=True)
         try:
             return _Answer(200, {**self._envelope(), **self._document(endpoint, request, now, fault)})
@@ -274,6 +279,8 @@ class Service:
         """Call the handler of an endpoint; raises `ErrorResponse`. Counts every request that the plan allows."""
         if not self.plan.offers(endpoint):
             raise error_responses.no_access()
+        # Before the parameters are checked: whether Agora counts wrong requests is unknown, and this is what costs a
+        # client more.
         self._charge(self.plan.counter(endpoint), now)
         params = RequestParams.of(endpoint, request.query, request.body)
         if fault and fault.kind == "refusal":
@@ -286,6 +293,7 @@ class Service:
     def _charge(self, counter: str, now: float) -> None:
         """Count a request; raises `ErrorResponse` if it exceeds a rate limit."""
         others, rates = self._spent_by_others(counter, now), self.plan.rates(counter)
+        # Set before each count, because the variants may be replaced at any time.
         self.rate_limits.refusals_count = self.variants.refusals_count
         error = self.rate_limits.count(counter, rates, now, others)
         if error:

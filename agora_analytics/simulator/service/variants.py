@@ -23,14 +23,15 @@ Turning = Literal["right", "never", "alternating"]
 NoFreeze = Literal["null", "zero", "absent"]
 
 
-def _all_changes(changes: object) -> tuple[CallChange, ...]:
+def _call_changes(changes: object) -> tuple[CallChange, ...]:
     return validation.instances("changes", changes, CallChange)
 
 
-def _all_spenders(spenders: object) -> tuple[OtherProgram, ...]:
-    return validation.instances("others", spenders, OtherProgram)
+def _other_programs(programs: object) -> tuple[OtherProgram, ...]:
+    return validation.instances("others", programs, OtherProgram)
 
 
+# A key of caches, and hashed for each row.
 @attrs.frozen(cache_hash=True)
 class Odds:
     """Probabilities of random changes of calls; false if there are none."""
@@ -149,9 +150,9 @@ class Variants:
     endless_calls: float = 0.0
     moved_calls: float = 0.0
     moved_by: int = 120
-    changes: tuple[CallChange, ...] = attrs.field(default=(), converter=_all_changes)
+    changes: tuple[CallChange, ...] = attrs.field(default=(), converter=_call_changes)
     unknown_call: int | None = None
-    others: tuple[OtherProgram, ...] = attrs.field(default=(), converter=_all_spenders)
+    others: tuple[OtherProgram, ...] = attrs.field(default=(), converter=_other_programs)
     _by_call: Mapping[str, tuple[CallChange, ...]] = attrs.field(init=False, repr=False, eq=False)
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
 

@@ -23,17 +23,21 @@ _MAX_ORDINARY_DURATION = 5 * HOUR
 _MIN_DURATION_OF_REJOINS = 300
 """Users leave and come back only in calls that last at least this many seconds."""
 _CHANNELS = 400
+# Names with blanks, `&`, `+`, `%` and other alphabets: what a client must encode in a query.
 _ODD_CHANNELS = ("standup", "klass-7å", "room #5 + tea", "50%&more=less", "комната-1")
+# The ID encodes the hour, so that `World.call` draws one hour and not all; masked, so that IDs do not look ordered.
 _ID_MASK = 0x5A_C3_91_7E
 _HOUR_DIGITS = 8
 
 _created = attrgetter("created")
 
 
+# A week, which a Premium plan keeps, and the 12 hours before it that `during` looks back.
 @lru_cache(maxsize=192)
 def of_hour(world: WorldParameters, hour: int) -> tuple[SimulatedCall, ...]:
     """Return the calls created in an hour (counted since 1970), oldest first."""
     rng = rng_for(world.seed, "calls", hour)
+    # Rounded at random, so that the average is met even if it is below one call.
     count = int(world.calls_per_hour * daily_curve(hour * HOUR) + rng.random())
     moments = sorted(hour * HOUR + int(rng.random() * HOUR) for _ in range(count))
     return tuple(_call(world, rng, hour, created) for created in moments)
@@ -105,6 +109,7 @@ def _incidents_of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
     for _ in range(int(world.incidents_per_day + rng.random())):
         start = day * DAY + int(rng.random() * DAY)
         everywhere = rng.random() < 0.5  # noqa: PLR2004 - a share
+        # The six largest, so that it shows in overall figures.
         country = None if everywhere else rng.choice(list(COUNTRIES)[:6])
         drawn.append(Incident(start, start + rng.randint(300, 2_400), round(rng.uniform(0.3, 1.0), 2), country))
     return tuple(sorted(drawn, key=lambda incident: incident.start))
@@ -112,6 +117,7 @@ def _incidents_of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
 
 def incidents(world: WorldParameters, start: int, end: int) -> tuple[Incident, ...]:
     """Return the incidents that overlap `[start, end)`, oldest first."""
+    # From the day before: its last incident may reach over midnight.
     days = range(start // DAY - 1, -(-end // DAY))
     return tuple(
         incident

@@ -62,6 +62,7 @@ def count_concurrent(intervals: Iterable[Interval], start: int, count: int) -> t
     return tuple(accumulate(steps[:-1]))
 
 
+# An hour at a time: a request covers up to an hour of windows, and drawing the sessions costs more than counting them.
 @lru_cache(maxsize=128)
 def _users_of_hour(
     world: WorldParameters, product: Product, hour: int, dimension: str | None
@@ -78,6 +79,7 @@ def _channels_of_hour(world: WorldParameters, product: Product, hour: int) -> tu
     intervals = []
     for call in calls.during(world, hour * HOUR, (hour + 1) * HOUR):
         counted = [session for session in participants.sessions(world, call) if _is_counted(session, product)]
+        # From the first join to the last leave: while everybody is away for a moment, the channel stays.
         if counted:
             intervals.append(
                 Interval(min(session.join for session in counted), max(session.leave for session in counted))
@@ -96,4 +98,5 @@ def _sessions(world: WorldParameters, product: Product, hour: int) -> list[Simul
 
 
 def _is_counted(session: SimulatedSession, product: Product) -> bool:
+    # The service's own recorders are no users.
     return not session.server and session.profile.product == product

@@ -55,6 +55,7 @@ def tracks(sessions: Iterable[SimulatedSession], session: SimulatedSession) -> t
 
 def _own(session: SimulatedSession) -> tuple[MetricId, ...]:
     mids: tuple[MetricId, ...] = _WEB if session.profile.product is Product.WEBRTC else _OWN
+    # Clients have to pass on ids that the reference does not list.
     if session.profile.sdk.startswith("3.0"):
         mids = (*mids, _M.RETIRED_20013)
     if session.speaker:
@@ -82,6 +83,7 @@ def samples(
     drawn: list[tuple[int, int | float]] = []
     for tile in range(start // _TILE, -(-end // _TILE)):
         rng = rng_for(world.seed, session.sid, mid, peer, tile)
+        # From the session's first second on: at even or at odd seconds. Tiles keep that, since `_STEP` divides `_TILE`.
         seconds = range(tile * _TILE + session.join % _STEP, min((tile + 1) * _TILE, end), _STEP)
         drawn += _drawn(rng, seconds, start, mid, base)
     return drawn
@@ -94,6 +96,7 @@ def _base(world: WorldParameters, session: SimulatedSession, mid: int, peer: int
     if known.unit == "px":
         width = _WIDTHS[int(luck * len(_WIDTHS))]
         return width if known.name.endswith("WIDTH") else width * 9 // 16
+    # From the session's own rate, so that metrics and freeze rates tell the same story.
     if known in _FREEZES:
         return (session.audio_freeze if known is _M.AUDIO_FREEZE_TIME else session.video_freeze) or 0.0
     return _TYPICAL[known.unit] * (0.5 + luck)
@@ -102,6 +105,7 @@ def _base(world: WorldParameters, session: SimulatedSession, mid: int, peer: int
 def _drawn(rng: Random, seconds: range, start: int, mid: int, base: float) -> Iterable[tuple[int, int | float]]:
     """Yield the samples of a tile from `start` on; earlier ones are drawn too, to keep the generator in step."""
     first = seconds.start // _TILE * _TILE
+    # Mostly outside of the tile, so that about one tile in four has a hole.
     hole = first + rng.randrange(_TILE * 4)
     unit = MetricId(mid).unit
     draw = rng.random

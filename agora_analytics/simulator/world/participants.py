@@ -32,8 +32,9 @@ def sessions(world: WorldParameters, call: SimulatedCall) -> tuple[SimulatedSess
 
 def _user(world: WorldParameters, rng: Random, call: SimulatedCall, number: int) -> list[SimulatedSession]:
     profile = pick(rng, world.web_share)
-    uid = rng.randrange(1, 2**32)
+    uid = rng.randrange(1, 2**32)  # above 2**31, too: user IDs are unsigned, and overflow a signed 32-bit column
     account = f"user_{uid % 100_000}" if rng.random() < 0.3 else None  # noqa: PLR2004 - a share
+    # At least one, so that the others have somebody to receive.
     speaker = number == 0 or rng.random() < 0.6  # noqa: PLR2004 - a share
     bad = calls.severity(world, call.created, profile.country)
     return [
@@ -59,11 +60,13 @@ def _user(world: WorldParameters, rng: Random, call: SimulatedCall, number: int)
 
 def _intervals(rng: Random, call: SimulatedCall, number: int) -> list[tuple[int, int]]:
     """Return a user's times of joining and leaving: one pair, or two for a user who rejoins."""
+    # So that a call begins and ends with a session, as the service defines it.
     if number == 0:
         return [(call.created, call.destroyed)]
     if number <= call.rejoins:
         middle = call.created + int(call.duration * rng.uniform(0.3, 0.6))
         return [(call.created + rng.randint(1, 30), middle), (middle + rng.randint(*_REJOIN_GAP), call.destroyed)]
+    # Squared, because most users join early.
     join = call.created + int(call.duration * 0.7 * rng.random() ** 2)
     return [(join, join + max(1, int((call.destroyed - join) * rng.uniform(0.3, 1.0))))]
 

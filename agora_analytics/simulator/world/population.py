@@ -31,6 +31,7 @@ class Profile:
 
 def _decreasing(names: list[str]) -> Shares:
     """Give each name a share, in decreasing order (1, 1/2, 1/3, …)."""
+    # Zipf's law, as countries and versions roughly follow: a few large values, and many that a top list leaves out.
     weights = {name: 1 / (rank + 1) for rank, name in enumerate(names)}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
@@ -41,6 +42,7 @@ _REGIONS = {
     "United States": ["California", "Texas", "New York"],
     "India": ["Maharashtra", "Karnataka"],
     "Germany": ["Bavaria", "Berlin"],
+    # Accents here, and an apostrophe below: filters have to quote and encode them.
     "Brazil": ["São Paulo", "Bahia"],
     "Japan": ["Tokyo", "Osaka"],
 }
@@ -61,6 +63,7 @@ _NATIVE_SDKS = _decreasing(
         "4.3.2",
         "3.7.1.247",
         "4.2.6",
+        # The 3.0 among them report a metric ID that the API reference does not list (`metric_samples`).
         *(f"3.{minor}.{patch}" for minor in range(6) for patch in range(4)),
     ]
 )
@@ -74,6 +77,7 @@ _NATIVE_DEVICES = {
     "macOS": ["MacBookPro18,3", "MacBookAir10,1"],
 }
 _WEB_DEVICES = ["Chrome 129", "Edge 128", "Safari 17.5", "Firefox 130"]
+# Cut off in mid-word, as in the example of the API reference.
 SERVER_DEVICE = "Linux version 4.14.255-311-248.529.amzn2.x86_64 (mockbuild@ip-10"
 """Device type of Agora's recording servers."""
 
@@ -90,6 +94,7 @@ def shares(product: Product | None, dimension: str) -> Shares:
     """
     if product is not None:
         return _SHARES[product][dimension]
+    # Both products count the same, whatever a world's `web_share` is: these tables are shared by all worlds.
     mixed: dict[str, float] = {}
     for kind in Product:
         for value, part in _SHARES[kind][dimension].items():
@@ -151,6 +156,7 @@ _SHARES: Mapping[Product, Mapping[str, Shares]] = {
 def _drawer(table: Shares) -> Callable[[Random], str]:
     names = list(table)
     bounds = [sum(list(table.values())[: count + 1]) for count in range(len(names))]
+    # `choices` would sum plain weights again for each user.
     return lambda rng: rng.choices(names, cum_weights=bounds)[0]
 
 

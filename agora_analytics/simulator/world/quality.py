@@ -16,6 +16,7 @@ from agora_analytics.spans import WINDOW
 if TYPE_CHECKING:
     from agora_analytics.catalogue import Product
 
+# A day has 4,320 windows; the mean of all of them would differ by less than the noise.
 _POINTS = 24
 
 
@@ -40,6 +41,7 @@ LEVELS = {
 def rate(world: WorldParameters, metric: str, product: Product | None, ts: int, group: str = "") -> float:
     """Return a quality metric in the window of `ts` as a fraction with 6 decimals; see `World.rate`."""
     level = LEVELS[metric]
+    # Groups differ for good, so that a top list has an order; the noise below changes with each window.
     bias = 0.6 + 0.8 * _bias(world.seed, metric, product, group)
     noise = 0.7 + 0.6 * fraction(world.seed, metric, product, group, ts // WINDOW)
     bad = level.base * bias * noise + level.incident * calls.severity(world, ts, group if group in COUNTRIES else None)

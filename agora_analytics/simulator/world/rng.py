@@ -16,6 +16,7 @@ def rng_for(*key: object) -> Random:
 
 def fraction(*key: object) -> float:
     """Return a number in [0, 1) derived from `key` alone; far cheaper than a generator."""
+    # Seeding `Random` fills 624 words of state; some callers draw a single number for each row.
     digest = blake2b(":".join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from agora_analytics._core import paging, truncation
+from agora_analytics._core import paging, truncation, validation
 from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import IncompleteList
 from agora_analytics.models import Call, CallPage
@@ -14,8 +14,6 @@ from agora_analytics.plans import CALL_LISTS, Endpoint
 from agora_analytics.spans import Span
 from agora_analytics.streams.retention import RetentionBounds
 from agora_analytics.streams.sources import CallPageSource
-
-PAGE_SIZE: Final = 100
 
 
 class RequestSender(Protocol):
@@ -67,7 +65,8 @@ class CallListReader:
         rows = paging.rows(spans, page, truncation.calls(cname), read_ahead=False, missing=lost.append)
         async with aclosing(rows) as calls:
             found = [call async for call in calls]
-        self.requests_made += 1 + len(found) // PAGE_SIZE + narrower
+        # Estimated, because retries are no part of what the next reading will cost.
+        self.requests_made += 1 + len(found) // validation.PAGE_SIZE + narrower
         return found
 
     async def _page(self, span: Span, number: int, cname: str | None) -> CallPage:
@@ -93,6 +92,7 @@ class CallListReader:
 
 
 def _clip(part: Span, queryable: Span) -> Span:
+    # If a clock was set back, all of the part seems too young: one second of it is requested, for the answer's date.
     start, end = max(part.start, queryable.start), min(part.end, max(queryable.end, part.start + 1))
     if start >= end:
         raise NothingToFetchError

@@ -129,8 +129,7 @@ class CallTracker:
         if isinstance(event, CallStarted):
             self.open[key] = OpenCall(call=event.call, first_seen=self.now)
         elif isinstance(event, CallChanged):
-            known = self.open.get(key) or OpenCall(call=event.call, first_seen=self.now)
-            self.open[key] = attrs.evolve(known, call=event.call)
+            self.open[key] = attrs.evolve(self.open[key], call=event.call)
         elif isinstance(event, CallSessions):
             self.pending.pop(key, None)
         else:
@@ -197,6 +196,7 @@ class CallTracker:
         entries |= {call_id: {"ended": until} for call_id, until in self.recently_closed.items()}
         entries |= {
             call_id: {
+                # A finished call may be remembered and owe its sessions: one entry has both.
                 **entries.get(call_id, {}),
                 "owed": attrs.asdict(pending.call),
                 "told": pending.end_reported,
@@ -204,6 +204,7 @@ class CallTracker:
             }
             for call_id, pending in self.pending.items()
         }
+        # Of one second at least, as a span cannot be empty: a follow from now has read nothing yet.
         done = (Span(min(start, self.read_to - 1), self.read_to),)
         return Checkpoint(stream=stream, done=done, open=entries)
 

@@ -106,6 +106,7 @@ class FollowPoller(Poller[CallEvent]):
         self._slice = _SLICE
         self._read_to: int | None = None
         self._incomplete: list[IncompleteList] = []
+        # Here too, for a checkpoint that was passed in: its state may be read before the first event.
         self._restore()
         if self._tracker is None and settings.start is not None:
             self._first, self._tracker = settings.start, self._new_tracker(settings.start)
@@ -176,8 +177,10 @@ class FollowPoller(Poller[CallEvent]):
         started = self._time.utc()
         self._read_to, tracker.now = None, int(started)
         calls: list[Call] = []
+        # Otherwise a spent quota for sessions would fill the memory with calls that wait for theirs.
         if self._session_fetcher is None or tracker.unreported() < _MAX_PENDING:
             calls = await self.unless_stopped(self._read_calls(tracker))
+        # Before the calls, as what they report as lost lies before them.
         for gap in self._expired_gaps(tracker.read_to, self._lists.lost_before):
             yield gap
         for call in sorted(calls, key=lambda call: (call.created_ts or 0, call.call_id)):
@@ -188,6 +191,7 @@ class FollowPoller(Poller[CallEvent]):
                     yield event
         for gap in self._incomplete_gaps(tracker):  # after the calls of their span, because a gap moves the checkpoint
             yield gap
+        # Only now: a call that was just read again is not lost.
         for lost in self._lost_calls(tracker):
             yield lost
         if self._session_fetcher is not None:
@@ -212,6 +216,7 @@ class FollowPoller(Poller[CallEvent]):
             self.finish_poll(started, [error], answered=False)
             return []
         self._slice = _SLICE
+        # What expired while the request waited counts as read: a gap reports it.
         self._read_to = tracker.read_to if span is None else max(span.end, self._lists.lost_before)
         reads_on = span is not None and span.end > tracker.read_to
         lookups_before = span.start if span and reads_on else self._lookups_before(tracker)
@@ -275,6 +280,7 @@ class FollowPoller(Poller[CallEvent]):
     def _expired_gaps(self, start: int, end: int) -> list[Gap]:
         """Return gaps for what is no longer queryable: lost before the stream started, and lost since."""
         kept = self.oldest_at_start()
+        # What expired in the first minute counts as lost before the start, not as a gap of a few seconds of its own.
         kept = end if end <= kept + _MARGIN else max(start, kept)
         parts: list[tuple[int, int, Loss]] = [(start, kept, "before_start"), (kept, end, self._loss_reason(kept))]
         return [Gap(span=Span(first, last), reason=reason) for first, last, reason in parts if first < last]
@@ -307,15 +313,19 @@ class FollowPoller(Poller[CallEvent]):
 
     async def _sleep_until_due(self, tracker: CallTracker, reserve: Reserve) -> None:
         """Sleep as the day's requests allow, and not at all while there is more to read."""
+        # The last poll is the best estimate of the next: as many pages, and as many lookups.
         cost, self._lists.requests_made = max(self._lists.requests_made, 1.0), 0.0
         every, failures = self._settings.every, self.monitor.health.failures
         budget = await self.update_reservation(reserve, round(DAY / every), round(DAY / every))
         self.monitor.update(requests_left=budget.requests)
+        # What other programs probably use is left to them, but a poll each quarter of an hour stays.
         requests = budget.leaving(budget.seconds * cost / _MAX_INTERVAL)
         affordable = budget.seconds * cost / requests if requests else 0.0
         newest = self._lists.queryable().end
+        # Behind after an outage: read on at once, as far as the requests allow.
         is_behind = min(newest, self._settings.stop or newest) - tracker.read_to > every and not failures
         backoff = min(every * 2.0 ** min(failures, 10), _MAX_INTERVAL) if failures else 0.0
+        # At least a moment, so that a loop without anything to wait for gives others their turn.
         await self.pause(max(affordable, 0.0 if is_behind else every, backoff, 0.01))
 
     def _finished(self, tracker: CallTracker) -> bool:

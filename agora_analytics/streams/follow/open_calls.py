@@ -18,11 +18,12 @@ from typing import Final
 
 import attrs
 
+from agora_analytics._core import validation
 from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import AgoraError, IncompleteList, RateLimited, ResponseError, ServerError
 from agora_analytics.models import Call
 from agora_analytics.spans import DAY, HOUR, Span
-from agora_analytics.streams.follow.call_lists import PAGE_SIZE, CallListReader
+from agora_analytics.streams.follow.call_lists import CallListReader
 from agora_analytics.streams.follow.call_tracker import CallTracker, OpenCall
 from agora_analytics.streams.health import log
 
@@ -71,9 +72,11 @@ def plan_lookups(
     missed = [known for known in due if known.misses]
     steady = [known for known in due if not known.misses]
     best, cost = len(steady), float(len(steady))
+    # The oldest calls one by one, at a request each, and the others by one search, at a request for each slice and
+    # page: find the cheapest split.
     for number, known in enumerate(steady):
         back = start - known.began
-        together = number + 1 + back // longest + back * density / PAGE_SIZE
+        together = number + 1 + back // longest + back * density / validation.PAGE_SIZE
         if together < cost:
             best, cost = number, together
     single = sorted((*steady[:best], *missed), key=lambda known: known.next_lookup)
@@ -91,6 +94,7 @@ def search_span(known: OpenCall, newest: int) -> Span:
     """Return the span in which to search for one call."""
     margin = _MARGINS[min(known.misses, len(_MARGINS) - 1)]
     start = max(0, known.began - margin)
+    # At least the second in which it began, also if the clock says that this lies ahead.
     return Span(start, max(min(known.began + 1 + margin, newest), start + 1))
 
 
@@ -127,6 +131,7 @@ class OpenCallRefresher:
     async def refresh(self, tracker: CallTracker, start: int, seen: Sequence[Call], density: float) -> LookupResult:
         """Look up open calls that began before `start` and are not among those just `seen`."""
         now, seen_ids = self._reader.utc(), {call.call_id for call in seen}
+        # Shown without a lookup, so the next one is not due for a while.
         for call_id in seen_ids & tracker.open.keys():
             tracker.open[call_id] = after_hit(tracker.open[call_id], now=now, every=self._every)
         older = [known for known in tracker.opened_before(start) if known.call.call_id not in seen_ids]
@@ -139,12 +144,13 @@ class OpenCallRefresher:
             now=now,
             density=density,
             longest=self._reader.bounds.limits.longest_query,
-            most=_MAX_SINGLE * (1 + len(seen) // PAGE_SIZE),
+            most=_MAX_SINGLE * (1 + len(seen) // validation.PAGE_SIZE),
         )
         result = LookupResult()
         if lookups.span is not None:
             await self._lookup(tracker, result, lookups.together(older), lookups.span)
         for known in lookups.single:
+            # Read again: the lookups before it may have waited for quota.
             span = search_span(known, max(self._reader.queryable().end, 2))
             await self._lookup(tracker, result, [known], span, known.call.cname)
         return result

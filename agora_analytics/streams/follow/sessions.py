@@ -15,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics._core import paging, truncation, validation
+from agora_analytics._core.retry import host_failed
 from agora_analytics.errors import (
     AgoraError,
     LedgerError,
@@ -22,7 +23,6 @@ from agora_analytics.errors import (
     QuotaExhausted,
     RateLimited,
     ResponseError,
-    ServerError,
 )
 from agora_analytics.models import Call, Session, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
@@ -94,6 +94,7 @@ class SessionFetcher:
         """
         self._requests_left = await self._available_requests(tracker, reserve)
         spent = self._requests_left <= 0
+        # Those that hold back an event come first, then those that are due first.
         for pending in sorted(tracker.pending.values(), key=lambda pending: (pending.end_reported, pending.next_at)):
             utc = self._time.utc()
             event = self._abandoned(pending, utc, len(tracker.pending))
@@ -107,12 +108,14 @@ class SessionFetcher:
             if event is not None:
                 yield event
             spent = spent or self._requests_left <= 0
+            # Without quota no request takes time: all ends are reported in one go.
             if self._time.utc() >= until and not spent:
                 return
 
     async def _available_requests(self, tracker: CallTracker, reserve: Reserve) -> int:
         """Return the requests that are left of the day, less those for interactive use."""
         try:
+            # None for other days: calls of tomorrow are not known yet.
             budget = await reserve.keep(tracker.unreported(), 0)
         except LedgerError:
             return len(tracker.pending) + 1  # the request itself fails then, and counts as an outage
@@ -128,6 +131,7 @@ class SessionFetcher:
         # Not by the clock alone: lists are kept as long, and the service has shown how long that is.
         if span.start < min(self.oldest_accepted, self._limits.oldest(int(now))):
             return _no_sessions(pending, "expired")
+        # A wrong end would keep the call pending for years; a day is left to ends and clocks that are a little ahead.
         if self._time.confirmed and span.end > now + DAY:
             return _no_sessions(pending, "its end lies in the future")
         if pending.end_reported and count > _MAX_LATE:
@@ -156,6 +160,7 @@ class SessionFetcher:
 
     async def _fetch_sessions(self, call: Call) -> tuple[Session, ...]:
         def page(part: truncation.ListQuery, number: int) -> Coroutine[Any, Any, SessionPage]:
+            # At the attempt, because the service counts failed ones too.
             self._requests_left -= 1
             return self._source.session_page(call.call_id, lambda: part.span, number)
 
@@ -166,6 +171,7 @@ class SessionFetcher:
 
     def _record_failure(self, tracker: CallTracker, pending: PendingSessions, error: AgoraError) -> SessionEvent | None:
         """Record a failure; return the event of the call if the failure is its own fault."""
+        # Otherwise the failure may be an outage, which is nobody's fault.
         others_answered = pending.successes_before is not None and self._successes > pending.successes_before
         own_failures = pending.own_failures + others_answered
         log.info("follow: the sessions of call %s cannot be fetched: %s", pending.call.call_id, error)
@@ -190,7 +196,8 @@ class SessionFetcher:
         if isinstance(error, PlanRefused) and error.kind == "range":
             oldest = self._limits.oldest(int(self._time.utc()))
             return self._time.confirmed and _span(pending.call).start < oldest
-        failed = not isinstance(error, ResponseError) or (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
+        # A connection that broke or a host that failed says nothing about the call.
+        failed = not isinstance(error, ResponseError) or host_failed(error)
         latency = isinstance(error, PlanRefused) and error.kind == "latency"
         return not (failed or latency) and (own_failures > 0 or pending.tries >= _MAX_REFUSALS)
 

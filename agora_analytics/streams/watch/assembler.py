@@ -121,6 +121,7 @@ class WindowAssembler:
     def add(self, indexes: Iterable[int], asked: Span, points: Sequence[Point], asked_at: float) -> None:
         """Add the answer about these series for the windows of `asked`, requested at `asked_at` (UTC seconds)."""
         rows = {index: _by_window(self._series[index].select(points)) for index in indexes}
+        # Windows before it are final or lost: an answer cannot change them.
         first = max(asked.start // WINDOW * WINDOW, self.oldest_open())
         for ts in range(first, asked.end // WINDOW * WINDOW, WINDOW):
             if ts < self.watermark and ts not in self._buffer:
@@ -139,6 +140,7 @@ class WindowAssembler:
     ) -> None:
         state = window.get(index)
         if state is None:
+            # A delivered window lacked this series, so its points are a revision of nothing.
             delivered = None if ts >= self.watermark else ()
             state = window[index] = _SeriesState(merge_rows((), points), asked_at, delivered)
         else:
@@ -151,6 +153,7 @@ class WindowAssembler:
 
     def drain(self, oldest: int, stop: int | None, loss_reason: LossReason = lambda _: "outage") -> Iterator[Event]:
         """Yield what can be delivered now; `oldest` is the first window that is still queryable."""
+        # Revisions first: they are of windows before those that follow.
         yield from self._drain_revisions()
         while stop is None or self.watermark < stop:
             gap = self._expired_gap(oldest, stop, loss_reason)
@@ -172,6 +175,7 @@ class WindowAssembler:
             if merge_rows(before, state.points) is not before:
                 final = self._is_final(ts, state.asked_at)
                 yield Revision(ts=ts, series=self._series[index], before=before, after=state.points, final=final)
+            # After the yield: a consumer that leaves has not got it, and its checkpoint must not say so.
             self._pending_revisions.pop((ts, index), None)
             self._encoded.pop(ts, None)
 
@@ -196,7 +200,9 @@ class WindowAssembler:
         step = -(-(last - start) // (WINDOW * _GAP_STEPS)) * WINDOW
         while end < last and loss_reason(end) == reason:
             end += step
+        # The last step may reach beyond the span.
         end = min(end, last)
+        # They have states without points, of answers that came too early to say that there is nothing.
         for ts in [ts for ts in self._buffer if start <= ts < end]:
             self._discard(ts)
         return Gap(span=Span(start, end), reason=reason) if end > start else None
@@ -245,6 +251,7 @@ class WindowAssembler:
 
     def _is_missing(self, ts: int, state: _SeriesState) -> bool:
         """Whether the service was asked so late that data which it lacked then will not come."""
+        # A final window waits no longer than until it is final: what it lacks then will not come.
         lateness = min(self._allowed_lateness, self._final_after) if self._only_final else self._allowed_lateness
         return not state.points and state.asked_at >= self._queryable_at(ts) + lateness
 
@@ -349,7 +356,8 @@ def merge_rows(known: tuple[Point, ...], points: tuple[Point, ...]) -> tuple[Poi
     new: dict[str | None, Point] = {}
     for point in points:
         group = group_of(point)
-        # A row without a value says nothing; of two rows for one group the higher counts.
+        # A row without a value says nothing. Of two rows for one group the higher counts, as rows come in any order:
+        # the last one would make a revision of each answer in another order.
         if point.value is not None and (group not in new or point.value > (new[group].value or 0.0)):
             new[group] = point
     if not rows:

@@ -18,6 +18,8 @@ __all__ = ["Coverage"]
 
 _WINDOWS: Final = DAY // WINDOW
 _MAX_DOUBLINGS: Final = 16
+"""Doublings of the backoff: to more windows than a day has. Any further one would only make a huge number."""
+
 _PATIENCE: Final = 16
 """Failures after which the cap of the backoff grows by a quarter of the interval, up to the interval."""
 
@@ -36,10 +38,12 @@ def poll_intervals(weights: Sequence[float], requests: int, windows: int, min_in
     free = list(range(len(weights)))
     left = float(requests)
     while free:
+        # Repeated, because each query that is cut to the shortest interval leaves more requests to the others.
         step = windows * sum(weights[index] for index in free) / max(left, 1e-9)
         shortest = [index for index in free if step / weights[index] <= min_interval]
         if not shortest:
             for index in free:
+                # Rounded up, so that the requests last; less a little, or a rounding error would cost a whole window.
                 intervals[index] = math.ceil(step / weights[index] - 1e-9)
             break
         left -= windows / min_interval * len(shortest)
@@ -92,11 +96,13 @@ class PollSchedule:
         intervals = poll_intervals(self._weights, requests, windows, self._min_interval)
         # The clock may have been set back since.
         self._last_poll = [min(last, current) for last in self._last_poll]
+        # Too few to poll every query once: none is polled before the time is over, when there is a new budget.
         if requests < len(intervals):
             self._next_poll = [current + interval for interval in intervals]
             return min(self._next_poll)
         for index, interval in enumerate(intervals):
             delay = self._retry_interval(self._failures[index], interval)
+            # Not before the next window: an answer in the same one would be the same.
             self._next_poll[index] = max(self._last_poll[index] + delay, current + 1)
         return min(self._next_poll)
 
@@ -146,6 +152,7 @@ class Coverage:
 def max_windows_per_request(plan: Plan) -> int:
     """Return how many windows one request can bring at most, whenever it is made."""
     limits = plan.of_endpoint(REALTIME_USAGE)
+    # The two ends of a span are strict, at the cost of a second each.
     return (limits.available - limits.delay - 2) // WINDOW
 
 
@@ -154,7 +161,9 @@ def coverage(plan: Plan, weights: Sequence[float], min_interval: int = 1) -> Cov
     limits = plan.of_endpoint(REALTIME_USAGE)
     intervals = poll_intervals(weights, limits.per_day, _WINDOWS, min_interval)
     longest = max(intervals)
+    # With a poll every n windows, the newest of these waits 0 windows for its poll, and the oldest n - 1.
     mean_wait = sum((interval - 1) / 2 * WINDOW for interval in intervals) / len(intervals)
+    # A query that is polled as seldom as possible still needs a request for each span that one can bring.
     most = limits.per_day // math.ceil(_WINDOWS / max_windows_per_request(plan))
     return Coverage(
         requests_per_poll=len(weights),

@@ -15,6 +15,10 @@ from agora_analytics.models import Point, Uid
 __all__ = ["Series"]
 
 _LEAST_WEIGHT: Final = 0.001
+"""Polled a thousandth as often as another series: at most every 5 hours, of which the service keeps one at most.
+
+A smaller weight is of no use, and the interval of one near 0 would be infinite.
+"""
 
 _USAGE: Final = frozenset(RealtimeUsageMetric)
 
@@ -84,6 +88,7 @@ class Series:
     def select(self, points: Iterable[Point]) -> tuple[Point, ...]:
         """Return the points of this series, from an answer for several series."""
         if self.uids:
+            # By text: the service may send a numeric user ID as a number or as a text.
             uids = set(map(str, self.uids))
             return tuple(point for point in points if str(point.uid) in uids)
         if self.dimension_values:
@@ -110,6 +115,7 @@ def queries(series: Sequence[Series]) -> tuple[Query, ...]:
     """Return the fewest queries that cover all series."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for index, one in enumerate(series):
+        # An answer for all groups has only the top ones, and may lack those that another series names.
         whole = () if one.uids or one.dimension_values else ("all",)
         key = (one.metric, one.product, one.cname, one.dimension, bool(one.uids), *whole)
         groups.setdefault(key, []).append(index)
@@ -140,6 +146,7 @@ def _query(series: Sequence[Series], indexes: Sequence[int], uids: tuple[Uid, ..
         dimension_values=tuple(dict.fromkeys(value for one in series for value in one.dimension_values)),
         uids=uids,
         usage=first.usage,
+        # The heaviest decides: more often than the others need costs no further request.
         weight=max(one.weight for one in series),
         series_indexes=tuple(indexes),
     )

@@ -158,6 +158,7 @@ class WatchPoller(Poller[Event]):
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield windows, revisions and gaps."""
+        # Before the first request, so that a name in use costs none.
         await self.position.resume()
         async with self.reservation(REALTIME_USAGE) as reserve:
             await self.calibrate_clock()
@@ -217,6 +218,7 @@ class WatchPoller(Poller[Event]):
         due = self._schedule.due(newest)
         errors = await self._poll_queries(assembler, due, newest)
         answered = any(map(self._schedule.last_succeeded, due))
+        # Only while others are answered: in an outage all windows wait, and are backfilled.
         assembler.excluded = self._failing_series() if answered and self._failing_since else frozenset()
         self.finish_poll(started, errors, answered=answered, recovered=not self._failing_since)
         log.info(
@@ -242,6 +244,7 @@ class WatchPoller(Poller[Event]):
             else:
                 self._schedule.record_failure(index, newest)
                 self._failing_since.setdefault(index, self._time.monotonic())
+                # A refusal is no outage: others may be answered.
                 failures += error is None or rule_for(error).state == "outage"
             errors += [error] if error is not None else []
         return errors
@@ -294,6 +297,7 @@ class WatchPoller(Poller[Event]):
 
     def delay_after_quota(self) -> float:
         """Return the seconds until the next window is queryable, or 0 if one has just become so."""
+        # Sent at once, it would spend the request a few seconds before there is a window more.
         since = (self._time.utc() - self._bounds.delay - 1) % WINDOW
         return WINDOW - since if since > 1 else 0.0
 
@@ -313,6 +317,7 @@ class WatchPoller(Poller[Event]):
         assembler.mark_delivered(event)
         if isinstance(event, Window):
             self.monitor.update(last_window=event.ts)
+        # A checkpoint is built for a name alone: with many groups it takes a millisecond an event.
         if self.position.named:
             await self.position.save(self.checkpoint)
         elif not isinstance(event, Revision):
@@ -325,6 +330,7 @@ class WatchPoller(Poller[Event]):
         self.monitor.update(requests_left=budget.requests)
         started = self.start_poll()
         left = math.ceil(budget.seconds / WINDOW)
+        # What other programs probably use is left to them, unless it would cost a window.
         needed = self._schedule.requests_needed(left, self._max_gap)
         due = self._schedule.next_due(self._newest_window(started.utc), budget.leaving(needed), left)
         # Without a request for each query it waits for the next day; in an outage, for the end of the outage.
@@ -342,6 +348,7 @@ class WatchPoller(Poller[Event]):
     async def _update_reservation(self, reserve: Reserve) -> Budget:
         count, interval = len(self._source.queries), self._settings.min_interval
         today = math.ceil((DAY - self._time.utc() % DAY) / WINDOW)
+        # As many as the shortest interval takes: what is granted of that decides the real one.
         return await self.update_reservation(
             reserve, count * today // interval, count * (DAY // WINDOW) // interval, count
         )

@@ -100,6 +100,7 @@ async def test_a_receiver_gets_the_alert_as_json_with_a_text_and_a_signature_tha
     assert alerts.verify_signature(SECRET, headers, body, now=now)
     assert not alerts.verify_signature(SECRET, headers, body + b" ", now=now)
     assert not alerts.verify_signature(SECRET, headers, body, now=now + 301)
+    assert alerts.verify_signature(SECRET, headers, body, now=now + 301, tolerance=600)
     assert not alerts.verify_signature("another", headers, body, now=now)
     assert not alerts.verify_signature(SECRET, headers | {"webhook-timestamp": "x"}, body, now=now)
     assert not alerts.verify_signature(SECRET, headers | {"webhook-id": "other"}, body, now=now)
