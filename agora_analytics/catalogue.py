@@ -59,14 +59,14 @@ class RealtimeUsageMetric(Metric):
 
 
 class FreezeMetric(Metric):
-    """What the statistics and freeze buckets of one call can be asked for."""
+    """Metrics of the statistics and freeze buckets of one call."""
 
     AUDIO = "audio_freeze_rate", "fraction", "audio frozen; native SDKs only"
     VIDEO = "video_freeze_rate", "fraction", "video frozen over 600 ms (native) or 500 ms (web)"
 
 
 class TimelineMetric(Metric):
-    """What one call can be asked for over time."""
+    """Metrics of one call over time."""
 
     USER_COUNT = "user_count", "", "participants; one in several channels counts several times"
     AUDIO_FREEZE_RATE = "audio_freeze_rate", "fraction", "audio frozen"

@@ -285,7 +285,7 @@ def app_of(client: AnalyticsClient) -> str | None:
     return app if app is None or len(app) < _SHORT else f"{app[:4]}…"
 
 
-def priced(client: AnalyticsClient, max_wait: float) -> AnalyticsClient:
+def with_fixed_cost(client: AnalyticsClient, max_wait: float) -> AnalyticsClient:
     """Return a client whose requests are sent once and as given, for the library's own programs.
 
     What a method costs is known beforehand then: nothing is retried, moved or fetched ahead.

@@ -15,9 +15,9 @@ AgoraError
 ├── DecodeError             the answer does not fit the API reference
 │   └── IncompleteList      … a list lacks rows that the service claims
 ├── QuotaExhausted          the plan's quota is spent: nothing was sent
-├── TooEarly                the data is not available yet
+├── TooEarly                the data is not queryable yet
 ├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
-├── CheckpointError         a saved position cannot be read or written, or is in use
+├── CheckpointError         a saved position cannot be read or written, or belongs to another stream
 └── ExportError             an export cannot be written or resumed
 ```
 
@@ -70,6 +70,9 @@ The host is the machine that runs the program and what it writes to: a file, a d
 holds them.
 """
 
+
+CheckpointTrouble = Literal["in_use", "taken_over", "store", "invalid"]
+"""Why a position cannot be used; see `CheckpointError`."""
 
 ExportTrouble = Literal["running", "disk", "settings", "state", "writer"]
 """Why an export cannot be written; see `ExportError`."""
@@ -238,12 +241,12 @@ class DecodeError(AgoraError):
 
 
 class IncompleteList(DecodeError):
-    """A list lacks rows that the service claims, however narrow the query; all other rows were delivered.
+    """A list lacks rows that the service reports, however narrow the query; all other rows were delivered.
 
     Attributes:
         span: the narrowest `Span` found in which rows are missing.
         rows: the number of its rows that arrived.
-        told: the number of rows that the service claims; None if it does not say.
+        reported: the number of rows that the service reports; None if it does not say.
 
     """
 
@@ -255,12 +258,12 @@ class IncompleteList(DecodeError):
         hint: str = "",
         span: Span | None = None,
         rows: int = 0,
-        told: int | None = None,
+        reported: int | None = None,
     ) -> None:
         super().__init__(what, request=request, hint=hint)
         self.span = span
         self.rows = rows
-        self.told = told
+        self.reported = reported
 
 
 class QuotaExhausted(AgoraError):
@@ -298,15 +301,15 @@ class TooEarly(AgoraError):
     """The service does not have the data yet.
 
     Attributes:
-        askable_at: UTC second at which it becomes available.
+        queryable_at: UTC second at which it becomes queryable.
 
     """
 
     fault = "plan"
 
-    def __init__(self, what: str, *, request: str = "", hint: str = "", askable_at: int = 0) -> None:
+    def __init__(self, what: str, *, request: str = "", hint: str = "", queryable_at: int = 0) -> None:
         super().__init__(what, request=request, hint=hint)
-        self.askable_at = askable_at
+        self.queryable_at = queryable_at
 
 
 class LedgerError(AgoraError):
@@ -316,9 +319,29 @@ class LedgerError(AgoraError):
 
 
 class CheckpointError(AgoraError):
-    """A saved position cannot be read or written, or is in use by another stream."""
+    """A saved position cannot be read or written, or belongs to another stream.
+
+    Attributes:
+        kind: why. `in_use`: another stream holds the name, and runs; retry when it has ended. `taken_over`: another
+            process took this stream over, and goes on with it; nothing was saved. `store`: the store cannot be read or
+            written; retry once that is fixed. `invalid`: what is saved is damaged, of a later version, of another
+            stream or in the future; a retry does not help.
+
+    """
 
     fault = "caller"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        request: str = "",
+        hint: str = "",
+        fault: Fault | None = None,
+        kind: CheckpointTrouble = "invalid",
+    ) -> None:
+        super().__init__(what, request=request, hint=hint, fault=fault)
+        self.kind: CheckpointTrouble = kind
 
 
 class ExportError(AgoraError):

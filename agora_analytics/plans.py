@@ -1,6 +1,6 @@
-"""Pricing plans: the vendor's tables of rate limits and retention as data, and which spans are available at a moment.
+"""Pricing plans: the vendor's tables of rate limits and retention as data, and which spans are queryable at a moment.
 
-The reference's inequalities are strict (`end < now - delay`, `start > now - available`, `end - start < longest`), so
+The reference's inequalities are strict (`end < now - delay`, `start > now - retention`, `end - start < longest`), so
 all bounds here are one second inside.
 """
 
@@ -30,7 +30,7 @@ WINDOWS: Final[dict[Unit, int]] = {"second": 1, "minute": 60, "day": 86_400}
 """Seconds in each unit."""
 
 _MARGIN: Final = 120
-"""Seconds for which `Plan.recent` keeps its oldest span available: its requests may have to queue."""
+"""Seconds for which `Plan.recent` keeps its oldest span queryable: its requests may have to queue."""
 
 
 @attrs.frozen
@@ -95,13 +95,13 @@ def _names(values: Iterable[str]) -> tuple[str, ...]:
 class Limits:
     """One column of one of the reference's tables.
 
-    `per_second`, `per_minute` (None: unlimited) and `per_day` are requests. `available` (retention), `delay` (how far
-    data is behind now) and `longest` (a query must be shorter; None: unlimited) are seconds. Raises `ValueError` or
-    `TypeError` for limits that no request could satisfy.
+    `per_second`, `per_minute` (None: unlimited) and `per_day` are requests. `retention` (how far back data is
+    kept), `delay` (how far data is behind now) and `longest` (a query must be shorter; None: unlimited) are seconds.
+    Raises `ValueError` or `TypeError` for limits that no request could satisfy.
     """
 
     per_day: int
-    available: int
+    retention: int
     delay: int
     per_second: int | None = None
     per_minute: int | None = None
@@ -110,12 +110,12 @@ class Limits:
 
     def __attrs_post_init__(self) -> None:
         count, seconds = partial(validation.int_in_range, least=1), partial(validation.int_in_range, least=2)
-        validation.apply_rules(self, per_day=count, available=seconds, delay=partial(validation.int_in_range, least=0))
+        validation.apply_rules(self, per_day=count, retention=seconds, delay=partial(validation.int_in_range, least=0))
         validation.apply_rules(self, **dict.fromkeys(("per_second", "per_minute"), partial(validation.none_or, count)))
         validation.apply_rules(self, longest=partial(validation.none_or, seconds))
         # The strict bounds take a second at each end, and one must be left.
-        if self.available < self.delay + 3:
-            msg = f"available={self.available} with delay={self.delay} leaves nothing: it must be delay + 3 or more"
+        if self.retention < self.delay + 3:
+            msg = f"retention={self.retention} with delay={self.delay} leaves nothing: it must be delay + 3 or more"
             raise ValueError(msg)
 
     @property
@@ -130,23 +130,23 @@ class Limits:
 
     @property
     def longest_query(self) -> int:
-        """Seconds that one request may span: less than `longest` and `available`."""
-        return (self.available if self.longest is None else min(self.longest, self.available)) - 1
+        """Seconds that one request may span: less than `longest` and `retention`."""
+        return (self.retention if self.longest is None else min(self.longest, self.retention)) - 1
 
-    def askable(self, now: int) -> Span:
-        """Return the span that is available at `now`."""
+    def queryable(self, now: int) -> Span:
+        """Return the span that is queryable at `now`."""
         return Span(self.oldest(now), self.newest(now))
 
     def oldest(self, now: int) -> int:
-        """Return the first second that is available at `now`."""
-        return now - self.available + 1
+        """Return the first second that is queryable at `now`."""
+        return now - self.retention + 1
 
     def newest(self, now: int) -> int:
-        """Return the last `end` that is available at `now`."""
+        """Return the last `end` that is queryable at `now`."""
         return now - self.delay - 1
 
-    def askable_at(self, end: int) -> int:
-        """Return when a span that ends at `end` becomes available."""
+    def queryable_at(self, end: int) -> int:
+        """Return when a span that ends at `end` becomes queryable."""
         return end + self.delay + 1
 
 
@@ -198,7 +198,7 @@ class Plan:
     >>> plan = Plan.of("premium").with_limits("realtime", per_day=1_000)
     >>> plan.rates("realtime")
     {'minute': 3, 'day': 1000}
-    >>> print(plan.of_endpoint(CALL_LISTS).askable(now=1_795_521_600))
+    >>> print(plan.of_endpoint(CALL_LISTS).queryable(now=1_795_521_600))
     2026-11-17T12:00:01Z..2026-11-24T11:59:39Z
 
     `limits` maps a table's name to its limits; it lacks tables that the plan does not include. `counters` maps an
@@ -264,7 +264,7 @@ class Plan:
             for endpoint in filter(self.offers, ENDPOINTS):
                 rates = found.setdefault(self.counter(endpoint), {})
                 for unit, rate in self.limits[endpoint.table].rates.items():
-                    # The lowest, so that no endpoint exceeds its own limit, whoever shares the counter.
+                    # The lowest, so that no endpoint exceeds its own limit, whichever endpoints share the counter.
                     rates[unit] = min(rate, rates.get(unit, rate))
             self._rates.update(found)  # in one step, for thread safety
         return self._rates
@@ -292,7 +292,7 @@ class Plan:
         return attrs.evolve(self, counters={**self.counters, **shared})
 
     def check(self, endpoint: Endpoint, span: Span, now: int | None, *, whole: bool = True) -> Span:
-        """Return the span if it is available at `now`; otherwise raise `ValueError` with the nearest allowed value.
+        """Return the span if it is queryable at `now`; otherwise raise `ValueError` with the nearest allowed value.
 
         With `now=None` (the service's time is uncertain) the age is not checked. With `whole`, one request must be
         able to carry the span.
@@ -316,7 +316,7 @@ class Plan:
             msg = f"end={span.end} {what} (plan {self.name!r}, {endpoint}): at most {newest} now"
             raise ValueError(msg)
         if span.start < oldest:
-            back = f"{limits.available} s back"
+            back = f"{limits.retention} s back"
             msg = (
                 f"start={span.start} is older than the plan keeps (plan {self.name!r}, {endpoint}, {back}):"
                 f" at least {oldest} now"
@@ -324,14 +324,14 @@ class Plan:
             raise ValueError(msg)
 
     def recent(self, endpoint: Endpoint, duration: timedelta | int, now: int) -> Span:
-        """Return the newest span of this duration that stays available from `now` for two minutes.
+        """Return the newest span of this duration that stays queryable from `now` for two minutes.
 
         It is cut to the plan's retention.
         """
-        askable = self.of_endpoint(endpoint).askable(now)
+        queryable = self.of_endpoint(endpoint).queryable(now)
         # A plan may keep less than the margin: then one second is left.
-        oldest = min(askable.start + _MARGIN, askable.end - 1)
-        return Span(max(oldest, askable.end - length(duration)), askable.end)
+        oldest = min(queryable.start + _MARGIN, queryable.end - 1)
+        return Span(max(oldest, queryable.end - length(duration)), queryable.end)
 
 
 def is_cut(wanted: timedelta | int, span: Span) -> bool:
@@ -350,7 +350,7 @@ def _plan(
     # A table of the reference after another: longer than 25 lines for that.
     per_second, per_day, days, hours, delay = lists
     detail_hours, detail_delay = details
-    calls = Limits(per_second=per_second, per_day=per_day, available=days * DAY, longest=hours * HOUR, delay=delay)
+    calls = Limits(per_second=per_second, per_day=per_day, retention=days * DAY, longest=hours * HOUR, delay=delay)
     tables = {
         "call_lists": calls,
         # The reference gives both the same frequency and retention.
@@ -361,7 +361,7 @@ def _plan(
         usage = Limits(
             per_minute=per_minute,
             per_day=per_day,
-            available=kept * DAY,
+            retention=kept * DAY,
             longest=longest * DAY,
             delay=usage_delay * HOUR,
             granularities=("1d", "1h"),
@@ -379,7 +379,7 @@ def _plan(
         tables["realtime"] = Limits(
             per_minute=per_minute,
             per_day=per_day,
-            available=minutes * MINUTE,
+            retention=minutes * MINUTE,
             # One request may carry all that is kept, at the price of one window.
             longest=minutes * MINUTE,
             delay=delay,

@@ -77,24 +77,47 @@ class Transport(Protocol):
         """Close what it opened; may be called twice."""
 
 
-class CheckpointStore(Protocol):
-    """Stores the positions of streams by name; each is saved whole or not at all.
+@attrs.frozen
+class Lease:
+    """The right to save under a name.
 
-    A stream acquires its name before it loads, and releases it when it ends. A cancelled call raises `CancelledError`
-    only once it is done or undone, so that saves stay in order and no lease is orphaned.
+    Attributes:
+        epoch: its fencing token, greater than that of every earlier lease of the name.
+        checkpoint: the last one saved under the name, or None.
+
+    """
+
+    epoch: int
+    checkpoint: Checkpoint | None = None
+
+
+class CheckpointStore(Protocol):
+    """Stores the positions of streams by name, and fences off a stream that has lost its name.
+
+    `acquire` takes a name over: in one step it draws an epoch, greater than all before, and returns it with the last
+    checkpoint. From then on `save` refuses earlier epochs, so a process that was frozen, replaced and continued
+    overwrites nothing. A store that knows that the holder runs may refuse `acquire` instead; it must not guess.
+
+    Each checkpoint is saved whole or not at all. Epochs grow even if a checkpoint is removed, and a `save` with a later
+    epoch than the stored one is accepted: the store has lost something since. A cancelled call raises `CancelledError`
+    only once it is done or undone, so that saves stay in order and no lease is orphaned. Methods raise
+    `CheckpointError`, whose `kind` says why.
+
+    It may also have `every`: streams then save under a name at most once in so many seconds, the newest checkpoint, and
+    when they end.
     """
 
     async def load(self, name: str) -> Checkpoint | None:
-        """Return the last checkpoint saved under a name, or None; raises `CheckpointError` if it is invalid."""
+        """Return the last checkpoint saved under a name, or None; takes nothing over."""
 
-    async def save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Save a checkpoint under a name; raises `CheckpointError` if that fails."""
+    async def acquire(self, name: str) -> Lease:
+        """Take a name over, for one stream; kind `in_use` if the store knows that its holder runs."""
 
-    async def acquire(self, name: str) -> None:
-        """Lease a name to one stream, at most until its process ends; raises `CheckpointError` if it is in use."""
+    async def save(self, name: str, checkpoint: Checkpoint, epoch: int) -> None:
+        """Save a checkpoint under a name; kind `taken_over` if the name was acquired after `epoch`."""
 
-    async def release(self, name: str) -> None:
-        """End the lease of a name, if this store has one."""
+    async def release(self, name: str, epoch: int) -> None:
+        """End the lease with this epoch, so that nobody has to wait for it; does nothing if it has ended."""
 
 
 class Ledger(Protocol):

@@ -228,7 +228,7 @@ def is_by_host(start: Instant | None, end: Instant | None) -> bool:
 
 
 def ends_by_host(start: Instant | None, end: Instant | None) -> bool:
-    """Whether only the end of a span is by the host's clock: the newest available second."""
+    """Whether only the end of a span is by the host's clock: the newest queryable second."""
     return isinstance(end, HostSecond) and not isinstance(start, HostSecond)
 
 

@@ -80,7 +80,7 @@ def _serving(job: Job) -> Iterator[str]:
 
 def _run(who: str, form: str, job: Job, url: str, end: int) -> Done:
     with tempfile.TemporaryDirectory() as folder:
-        told = {
+        arguments = {
             "who": who,
             "format": form,
             "url": url,
@@ -89,7 +89,7 @@ def _run(who: str, form: str, job: Job, url: str, end: int) -> Done:
             "end": end,
             "datasets": job.datasets,
         }
-        command = [sys.executable, "-m", "benchmarks._contestants", json.dumps(told)]
+        command = [sys.executable, "-m", "benchmarks._contestants", json.dumps(arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
         if done.returncode:
             raise SystemExit(f"{who} {form} {job.name}: {done.stderr[-2_000:]}")

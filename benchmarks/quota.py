@@ -65,8 +65,8 @@ class Setting:
     def __str__(self) -> str:
         usual = Setting(limit=self.limit, unit=self.unit, seed=self.seed)
         changed = attrs.asdict(self, filter=lambda field, value: value != getattr(usual, field.name))
-        told = ", ".join(f"{name} {value}" for name, value in changed.items())
-        return f"{self.limit:>2} a {self.unit}" + (f": {told}" if told else "")
+        text = ", ".join(f"{name} {value}" for name, value in changed.items())
+        return f"{self.limit:>2} a {self.unit}" + (f": {text}" if text else "")
 
 
 @attrs.frozen(kw_only=True)
@@ -256,10 +256,10 @@ def _main_beside() -> int:
         bad = sum(not good(*one) for one in zip(several, results, strict=True))
         missed += bad
         used, events = min(one.used for one in results), max(one.events for one in results)
-        told = (
+        text = (
             f"least {used:7.2%}, mean {sum(one.used for one in results) / len(results):7.2%}, at most {events} events"
         )
-        print(f"{several[0]!s:60} {told}  {f'MISSED {bad}' if bad else 'met'}", flush=True)
+        print(f"{several[0]!s:60} {text}  {f'MISSED {bad}' if bad else 'met'}", flush=True)
     return 1 if missed else 0
 
 

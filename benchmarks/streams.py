@@ -111,7 +111,7 @@ async def _freshness(plan: str) -> tuple[float, float]:
         async with aclosing(watch):
             ages = [service.clock() - event.ts - 20 async for event in watch if isinstance(event, Window)]
         limits = client.plan.of_endpoint(REALTIME_USAGE)
-    # The windows of a day shared out evenly: each poll finds one that has just become available, and those before it.
+    # The windows of a day shared out evenly: each poll finds one that has just become queryable, and those before it.
     windows = _DAY / 20 / limits.per_day
     best = limits.delay + (max(windows, 1) - 1) / 2 * 20
     return sum(ages) / len(ages), best

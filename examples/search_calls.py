@@ -22,8 +22,8 @@ async def main() -> None:
     async with AnalyticsClient.from_env() as client:
         calls = [call async for call in client.calls.search(*client.calls.recent(timedelta(hours=8)))]
         print(f"{len(calls)} calls")
-        available = [call for call in calls if call.finished and client.calls.is_askable(call)]
-        worst = max(available, key=freeze_rate)
+        finished = [call for call in calls if call.finished and client.calls.is_queryable(call)]
+        worst = max(finished, key=freeze_rate)
         print(f"worst: {worst.cname}, {worst.started_at:%H:%M} UTC, {freeze_rate(worst):.1%} frozen")
         async for session in client.calls.sessions(worst):
             rates = {"audio": session.user_audio_freeze_rate, "video": session.user_video_freeze_rate}

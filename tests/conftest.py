@@ -52,7 +52,7 @@ SLOWEST = (
 """The slowest files, slowest first; the others follow in the order of collection."""
 
 
-PROCESS_FIXTURES = frozenset({"subprocess_writer", "s3", "served", "redis", "postgres", "pgbouncer"})
+PROCESS_FIXTURES = frozenset({"subprocess_writer", "s3", "served", "redis", "postgres", "pgbouncer", "objects"})
 """Fixtures that start a process or a server, and parameters of fixtures that do."""
 
 

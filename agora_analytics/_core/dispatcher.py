@@ -244,14 +244,14 @@ class Dispatcher:
             # The limiter has learned from it and delays the next attempt itself.
             return error.retry_after or 0.0
         # Attempts at a failing service alone: a rate-limit error is the limiter's affair.
-        return (options.retry or self._retry).wait(error, attempt - rate_limited, elapsed, self._random)
+        return (options.retry or self._retry).delay(error, attempt - rate_limited, elapsed, self._random)
 
     def _cap_retry_after(
         self, wait: float | None, error: AgoraError, options: RequestOptions, elapsed: float
     ) -> float | None:
         """Give up on a `Retry-After` beyond what is left of `max_wait`; without `max_wait`, wait an hour at most."""
-        asked = error.retry_after if isinstance(error, ResponseError) else None
-        if wait is None or not asked:
+        retry_after = error.retry_after if isinstance(error, ResponseError) else None
+        if wait is None or not retry_after:
             return wait
         remaining = self._remaining_wait(options, elapsed)
         if remaining is None:
@@ -313,20 +313,20 @@ class Dispatcher:
     async def _scrubbed(self, request: Request, response: Response) -> Response | None:
         """Return a response without secrets; None if there are none in it, so that it is decoded once."""
 
-        def scrub(said: bytes) -> bytes:
-            plain = without_escapes(said)
+        def scrub(piece: bytes) -> bytes:
+            plain = without_escapes(piece)
             clean = without_app(self._transport.scrub(plain), request.app_id)
             # Unescaped only where that uncovered a secret; otherwise what is quoted stays as it came.
-            return said if clean == plain else clean
+            return piece if clean == plain else clean
 
         headers = {
             name: scrub(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
             for name, value in response.headers.items()
         }
         # Of a failed response only the beginning is quoted; any other is decoded whole.
-        said = response.body if response.status in _SUCCESSES else response.body[:_MAX_QUOTED]
-        body = await in_turns(in_steps(said, scrub))
-        if body is said and headers == dict(response.headers):
+        quoted = response.body if response.status in _SUCCESSES else response.body[:_MAX_QUOTED]
+        body = await in_turns(in_steps(quoted, scrub))
+        if body is quoted and headers == dict(response.headers):
             return None
         return attrs.evolve(response, headers=headers, body=body)
 

@@ -106,6 +106,6 @@ def own_folder(path: Path) -> Path:
         # A folder like /tmp belongs to everyone: it is refused rather than closed to others.
         if found.st_mode & stat.S_ISVTX:
             raise OSError(errno.EPERM, f"{path.name} is shared with other users", str(path))
-        # Whoever may write to a folder can put other files, or links, in the place of ours.
+        # Anyone who may write to a folder can put other files, or links, in the place of ours.
         path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)
     return path

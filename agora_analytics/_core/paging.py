@@ -191,7 +191,7 @@ class PageQueue(Generic[ItemT]):
 
     def _narrow(self, part: ListQuery, reading: ListProgress[ItemT]) -> None:
         """Replace a list that was cut off by narrower ones, if there are any."""
-        parts = self._learned.narrower(part, reading, fruitful=self._has_new_rows)
+        parts = self._learned.narrower(part, reading, has_new_rows=self._has_new_rows)
         if parts == ():
             log.warning("%s of %s: total_size is wrong, ignoring it from now on", self._kind.what, part.span)
         elif parts is None:

@@ -32,15 +32,26 @@ _CONNECT_TIMEOUT: Final = 2
 """Seconds for one host of several, the least that libpq can do, unless the caller says otherwise."""
 
 _SETTINGS: Final = """
-select extract(epoch from clock_timestamp())::float8, set_config('statement_timeout', '1000', true){durability};
+select extract(epoch from clock_timestamp())::float8,
+  set_config('statement_timeout', '{timeout:.0f}', true){durability};
 """
 """The time, and the setting that ends a statement whose client has given up."""
 
 _ASYNCHRONOUS: Final = ", set_config('synchronous_commit', 'off', true)"
 
+_REFUSED: Final = ("22", "23", "28", "3D", "3F", "42")
+"""Classes of SQLSTATE: wrong values, wrong user, no such database, and what is missing or not allowed in it."""
+
 
 class PostgresError(Exception):
-    """A call failed; it may have been made all the same. Its text holds no credential."""
+    """A call failed; it may have been made all the same. `refused` if a retry does not help.
+
+    Its text holds no credential.
+    """
+
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        super().__init__(text)
+        self.refused = refused
 
 
 class PostgresResult(NamedTuple):
@@ -54,11 +65,16 @@ class PostgresDatabase:
     """One database, by its connection string, its URL, or a pool of psycopg, which stays open.
 
     `create` are statements that run when a table is missing. Without `synchronous_commit` a call does not wait until
-    the disk has it; with it the server's own setting counts.
+    the disk has it; with it the server's own setting counts. `statement_timeout` is in seconds.
     """
 
     def __init__(
-        self, database: str | AsyncConnectionPool[Any], create: str = "", *, synchronous_commit: bool = True
+        self,
+        database: str | AsyncConnectionPool[Any],
+        create: str = "",
+        *,
+        synchronous_commit: bool = True,
+        statement_timeout: float = 1.0,
     ) -> None:
         self._pool: Any = None if isinstance(database, str) else database
         given = Hidden(database)
@@ -69,7 +85,8 @@ class PostgresDatabase:
             raise ValueError(f"store: allowed is {allowed}: (value not shown)")
         self._conninfo, self.name = parsed
         self._create = create
-        self._settings = _SETTINGS.format(durability="" if synchronous_commit else _ASYNCHRONOUS)
+        durability = "" if synchronous_commit else _ASYNCHRONOUS
+        self._settings = _SETTINGS.format(timeout=1_000 * statement_timeout, durability=durability)
         self._process = os.getpid()
         self._idle: list[asyncio.Task[Connection]] = []
         self._limit = asyncio.Semaphore(_CONNECTIONS)
@@ -85,7 +102,7 @@ class PostgresDatabase:
             async with self._connection() as connection:
                 return await _interruptible(connection, self._execute(connection, statements, values))
         except Error as error:
-            failure = PostgresError(_reason(error))
+            failure = _failure(error)
         # Not inside `except`: psycopg's frames hold the connection string.
         raise failure
 
@@ -149,7 +166,7 @@ class PostgresDatabase:
             await connection.rollback()  # of the transaction that a caller's pool may have begun
             await _execute(connection, self._settings + self._create, {})
         except Error as error:
-            failure = PostgresError(f"{missing}, and could not be created: {_reason(error)}")
+            failure = _failure(error, f"{missing}, and could not be created: ")
         else:
             return await _execute(connection, self._settings + statements, values)
         raise failure
@@ -220,3 +237,7 @@ def _parse(database: Hidden) -> tuple[str, str] | None:
 def _reason(error: Error) -> str:
     # The other lines quote the statement, or repeat the first for each host.
     return error.diag.message_primary or str(error).partition("\n")[0] or type(error).__name__
+
+
+def _failure(error: Error, context: str = "") -> PostgresError:
+    return PostgresError(context + _reason(error), refused=(error.sqlstate or "").startswith(_REFUSED))

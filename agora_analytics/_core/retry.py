@@ -53,18 +53,18 @@ class Retry:
             total=any_length,
         )
 
-    def wait(self, error: AgoraError, attempt: int, elapsed: float, random: Random) -> float | None:
+    def delay(self, error: AgoraError, attempt: int, elapsed: float, random: Random) -> float | None:
         """Return seconds to wait before the next attempt, or None to give up.
 
         `attempt` counts from 1, `elapsed` is seconds since the first started. A `Retry-After` is added.
         """
         if not error.retryable or attempt >= self._allowed(error):
             return None
-        wait = random.uniform(0, min(self.cap, self.base * 2.0 ** min(attempt - 1, _DOUBLINGS)))
+        delay = random.uniform(0, min(self.cap, self.base * 2.0 ** min(attempt - 1, _DOUBLINGS)))
         if isinstance(error, ResponseError) and error.retry_after is not None:
             # The service's time is the minimum; the jitter on top keeps clients from coming back all at once.
-            wait += error.retry_after
-        return wait if elapsed + wait <= self.total else None
+            delay += error.retry_after
+        return delay if elapsed + delay <= self.total else None
 
     def _allowed(self, error: AgoraError) -> int:
         # The input is probably to blame: one retry is enough.

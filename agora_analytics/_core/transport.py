@@ -119,8 +119,27 @@ def trusting(path: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:  # an SSLError is an OSError
-        said = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise ValueError(f"certificate file {str(path)!r} cannot be used: {said}") from None
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ValueError(f"certificate file {str(path)!r} cannot be used: {reason}") from None
+
+
+class SharedConnections:
+    """Connections that the transports of many accounts share; they open at the first request."""
+
+    def __init__(self) -> None:
+        self._connector: aiohttp.TCPConnector | None = None
+
+    def opened(self) -> aiohttp.TCPConnector:
+        """Return the connector, for sessions that do not own it."""
+        if self._connector is None:
+            self._connector = aiohttp.TCPConnector()
+        return self._connector
+
+    async def close(self) -> None:
+        """Close all connections; may be called twice."""
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            await connector.close()
 
 
 class AiohttpTransport:
@@ -141,15 +160,17 @@ class AiohttpTransport:
         timeouts: Timeouts | None = None,
         max_bytes: int = 256 * 2**20,
         trust: ssl.SSLContext | None = None,
+        shared: SharedConnections | None = None,
     ) -> None:
         self._credentials = credentials
+        self._shared = shared
         self._hosts = tuple(map(addresses.checked, hosts))
         if not self._hosts:
             raise ValueError("base_url is empty: at least one is needed")
         self._session = validation.none_or(validation.instance, "session", session, aiohttp.ClientSession)
         self._mine = session is None
         self._trust = trust
-        self._ways = tuple(_Way(credentials, direct=addresses.loopback(base)) for base in self._hosts)
+        self._middlewares = tuple(_HostMiddleware(credentials, direct=addresses.loopback(base)) for base in self._hosts)
         self._limit = max_bytes
         timeouts = timeouts or Timeouts()
         self._total = timeouts.total
@@ -214,7 +235,7 @@ class AiohttpTransport:
             auto_decompress=True,
             raise_for_status=False,
             timeout=self._timeout,
-            middlewares=(self._ways[host],),
+            middlewares=(self._middlewares[host],),
         )
 
     def scrub(self, body: bytes) -> bytes:
@@ -231,11 +252,13 @@ class AiohttpTransport:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             # Looked up once: `trust_env` would do it at every request, in a thread, which costs more than the request.
-            for way, base in zip(self._ways, self._hosts, strict=True):
-                way.proxy = addresses.proxy(base)
+            for middleware, base in zip(self._middlewares, self._hosts, strict=True):
+                middleware.proxy = addresses.proxy(base)
             # No cookies: the API sets none, and one of a proxy's must not go to the other host.
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._trust or True), cookie_jar=aiohttp.DummyCookieJar()
+                connector=self._shared.opened() if self._shared else aiohttp.TCPConnector(ssl=self._trust or True),
+                connector_owner=self._shared is None,
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
 
@@ -243,7 +266,7 @@ class AiohttpTransport:
         """Read a body up to the limit, counted after decompression; None for one that is larger."""
         length = answer.content_length
         if length is not None and length > self._limit:
-            return self._left(answer)
+            return self._discard(answer)
         # The quick way of most answers; a compressed one may be of any size, whatever its header says.
         if length is not None and length <= _SMALL and "Content-Encoding" not in answer.headers:
             return await answer.read()
@@ -252,14 +275,14 @@ class AiohttpTransport:
         async for chunk in answer.content.iter_any():
             body.write(chunk)
             if body.tell() > self._limit:
-                return self._left(answer)
+                return self._discard(answer)
             if time.perf_counter() - begun > _TURN:  # what is compressed well is always there already
                 await asyncio.sleep(0)
                 begun = time.perf_counter()
         return body.getvalue()
 
     @staticmethod
-    def _left(answer: aiohttp.ClientResponse) -> None:
+    def _discard(answer: aiohttp.ClientResponse) -> None:
         answer.close()  # or the rest would be read before the connection is used again
 
     def _too_large(self) -> DecodeError:
@@ -282,7 +305,7 @@ class _Broken(aiohttp.ClientConnectionError):
     """A connection that broke while a request was under way."""
 
 
-class _Way:
+class _HostMiddleware:
     """How a request goes to one host: signed, without anybody's cookies, by the right proxy or none, and once."""
 
     def __init__(self, credentials: Credentials, *, direct: bool) -> None:
@@ -332,18 +355,18 @@ def _reason(error: BaseException) -> str:
     """Return what went wrong in the words of aiohttp and the system: what the other side sent is never quoted."""
     if isinstance(error, _Broken):
         return str(error)
-    said: object = ""
+    detail: object = ""
     match error:
         case aiohttp.ClientHttpProxyError():
-            said = f"the proxy answered HTTP {error.status}"
+            detail = f"the proxy answered HTTP {error.status}"
         case aiohttp.ClientConnectorCertificateError():
-            said = getattr(error.certificate_error, "verify_message", error.certificate_error)
+            detail = getattr(error.certificate_error, "verify_message", error.certificate_error)
         case aiohttp.ClientConnectorError():
-            said = error.os_error
+            detail = error.os_error
         case aiohttp.ClientResponseError():
-            said = "what came is not HTTP"
+            detail = "what came is not HTTP"
         case aiohttp.ClientPayloadError():
-            said = "the answer was cut off or damaged"
+            detail = "the answer was cut off or damaged"
         case OSError():
-            said = error.strerror
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+            detail = error.strerror
+    return f"{type(error).__name__}: {detail}" if detail else type(error).__name__

@@ -30,7 +30,7 @@ ItemT_co = TypeVar("ItemT_co", covariant=True)
 PATIENCE: Final = 3
 """Pages in a row without a new row before a list ends: a page of new rows may have appeared meanwhile."""
 
-FRUITLESS: Final = 20
+MAX_LISTS_WITHOUT_NEW_ROWS: Final = 20
 """Narrower lists in a row that may have no new row; halving a day down to a second takes 17."""
 
 _FEW: Final = 3
@@ -189,7 +189,7 @@ class ListProgress(Generic[ItemT]):
         self.count += self._last
         self._stale = 0 if new else self._stale + 1
         self._repeats = self._repeats or bool(page.items and not new)
-        self._hear(page)
+        self._read_totals(page)
 
     def refuse(self, error: ResponseError) -> None:
         """Record that the service refused the next page."""
@@ -214,7 +214,7 @@ class ListProgress(Generic[ItemT]):
         if name and name not in self.channels and validation.is_sendable(name):
             self.channels[name] = None
 
-    def _hear(self, page: ListPage[ItemT]) -> None:
+    def _read_totals(self, page: ListPage[ItemT]) -> None:
         self.has_more = page.has_more
         # Without `has_more` the total, right or wrong, is the only sign of the end.
         believed = self.trust_total or page.has_more is None
@@ -267,13 +267,13 @@ class ListProgress(Generic[ItemT]):
 class TruncationState:
     """What lists have shown of the service: the number of rows at which it truncates, and whether totals are right.
 
-    `fruitless` counts narrower lists in a row without a new row, `most` is its limit.
+    `lists_without_new_rows` counts narrower lists in a row without a new row, `most` is its limit.
     """
 
     cap: int | None = None
     trusts_totals: bool = True
-    fruitless: int = 0
-    most: int = FRUITLESS
+    lists_without_new_rows: int = 0
+    most: int = MAX_LISTS_WITHOUT_NEW_ROWS
     _again: Counter[tuple[Span, str | None]] = attrs.field(factory=Counter)
 
     def reading(
@@ -306,12 +306,12 @@ class TruncationState:
         )
 
     def narrower(
-        self, part: ListQuery, reading: ListProgress[ItemT], *, fruitful: bool
+        self, part: ListQuery, reading: ListProgress[ItemT], *, has_new_rows: bool
     ) -> tuple[ListQuery, ...] | None:
         """Return the lists to fetch in place of the rest of a truncated one, newest first.
 
-        Empty if it proves to be complete after all, None if the rest cannot be fetched. `fruitful` is whether the list
-        had any new row.
+        Empty if it proves to be complete after all, None if the rest cannot be fetched. `has_new_rows` is whether the
+        list had any new row.
         """
         if reading.moved:
             again = self._from_seam(part, reading)
@@ -320,11 +320,11 @@ class TruncationState:
             # A shorter span gets nearer to its end each time; only a repeat of the whole could go on for ever.
             self._again[part.span, part.cname] += again.span == part.span
             return (again,)
-        self.fruitless = 0 if fruitful or not part.rows_before else self.fruitless + 1
+        self.lists_without_new_rows = 0 if has_new_rows or not part.rows_before else self.lists_without_new_rows + 1
         # A list that was left in order to be halved shows no cap, and neither does less than a page.
         if not reading.will_be_halved(part, self.cap) and reading.distinct >= reading.size:
             self.cap = reading.distinct
-        if self.fruitless >= self.most:
+        if self.lists_without_new_rows >= self.most:
             self.most = _FEW
             return () if self._is_whole(reading) else None
         parts = () if reading.contradicts_cap(part) else _narrower(part, reading)
@@ -375,15 +375,15 @@ def is_depth(error: AgoraError, number: int) -> bool:
 
 def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:
     """Return the error of a list that cannot be completed."""
-    told = "more" if reading.least is None else str(reading.least)
+    reported = "more" if reading.least is None else str(reading.least)
     why = "rows moved while its pages were read" if reading.moved else "the service cuts the list off"
     where = f"{reading.kind.what} of {part.span}" + (f", channel {part.cname!r}" if part.cname else "")
     error = IncompleteList(
-        f"{where}: {reading.distinct} of {told} rows came, {why}, and no narrower list has more",
+        f"{where}: {reading.distinct} of {reported} rows came, {why}, and no narrower list has more",
         hint="Narrow the search by channel (`cname`) where that is possible; report the request to Agora support.",
         span=part.span,
         rows=reading.distinct,
-        told=reading.least,
+        reported=reading.least,
     )
     error.__cause__ = reading.refusal
     return error

@@ -71,7 +71,7 @@ _ID = 100
 _READ = 2_000
 """Characters of a message that are searched for known phrases."""
 
-_TOLD = 500
+_LONGEST_MESSAGE = 500
 """Characters of a message that an error quotes."""
 
 _REFUSAL = 65_536
@@ -82,7 +82,7 @@ _LONGEST = 86_400.0
 
 _USER = re.compile(r"//[^/]*@")
 
-_ADVICE: dict[type[ResponseError], str] = {
+_HINTS: dict[type[ResponseError], str] = {
     BadRequest: "Check the parameters against the endpoint's docstring and the catalogue (`agora-analytics metrics`).",
     Unauthorized: "Check Customer ID, Customer Secret and App ID in Agora Console.",
     PlanRefused: "Ask within the plan, check that `plan=` is the account's, or upgrade it.",
@@ -134,8 +134,8 @@ def read_envelope(body: bytes) -> Answer:
 
 def request_id(response: Response, answer: Answer) -> str | None:
     """Return the request id of the body, or else of the headers."""
-    told = answer.request_id or header(response, "X-Request-ID")
-    return told and one_line(told, _ID)
+    found = answer.request_id or header(response, "X-Request-ID")
+    return found and one_line(found, _ID)
 
 
 def header(response: Response, name: str) -> str | None:
@@ -166,15 +166,15 @@ def raise_for_code(request: Request, response: Response, answer: Answer) -> None
 
 
 def _raise(request: Request, response: Response, answer: Answer, number: int) -> None:
-    said = answer.message or excerpt(response.body)
-    kind, details = _classify(number, said)
-    message = one_line(said, _TOLD)
+    text = answer.message or excerpt(response.body)
+    kind, details = _classify(number, text)
+    message = one_line(text, _LONGEST_MESSAGE)
     shown = f"HTTP {response.status}" + (f", code {answer.code}" if answer.code is not None else "")
     rid = request_id(response, answer)
     error = kind(
         f"{shown}: {message or 'no message'}{_redirect(response)}" + (f" (request id {rid})" if rid else ""),
         request=str(request),
-        hint=_ADVICE[kind],
+        hint=_HINTS[kind],
         status=response.status,
         code=answer.code,
         message=message,
@@ -197,14 +197,14 @@ def _redirect(response: Response) -> str:
 
 def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str, object]]:
     """Return the error class of a status or code and a message, and its details."""
-    said = message[:_READ].lower()
-    limit = _limit(said)
+    text = message[:_READ].lower()
+    limit = _limit(text)
     if number != 401:  # noqa: PLR2004 - a gateway's 401 is final, whatever the message says
         for phrase, unit in _RATES.items():
-            if phrase in said:
+            if phrase in text:
                 return RateLimited, {"unit": unit, "limit": limit}
         for phrase, kind in _PLAN.items():
-            if _has(phrase, said):
+            if _has(phrase, text):
                 return PlanRefused, {"kind": kind, "limit": limit}
     by_number: dict[int, type[ResponseError]] = {
         300: PlanRefused,
@@ -217,21 +217,21 @@ def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str,
     return by_number.get(number, ServerError if 500 <= number < 600 else ResponseError), {}  # noqa: PLR2004
 
 
-def _has(phrase: str, said: str) -> bool:
+def _has(phrase: str, text: str) -> bool:
     """Whether a message contains a phrase as whole words (`no auth` is not in `no authentication`)."""
-    return re.search(rf"{phrase}\b", said) is not None
+    return re.search(rf"{phrase}\b", text) is not None
 
 
 # Every part is bounded, so that matching takes linear time on any text of the service.
 _LIMIT = re.compile(r"limit[ ]{0,9}(?:error[ ]{0,9})?[=:][ ]{0,9}([0-9]{1,9})[ ]{0,9}([smhd]?)\b")
 
 
-def _limit(said: str) -> int | None:
+def _limit(text: str) -> int | None:
     """Read the number in an error message (`limit = 10`, `= 20s`, `= 3d`, `= 3h`), durations in seconds.
 
     A number of more than nine digits is ignored.
     """
-    found = _LIMIT.search(said)
+    found = _LIMIT.search(text)
     return int(found[1]) * _SCALE[found[2]] if found else None
 
 

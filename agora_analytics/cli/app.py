@@ -16,6 +16,7 @@ from agora_analytics.cli.commands import (
     demo,
     doctor,
     export,
+    fleet,
     follow,
     info,
     insights,
@@ -70,6 +71,7 @@ app.command()(watch.watch)
 app.command()(follow.follow)
 app.command()(serve.serve)
 app.command()(export.export)
+app.add_typer(fleet.app, name="fleet")
 app.command()(doctor.doctor)
 app.command()(info.quota)
 app.command()(info.plans)

@@ -241,20 +241,20 @@ class TimeOptions:
             if self.end is not None:
                 raise ValueError("--end needs --start")
             limits = plan.of_endpoint(endpoint)
-            if self.last and uncut and (wanted := parsing.parse_duration(self.last)) > limits.available:
-                end = limits.askable(now).end
+            if self.last and uncut and (wanted := parsing.parse_duration(self.last)) > limits.retention:
+                end = limits.queryable(now).end
                 return Span(max(1, end - wanted), end)
             wanted = parsing.parse_duration(self.last) if self.last else default or limits.longest_query
             span = plan.recent(endpoint, wanted, now)
             if self.last:
-                _warn_if_cut(self.last, limits.available, span)
+                _warn_if_cut(self.last, limits.retention, span)
             return span if time.host_ahead() is not None else by_host(span)
         if self.last is not None:
             raise ValueError("--last and --start exclude each other")
         start = parsing.parse_time(self.start, "--start")
         if self.end is not None:
             return Span(start, parsing.parse_time(self.end, "--end"))
-        newest = plan.of_endpoint(endpoint).askable(now).end
+        newest = plan.of_endpoint(endpoint).queryable(now).end
         return Span(start, newest if time.host_ahead() is not None else HostSecond(newest))
 
 

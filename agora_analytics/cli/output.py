@@ -265,8 +265,8 @@ def _stacked(table: Table, console: Console) -> Group | None:
 
 def _visible(table: Table, layout: _Layout) -> list[int]:
     """Return the columns to show: not the empty ones, and in a tight layout not the optional ones."""
-    left_out = table.optional if layout.tight else ()
-    return [at for at, name in enumerate(table.columns) if name not in left_out and any(row[at] for row in table.rows)]
+    hidden = table.optional if layout.tight else ()
+    return [at for at, name in enumerate(table.columns) if name not in hidden and any(row[at] for row in table.rows)]
 
 
 def _grid(table: Table, console: Console, layout: _Layout) -> RichTable:

@@ -47,7 +47,7 @@ log = logging.getLogger("agora_analytics")
 
 def to_service_clock(span: Span, ahead: float | None) -> Span:
     """Shift a span from the host's clock, which is `ahead` seconds ahead, to the service's."""
-    # Rounded to the past: a second later may not be available yet.
+    # Rounded to the past: a second later may not be queryable yet.
     by = -math.ceil(ahead or 0.0)
     return Span(max(span.start + by, 0), max(span.end + by, 1))
 
@@ -141,7 +141,7 @@ class SpanTracker:
         """
         while True:
             # By what is known before the request: the answer may correct the clock: then this was another span.
-            asked = self.moved(span)
+            requested = self.moved(span)
             self._check_budget()  # before it waits for quota
             before, self.requests = self._attempts, self.requests + 1
             try:
@@ -153,20 +153,20 @@ class SpanTracker:
                 return default
             except PlanRefused as error:
                 # The refusal corrected the clock: what was refused was not the span that was meant.
-                if self.moved(span) != asked and error.kind in {"latency", "range"}:
+                if self.moved(span) != requested and error.kind in {"latency", "range"}:
                     continue
                 if error.kind != "range" or not self._widen_margin(span):
                     raise
             else:
-                if abs(self.moved(span).start - asked.start) <= _NEAR:
-                    self._pin(span, asked)
+                if abs(self.moved(span).start - requested.start) <= _NEAR:
+                    self._pin(span, requested)
                     return self.record(answer)
                 log.info("the host's clock is %.0f s ahead: sending the request again", self._ahead or 0.0)
 
-    def _pin(self, span: Span, asked: Span) -> None:
+    def _pin(self, span: Span, requested: Span) -> None:
         """Keep a span where it was fetched: further pages must be of the same list, or rows slip between them."""
         if self._by_host or self._ends:
-            self._pinned[span] = asked
+            self._pinned[span] = requested
             if len(self._pinned) > _MAX_PINNED:
                 del self._pinned[next(iter(self._pinned))]
 
@@ -202,8 +202,8 @@ class SpanTracker:
         self._refusals += 1
         # By the clock as the refusal corrected it, and with the wider margin.
         now = self._earliest() or 0
-        asked = self.moved(span)
-        return asked.start < now < asked.end and (before is None or now > before)
+        requested = self.moved(span)
+        return requested.start < now < requested.end and (before is None or now > before)
 
     def record(self, answer: MaybeAnswerT) -> MaybeAnswerT:
         """Remember the skipped rows of an answer, and return it."""
@@ -296,10 +296,10 @@ class EndpointGroup:
         if by_host:
             span = to_service_clock(span, self._dispatcher.time.steady_host_ahead())
         # Longer than all that the plan keeps: wrong whatever the time is, so no clock is needed to say so.
-        elif self._check_age and not ends and span.duration > limits.available:
+        elif self._check_age and not ends and span.duration > limits.retention:
             raise ValueError(
                 f"end - start = {span.duration} s: start is older than the plan keeps (plan"
-                f" {plan.name!r}, {endpoint}), or end lies in the future: at most {limits.available} s"
+                f" {plan.name!r}, {endpoint}), or end lies in the future: at most {limits.retention} s"
             )
         return plan.check(endpoint, span, now, whole=whole), limits
 

@@ -1,4 +1,4 @@
-"""What of a call is available now: details appear later than lists, and both expire after some days.
+"""What of a call is queryable now: details appear later than lists, and both expire after some days.
 
 Before the service's clock is known, the whole of a call is requested, as the host's clock does not show what is too
 young. If the service refuses that as too young, the date of the response sets the clock; a response without a date
@@ -45,7 +45,7 @@ _MAX_REFUSALS_WAITING: Final = 10
 
 
 class CallSpanTracker(SpanTracker):
-    """Follows the spans of one call, or of a given part of it: clips them to what is available, or waits for it."""
+    """Follows the spans of one call, or of a given part of it: clips them to what is queryable, or waits for it."""
 
     def __init__(
         self,
@@ -71,17 +71,17 @@ class CallSpanTracker(SpanTracker):
         """None while the call is open: its end is now."""
 
     def check(self) -> None:
-        """Raise `TooEarly` if nothing of the call is available yet, and `PlanRefused` if all has expired."""
+        """Raise `TooEarly` if nothing of the call is queryable yet, and `PlanRefused` if all has expired."""
         if self._call is None or not self._known:
             return
         now = self._dispatcher.time.utc_second()
         if self._start >= self._limits.newest(now) and not self._waits:
-            at = self._limits.askable_at(self._start + 1)
+            at = self._limits.queryable_at(self._start + 1)
             raise _too_early(self._call, now - self._start, at, self._limits.delay)
         gone = self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN
         # Only a confirmed clock is a reason to give up; otherwise the service decides.
         if gone and self._dispatcher.time.confirmed:
-            raise _gone(self._call, self._limits.available)
+            raise _gone(self._call, self._limits.retention)
 
     def slices(self, longest: int | None = None, mark: int = 1) -> Iterator[Span]:
         """Yield spans for one request each, oldest first; cut at multiples of `mark`.
@@ -117,16 +117,16 @@ class CallSpanTracker(SpanTracker):
         # The caller knows the span, so nothing is clipped, waited for or sent again.
         if self._exact and self._whole is not None:
             return self.record(await fetch(self._whole))
-        asked = self._whole_span()
-        answer = await self._fetch_or_raise(fetch, asked)
+        requested = self._whole_span()
+        answer = await self._fetch_or_raise(fetch, requested)
         if self._end is not None:
             return answer
         # The end was now by the host's clock, which may turn out to have been behind.
         later = self._whole_span()
-        return answer if later.end - asked.end <= _NEAR else await self._fetch_or_raise(fetch, later)
+        return answer if later.end - requested.end <= _NEAR else await self._fetch_or_raise(fetch, later)
 
     def clip(self, span: Span) -> Span:
-        """Return what of a span is available now; raises `NothingToFetchError` for nothing."""
+        """Return what of a span is queryable now; raises `NothingToFetchError` for nothing."""
         if self._exact:
             return span
         span = super().clip(span)
@@ -142,7 +142,7 @@ class CallSpanTracker(SpanTracker):
             self.add_missing(Span(max(newest, span.start), span.end))
         if newest <= span.start:
             raise NothingToFetchError
-        log.info("%s of %s is available now", Span(span.start, newest), span)
+        log.info("%s of %s is queryable now", Span(span.start, newest), span)
         return Span(span.start, newest)
 
     async def fetch(self, send: Callable[[], Awaitable[AnswerT]], span: Span, default: AnswerT) -> AnswerT:
@@ -206,11 +206,11 @@ class CallSpanTracker(SpanTracker):
     async def _fetch_or_raise(self, fetch: Callable[[Span], Awaitable[AnswerT]], span: Span) -> AnswerT:
         found: AnswerT | None = await self.fetch(lambda: fetch(span), span, None)
         if found is None:
-            raise _gone(self._call, self._limits.available)
+            raise _gone(self._call, self._limits.retention)
         return found
 
     def _is_too_young(self, span: Span) -> bool:
-        """Whether nothing of a span is available yet, without waiting for it."""
+        """Whether nothing of a span is queryable yet, without waiting for it."""
         waited_for = self._waits or self._call is None or not self._known
         return not waited_for and span.start >= self._limits.newest(self._dispatcher.time.utc_second())
 
@@ -220,10 +220,10 @@ class CallSpanTracker(SpanTracker):
         return oldest is not None and self.moved(span).end <= oldest
 
     async def _wait(self, span: Span) -> None:
-        """Wait until a span is available, or the client is closed."""
+        """Wait until a span is queryable, or the client is closed."""
         time, limiters = self._dispatcher.time, self._dispatcher.limiters
         begun = time.monotonic()
-        while (rest := self._limits.askable_at(self.moved(span).end) - time.utc_second()) > 0 and not limiters.closed:
+        while (rest := self._limits.queryable_at(self.moved(span).end) - time.utc_second()) > 0 and not limiters.closed:
             if self._doubtful and time.monotonic() - begun > _MAX_DOUBTFUL_WAIT:
                 return  # the next response corrects the clock
             await asyncio.sleep(min(rest, _RECHECK))
@@ -235,21 +235,21 @@ class CallSpanTracker(SpanTracker):
 
 
 class CallSpans(EndpointGroup):
-    """Says when the details of calls are available."""
+    """Says when the details of calls are queryable."""
 
-    def askable_at(self, call: Call) -> int:
-        """Return when all details of a call are available (UTC seconds): its end plus the plan's delay.
+    def queryable_at(self, call: Call) -> int:
+        """Return when all details of a call are queryable (UTC seconds): its end plus the plan's delay.
 
         For an open call, when the first of them are. Raises `ValueError` if the plan has no details, and for a call
         without `created_ts`.
         """
         validation.instance("call", call, Call)
         span = call.span or Span(_created(call), _created(call) + 1)
-        return self._dispatcher.plan.of_endpoint(CALL_SESSIONS).askable_at(span.end)
+        return self._dispatcher.plan.of_endpoint(CALL_SESSIONS).queryable_at(span.end)
 
-    def is_askable(self, call: Call) -> bool:
-        """Whether all details of a call are available now, by the service's clock; see `askable_at`."""
-        return self._dispatcher.time.utc_second() >= self.askable_at(call)
+    def is_queryable(self, call: Call) -> bool:
+        """Whether all details of a call are queryable now, by the service's clock; see `queryable_at`."""
+        return self._dispatcher.time.utc_second() >= self.queryable_at(call)
 
     def _track_call(
         self,
@@ -305,10 +305,10 @@ def sids_of(sids: Iterable[str | Session]) -> tuple[str, ...]:
 
 def _too_early(call: Call, age: int, at: int, delay: int) -> TooEarly:
     return TooEarly(
-        f"no details of call {call.call_id!r} are available before {moment(at)}: it began {age} s ago, and details come"
+        f"no details of call {call.call_id!r} are queryable before {moment(at)}: it began {age} s ago, and details come"
         f" {delay} s later",
         hint="Request them then, or pass wait=True to sessions() or metrics().",
-        askable_at=at,
+        queryable_at=at,
     )
 
 
@@ -323,13 +323,13 @@ def _too_long(call: Call, span: Span, longest: int) -> PlanRefused:
     return error
 
 
-def _gone(call: Call | None, available: int) -> PlanRefused:
+def _gone(call: Call | None, retention: int) -> PlanRefused:
     which = f"call {call.call_id!r}" if call else "the call"
     error = PlanRefused(
-        f"{which} ended longer ago than the plan keeps data ({available} s): nothing was sent",
+        f"{which} ended longer ago than the plan keeps data ({retention} s): nothing was sent",
         hint="Request details while the plan keeps them, or export them.",
     )
-    error.kind, error.limit = "range", available
+    error.kind, error.limit = "range", retention
     return error
 
 

@@ -135,7 +135,7 @@ class Calls(CallRequests):
         print(len(page.items), "of", page.total_size, "sessions")
         ```
 
-        `start` and `end` are required with an id and default to the whole of a `Call`; what is not available now is
+        `start` and `end` are required with an id and default to the whole of a `Call`; what is not queryable now is
         left out, and listed in `missing` of the page. Raises `PlanRefused` for a `Call` longer than one request may
         span: `sessions` splits it. At most 10 `uids`. `GET /beta/analytics/call/sessions`.
         """
@@ -170,9 +170,9 @@ class Calls(CallRequests):
         the plan's delay). Long calls are split by the plan's hours; `uids` (any number) are sent ten at a time.
         `exclude_server_user` leaves out Linux users. `GET /beta/analytics/call/sessions`.
 
-        A call is listed before its details are available. Details that are too young or have expired are left out;
+        A call is listed before its details are queryable. Details that are too young or have expired are left out;
         `missing` of the result has them, and the log. `wait=True` waits until all details of a finished call are
-        available (see `askable_at`). Raises `TooEarly` if none are available yet, `PlanRefused` if all have expired.
+        queryable (see `queryable_at`). Raises `TooEarly` if none are queryable yet, `PlanRefused` if all have expired.
 
         Where the service truncates the list, its span is halved; raises `IncompleteList` as `search` does.
         """
@@ -227,7 +227,7 @@ class Calls(CallRequests):
 
         `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; averages are fractions, in the service's order.
         They cannot be merged, so the span must fit one request. Raises `PlanRefused` (kind `length`, with the limit)
-        for a longer `Call`: fetch parts of it then. What is not available now is left out, and listed in `missing` of
+        for a longer `Call`: fetch parts of it then. What is not queryable now is left out, and listed in `missing` of
         the result. `GET /beta/analytics/call/statistics`.
         """
         params: dict[str, Param] = {
@@ -310,13 +310,13 @@ class Calls(CallRequests):
         it is over, and a `CallLost` if its end will never be seen: it was deleted, or has expired. Calls that are
         listed late are found within `allowed_lateness` seconds. A span that was lost comes as a `Gap` with the reason.
 
-        With `with_sessions=True` a finished call comes with its sessions, once the plan makes them available. They have
+        With `with_sessions=True` a finished call comes with its sessions, once the plan makes them queryable. They have
         a budget of their own: the day's requests for details, minus a tenth for interactive use. Where that is spent,
         or the requests fail for minutes, the call comes without sessions and with the reason; they follow as
-        `CallSessions` if they become available, unless `late_sessions=False`.
+        `CallSessions` if they become queryable, unless `late_sessions=False`.
 
         It resumes at its `checkpoint` (see `realtime.watch`); without one it starts at `start` (a moment, or a
-        `timedelta` before the newest available second), or with calls that begin from now on. It ends when all calls
+        `timedelta` before the newest queryable second), or with calls that begin from now on. It ends when all calls
         that began before `stop` are over, or never. It polls every `every` seconds, or less often if the day's
         requests do not allow it; open calls are refreshed less often the longer they last.
 

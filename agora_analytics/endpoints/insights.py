@@ -105,7 +105,7 @@ class Insights(EndpointGroup):
         need the dimension `region`; peak metrics take no dimension. `POST /beta/insight/usage/aggregation`.
         """
         metric = validation.non_empty_str("metric", metric)
-        # The service would answer for the whole App ID, as if no dimension had been asked for.
+        # The service would answer for the whole App ID, as if no dimension had been given.
         if dimension is not None and metric in _PEAKS:
             raise ValueError(f"metric={metric!r} is known for the whole project only: no dimension is allowed")
         span, tracker, _ = self._open(INSIGHT_USAGE_TOTAL, start, end)

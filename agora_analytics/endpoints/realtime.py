@@ -158,7 +158,7 @@ class Realtime(RealtimeRequests):
 
         It resumes at its `checkpoint`: a name in the client's `checkpoints`, which is saved each time you ask for the
         next event, or a `Checkpoint` that you store yourself. Without one it starts at `start` (a moment, or a
-        `timedelta` before the newest available second), or at the newest window. It ends before `stop`, or never. It
+        `timedelta` before the newest queryable second), or at the newest window. It ends before `stop`, or never. It
         polls as often as the day's requests allow, at most every `every` seconds; `coverage` returns how often that is.
 
         Raises `ValueError` or `TypeError` for invalid arguments, and for series that the plan cannot cover without gaps
@@ -181,19 +181,19 @@ class Realtime(RealtimeRequests):
             final_after=validation.int_in_range("final_after", final_after, 0),
             revisions=validation.boolean("revisions", revisions),
             only_final=validation.boolean("only_final", only_final),
-            # Rounded up to whole windows: never more often than was asked for.
+            # Rounded up to whole windows: never more often than was requested.
             min_interval=-(-validation.int_in_range("every", every, WINDOW) // WINDOW),
         )
         self._app()
         # Before anything is sent: gaps that are certain from the start are a mistake, unless they are accepted.
-        told = self.coverage(*series)
-        if not (validation.boolean("gaps", gaps) or told.complete):
-            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept gaps with gaps=True (--gaps)")
+        coverage = self.coverage(*series)
+        if not (validation.boolean("gaps", gaps) or coverage.complete):
+            raise ValueError(f"{len(series)} series: {coverage}; take fewer, or accept gaps with gaps=True (--gaps)")
         source = ApiWindowSource(self._dispatcher, self._scope, series)
         return Watch(source, self._dispatcher.limiters, series, settings, self._position(series, checkpoint))
 
     def coverage(self, *series: Series, every: int = WINDOW) -> Coverage:
-        """Return what the plan can do for these series: requests a poll, interval, freshness, and whether it is enough.
+        """Return what the plan can do for these series: requests a poll, its interval, and whether it is enough.
 
         ```python
         print(client.realtime.coverage(Series("userCount", product="Native")))
@@ -218,6 +218,6 @@ class Realtime(RealtimeRequests):
         from agora_analytics.streams.position import position_for  # noqa: PLC0415
 
         # Sorted, so that a program may list its series in another order and still resume.
-        told = "\n".join((self._app(), *sorted(map(str, series))))
-        stream = f"watch {fingerprint(told)}"
+        identity = "\n".join((self._app(), *sorted(map(str, series))))
+        stream = f"watch {fingerprint(identity)}"
         return position_for(stream, checkpoint, self._scope.checkpoints)

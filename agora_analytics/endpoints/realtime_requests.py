@@ -40,7 +40,7 @@ class RealtimeRequests(EndpointGroup):
         self, metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
     ) -> RequestTemplate:
         metric, dimension = validation.non_empty_str("metric", metric), validation.optional_str("dimension", dimension)
-        # A dimension takes effect with `userCount` alone: the answer would not be what was asked for.
+        # A dimension takes effect with `userCount` alone: the answer would not be what was requested.
         if dimension is not None and metric == RealtimeUsageMetric.CHANNEL_COUNT:
             raise ValueError(f"dimension={dimension!r} works with metric='userCount' only, not {metric!r}")
         decode = points_decoder(metric, dimension)

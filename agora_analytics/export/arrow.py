@@ -75,7 +75,7 @@ class RowGroupBuffer:
 def parquet_writer(file: IO[bytes], dataset: Dataset) -> Any:
     """Return pyarrow's Parquet writer for a file of a dataset."""
     # Loading it blocks all threads, and data frames do not need it.
-    import pyarrow.parquet as pq  # noqa: PLC0415 - as said
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as above
 
     return pq.ParquetWriter(file, schema(dataset), compression="zstd")
 

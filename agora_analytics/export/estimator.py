@@ -205,7 +205,7 @@ class Estimator:
         return CallPage(calls=(), total_size=0)
 
     def _kept_part(self, span: Span) -> Span:
-        kept = self._dispatcher.plan.of_endpoint(CALL_LISTS).askable(self._dispatcher.time.utc_second())
+        kept = self._dispatcher.plan.of_endpoint(CALL_LISTS).queryable(self._dispatcher.time.utc_second())
         end = max(min(span.end, kept.end), span.start + 1)
         return Span(min(max(span.start, kept.start + RETENTION_MARGIN), end - 1), end)
 
@@ -271,7 +271,7 @@ class Estimator:
         return span.slices(self._dispatcher.plan.of_endpoint(CALL_SESSIONS).longest_query)[0]
 
     def _has_details(self, call: Call) -> bool:
-        kept = self._dispatcher.plan.of_endpoint(CALL_SESSIONS).askable(self._dispatcher.time.utc_second())
+        kept = self._dispatcher.plan.of_endpoint(CALL_SESSIONS).queryable(self._dispatcher.time.utc_second())
         return call.span is not None and kept.start + RETENTION_MARGIN < call.span.start and call.span.end <= kept.end
 
     # Extrapolation
@@ -297,7 +297,7 @@ class Estimator:
 
     async def _will_expire(self, slices: Sequence[tuple[Span, float]], per_call: float) -> list[Skipped]:
         """Return the calls that will expire before their turn; with the worst first, any of them may be last."""
-        quota, available = self._dispatcher.quota, self._dispatcher.plan.of_endpoint(CALL_SESSIONS).available
+        quota, retention = self._dispatcher.quota, self._dispatcher.plan.of_endpoint(CALL_SESSIONS).retention
         if not quota.enforced:
             return []
         lost, spans, before = 0.0, [], 0.0
@@ -305,7 +305,7 @@ class Estimator:
             through = before + count * per_call
             done = await quota.forecast(max(1, ceil(through)), CALL_SESSIONS)
             # With the worst first, nobody knows which calls are last: those of the oldest slice set the time.
-            expiry = span.start + available if not self._worst else slices[0][0].start + available
+            expiry = span.start + retention if not self._worst else slices[0][0].start + retention
             if count and done.at.timestamp() > expiry:
                 # Calls begin evenly in a slice: of one that is done too late, the older part expires.
                 share = min(1.0, (done.at.timestamp() - expiry) / max(1.0, span.duration))

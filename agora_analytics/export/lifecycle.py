@@ -91,7 +91,7 @@ async def run_export(
         if options.on_progress is not None:
             # Once more, so that the last progress is that of the end.
             options.on_progress(await run.reporter.progress())
-        # Last: whoever finds `complete` in it finds every file that it lists.
+        # Last: where it says `complete`, every file that it lists is there.
         await parts.write_manifest(manifest)
     return report
 

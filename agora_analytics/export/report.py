@@ -92,7 +92,7 @@ class ExportReport:
         provisional: rows that may still change; the next run fetches them again.
         pending: calls and slices that were not requested because of `max_requests`.
         skipped: what is missing, and why.
-        too_small: calls whose details were not fetched because of `min_users`.
+        below_min_users: calls whose details were not fetched because of `min_users`.
         narrowed: requests of this run made because the service truncated a list, which was then read in narrower spans.
         unmeasured: sessions for which the service sent none of the requested metrics. It may have none, as for users
             who stayed for seconds; they do not make an export incomplete.
@@ -107,7 +107,7 @@ class ExportReport:
     provisional: int
     pending: int
     skipped: tuple[Skipped, ...]
-    too_small: int = 0
+    below_min_users: int = 0
     narrowed: int = 0
     unmeasured: int = 0
 

@@ -27,7 +27,7 @@ def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport
     """Return the report of a run."""
     slices, calls, rows = state.counts()
     min_users = run.options.min_users
-    too_small = state.below_min_users(min_users) if min_users else 0
+    below_min_users = state.below_min_users(min_users) if min_users else 0
     return ExportReport(
         to=place,
         rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
@@ -37,9 +37,9 @@ def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport
         unfinished=state.calls_by_status().get(CallStatus.OPEN, 0),
         provisional=state.provisional_rows(),
         # What this run skips stays pending in the state, for the next one; the report has it in `skipped` alone.
-        pending=slices + calls - too_small - run.refusals.count_skipped(state, min_users),
+        pending=slices + calls - below_min_users - run.refusals.count_skipped(state, min_users),
         skipped=(*run.refusals.skipped(run.selection.span), *_skipped(state)),
-        too_small=too_small,
+        below_min_users=below_min_users,
         unmeasured=sum(count for _, source, count, _ in state.misfits() if source == UNMEASURED),
     )
 
@@ -70,9 +70,9 @@ def build_manifest(state: ExportState, name: Callable[[Part], str], report: Expo
 
 def _skipped(state: ExportState) -> Iterator[Skipped]:
     yield from _skipped_calls(state)
-    for app, source, first, last, kind in state.all_spans():
-        if kind in {SpanStatus.EXPIRED, SpanStatus.TRUNCATED}:
-            reason, again = SPAN_STATUS_NAMES[kind], kind == SpanStatus.TRUNCATED
+    for app, source, first, last, status in state.all_spans():
+        if status in {SpanStatus.EXPIRED, SpanStatus.TRUNCATED}:
+            reason, again = SPAN_STATUS_NAMES[status], status == SpanStatus.TRUNCATED
             yield Skipped(app_id=app, what=source, reason=reason, span=Span(first, last), again=again)
     for app, source, count, reason in state.misfits():
         if source != UNMEASURED:
@@ -100,12 +100,12 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _spans(state: ExportState) -> Iterator[dict[str, Any]]:
-    for app, source, first, last, kind in state.all_spans():
+    for app, source, first, last, status in state.all_spans():
         yield {
             "app_id": app,
             "source": source,
             "span": str(Span(first, last)),
-            "state": SPAN_STATUS_NAMES[kind],
+            "state": SPAN_STATUS_NAMES[status],
             "start": first,
             "end": last,
         }

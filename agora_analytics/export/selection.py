@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import attrs
@@ -199,7 +199,7 @@ class Selection:
     def identity(self) -> dict[str, Any]:
         """Return the settings that must be the same in every run into a place: all but the span and the App IDs.
 
-        States and manifests contain them: their names must not change without `renamed_settings`.
+        States and manifests contain them: another name makes an export of an earlier version another export.
         """
         return {
             "datasets": list(self.datasets),
@@ -211,15 +211,6 @@ class Selection:
             "insights": [attrs.asdict(one) for one in self.insights],
             "series": [str(one) for one in self.series],
         }
-
-
-_RENAMED_SETTINGS: Final = {"worse_than": "min_freeze_rate"}
-"""Names of settings in earlier states and manifests, and those of today."""
-
-
-def renamed_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored settings by their names of today."""
-    return {_RENAMED_SETTINGS.get(name, name): value for name, value in stored.items()}
 
 
 def wants(selection: Selection, call: Call) -> bool:

@@ -185,7 +185,7 @@ class CallPage(Answer):
 class SessionPage(Answer):
     """One page of sessions, latest to join first.
 
-    `missing` are spans of the call that could not be fetched: expired, or not available yet.
+    `missing` are spans of the call that could not be fetched: expired, or not queryable yet.
     """
 
     sessions: tuple[Session, ...] | None = attrs.field(repr=few)

@@ -49,7 +49,7 @@ class Found(tuple[RowT, ...]):  # noqa: SLOT001 - it has two attributes
     """A tuple of results, with attributes for what is not in it.
 
     Attributes:
-        missing: spans that could not be fetched: expired, or not available yet.
+        missing: spans that could not be fetched: expired, or not queryable yet.
         skipped: rows that do not fit the reference and were left out, the first thousand.
 
     """

@@ -16,7 +16,7 @@ GUARD: Final = 0.1
 """Seconds to keep clear of a window's edges: twice what hosts behind one name may differ by, and a margin."""
 
 MAX_WALL_ERROR: Final = 5.0
-"""Seconds by which the host's wall clock may be wrong; before the first answer nothing else tells the day."""
+"""Seconds by which the host's wall clock may be wrong; before the first answer nothing else shows the day."""
 
 _EARLY: Final = 0.18
 """The first seconds, with the guard, of each second of the send clock: a permit issued then is *early*.
@@ -62,7 +62,7 @@ class ClockReading(NamedTuple):
 
     @property
     def confirmed(self) -> bool:
-        """Whether an answer told the time, and nothing contradicts it."""
+        """Whether an answer had the time, and nothing contradicts it."""
         return self.rival_wall is None and self.max_error < math.inf
 
     @property

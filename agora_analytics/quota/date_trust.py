@@ -124,7 +124,7 @@ class DateTrust:
         clock.observe(*sample)
 
     def reset(self) -> None:
-        """Forget everything, as monotonic time began anew."""
+        """Forget everything, as monotonic time restarted."""
         self.__init__()  # type: ignore[misc]
 
     def _should_replace(self, host: int, sample: DateSample, wall_offset: float) -> bool:

@@ -29,7 +29,7 @@ log = logging.getLogger("agora_analytics.quota")
 
 
 class _Deferred(NamedTuple):
-    """A change that waits for another to ride with, and what is told its result."""
+    """A change that waits to be stored with another one, and what receives its result."""
 
     change: Callable[[LedgerState], bool]
     on_result: Callable[[bool], None]

@@ -69,7 +69,7 @@ class LedgerState:
     @property
     def upcoming_id(self) -> int:
         """What `next_permit_id` will return."""
-        # The slot is in the number, so that a crashed process's permits can be told from all others.
+        # The slot is in the number, so that a crashed process's permits differ from all others.
         return (self.issued + 1) * MAX_PROCESSES + self.process_slot
 
     def next_permit_id(self) -> int:
@@ -114,7 +114,7 @@ class LedgerState:
             _count_as_recent(counter, now)
 
     def restart_clock(self, now: float) -> None:
-        """Adapt the state to a clock that began anew, and shows `now`."""
+        """Adapt the state to a clock that restarted, and shows `now`."""
         # No bound by the clock before means anything; days are UTC and stay.
         self.clock.restart()
         self.trust.reset()

@@ -299,7 +299,7 @@ class Limiter:
     def _wait_for_tick(
         self, counter: WindowCounter, clock: ServiceClock, reading: ClockReading, limit: int
     ) -> Rejection | None:
-        """Hold requests back for the service's next tick, whose answer tells its clock best.
+        """Hold requests back for the service's next tick, whose answer shows its clock best.
 
         All of a burst while the clock is first calibrated; later only the last one of a window.
         """
@@ -353,7 +353,7 @@ class Limiter:
         return max(waits, key=lambda rejection: rejection.wait)
 
     def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
-        """Record how a request ended; return whether others may be sent sooner than they were told."""
+        """Record how a request ended; return whether others may be sent sooner than they expect."""
         error = settlement.error
         received = None if settlement.received is None else self._time.by_ledger(settlement.received)
         # The time first: which day a rate-limit error is about depends on it.

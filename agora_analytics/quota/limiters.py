@@ -136,7 +136,7 @@ class Limiters:
     def reserve(self, endpoint: Endpoint) -> Reserve:
         """See `Quota.reserve`."""
         validation.instance("endpoint", endpoint, Endpoint)
-        # Not `limiter`, which may refuse: a reservation sends nothing, and the stream's first request will tell.
+        # Not `limiter`, which may refuse: a reservation sends nothing, and the stream's first request will show it.
         return Reserve(self._of(endpoint), self.time)
 
     def _snapshot(self, state: LedgerState) -> QuotaSnapshot:

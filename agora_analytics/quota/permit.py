@@ -1,4 +1,4 @@
-"""What a bucket is asked for and answers: permits, rejections, and what streams reserve."""
+"""The requests to a bucket and its answers: permits, rejections, and what streams reserve."""
 
 from __future__ import annotations
 

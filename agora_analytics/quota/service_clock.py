@@ -210,7 +210,7 @@ class ServiceClock:
 
     def _narrow(self, sent: float, received: float, low: float, high: float) -> None:
         """Tighten the bounds by one answer, whose own are `low` and `high`."""
-        # Requests of one burst are one probe: they tell about the same tick.
+        # Requests of one burst are one probe: they measure the same tick.
         if sent > self.probed_at and self.next_tick(sent - TICK_TOLERANCE) <= sent:
             self.probes, self.probed_at = self.probes + 1, received
         if low > self.offset_min(received):

@@ -125,7 +125,7 @@ class ServiceTime:
     def steady_host_ahead(self) -> float | None:
         """Return `host_ahead()`, unchanged for as long as it differs by less than 5 s.
 
-        Each answer tells the time more precisely, but spans that adjoin must still adjoin after they were moved.
+        Each answer makes the time more precise, but spans that adjoin must still adjoin after they were moved.
         """
         ahead, known = self.host_ahead(), self._host_ahead
         if known is None or ahead is None or abs(ahead - known) > _SAME_ERROR:

@@ -282,7 +282,7 @@ class SharedAccount:
         answer, sent = await self._reach(self._store.exchange, self._account, self._member, exchange)
         received = self._renewed_at = elapsed()
         if self._clock.observe(sent, received, answer.now):
-            log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned anew")
+            log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned again")
             self._clocks += 1
         self._members = answer.members
         if not self._is_reachable:
@@ -296,7 +296,7 @@ class SharedAccount:
         """Take over the stored state, unless the known one is newer."""
         stored = _Known.of(answer)
         if lost := max(0, self._known.changes - stored.changes):
-            # It gets them back from whoever knows them: what they counted was sent.
+            # It gets them back from the processes that know them: what they counted was sent.
             log.warning("the quota ledger lost its last %d changes: they are restored", lost)
             self._known = self._known._replace(tag=answer.tag)
         else:

@@ -99,7 +99,7 @@ class WaitQueue:
             now = asyncio.get_running_loop().time()
             if deadline is not None and max_wait is not None:
                 self._check_max_wait(result, deadline - now, max_wait)
-            # The whole priority sleeps with its head: the others would only be told the same.
+            # The whole priority sleeps with its head: the others would only get the same answer.
             self._blocked_until[priority] = now + min(max(result.wait, _MIN_BACKOFF), _MAX_BACKOFF)
             await self._wait_turn(priority, deadline, max_wait, at_head=True)
 

@@ -68,7 +68,7 @@ class SimulatorTransport:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Name and port of each host, as observers are told."""
+        """Name and port of each host, as observers see them."""
         return [(f"host{number}.agora.test", 443) for number in range(self._hosts)]
 
     async def send(self, request: Request, host: int = 0) -> Response:

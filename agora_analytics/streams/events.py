@@ -26,7 +26,7 @@ __all__ = [
     "Window",
 ]
 
-Missing = Literal["no data", "not asked"]
+Missing = Literal["no data", "not requested"]
 """Why a window lacks a series: after the allowed lateness the service still had no data, or no poll came in time."""
 
 Loss = Literal["outage", "quota", "consumer", "asleep", "before_start", "service"]

@@ -22,10 +22,10 @@ class _Listener(Generic[T]):
     function: Callable[[T], object]
     failed: bool = False
 
-    def __call__(self, told: T, whose: str) -> None:
+    def __call__(self, value: T, whose: str) -> None:
         """Call the function; an exception ends nothing, and is logged once, as the next event may raise it again."""
         try:
-            self.function(told)
+            self.function(value)
         # It is called synchronously, so a CancelledError here is the listener's own.
         except (Exception, asyncio.CancelledError):
             if not self.failed:
@@ -54,10 +54,10 @@ class Listeners(Generic[T]):
         """Remove a listener, if it is there."""
         self._listeners = [one for one in self._listeners if one is not listener]
 
-    def tell(self, told: T) -> None:
+    def notify(self, value: T) -> None:
         """Call all functions; one that is added or removed by another counts from the next call on."""
         for listener in self._listeners:
-            listener(told, self._whose)
+            listener(value, self._whose)
 
 
 @attrs.frozen(eq=False)

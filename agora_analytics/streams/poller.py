@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 from agora_analytics._core.futures import retrieve_error
-from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
+from agora_analytics.errors import AgoraError, CheckpointError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.budget import Budget
 from agora_analytics.quota.limiters import Limiters, Reserve
@@ -133,6 +133,9 @@ class Poller(ABC, Generic[T]):
                     self.downtime.record(busy, "consumer", self.read_clock())
         except StoppedError:
             pass
+        except CheckpointError as error:  # a probe of health shows that another process took this stream over
+            self.monitor.update(last_error=str(error))
+            raise
         finally:
             try:
                 # Before the release below: it saves the last checkpoint, for which the name must still be leased.
@@ -180,7 +183,7 @@ class Poller(ABC, Generic[T]):
                 except StopAsyncIteration:
                     return
                 yield item
-                if self.ending:  # whoever resumes fetches the rest
+                if self.ending:  # the next run fetches the rest
                     return
 
     async def pause(self, seconds: float) -> None:
@@ -353,7 +356,7 @@ class Poller(ABC, Generic[T]):
             self.monitor.poll_failed(errors, answered=answered, certain=certain)
         elif self._was_answered and recovered:  # a poll without a request proves nothing
             self.monitor.poll_succeeded()
-        # Each poll has to prove anew that the service accepts requests.
+        # Each poll has to prove again that the service accepts requests.
         self._was_answered = False
 
 

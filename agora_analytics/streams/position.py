@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
 from typing import Final, Protocol, Self
 
@@ -13,10 +12,11 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics.errors import CheckpointError
-from agora_analytics.protocols import CheckpointStore
+from agora_analytics.protocols import CheckpointStore, Lease
 from agora_analytics.spans import Instant, Span, iso, length, merged, seconds
-from agora_analytics.streams.checkpoint_stores import checked_name
+from agora_analytics.streams.checkpoint_contract import checked_name
 from agora_analytics.streams.checkpoints import Checkpoint
+from agora_analytics.streams.saver import Saver
 
 _MAX_AHEAD: Final = 300
 """Seconds by which a checkpoint may end after the service's time: clocks differ."""
@@ -75,7 +75,9 @@ class Position:
         self.on_saved: Callable[[], None] = lambda: None
         self._store = store
         self._name = name
-        self._leased = False
+        self._epoch: int | None = None
+        # An attribute that a store may have, as the protocol says.
+        self._saver = Saver(self._save_now, getattr(store, "every", 0.0))
         self._progress: Progress | None = None
         self._unsaved: deque[tuple[int, Checkpoint]] = deque()
         self._source = f"checkpoint {name!r}" if name else "the checkpoint"
@@ -106,17 +108,20 @@ class Position:
         """
         if self._store is None:
             return None
-        return Position(stream, store=self._store, name=checked_name(f"{self._name}.{suffix}", "checkpoint"))
+        beside = Position(stream, store=self._store, name=checked_name(f"{self._name}.{suffix}", "checkpoint"))
+        # It must not lag behind: after a crash the stream would not repeat what the other one has not saved.
+        self._saver.first.append(beside._saver)
+        return beside
 
     def mark_done(self, span: Span) -> None:
         """Mark a span as done, where nothing is saved."""
         self._done = merged((*self._done, span))
 
     async def resume(self) -> Checkpoint:
-        """Lease the name, and load and return the checkpoint.
+        """Take the name over, and return its checkpoint.
 
-        Raises `CheckpointError` if the checkpoint is of another stream, or the name is in use; the name is not leased
-        then.
+        Raises `CheckpointError` if the checkpoint is of another stream, or the name is in use; the name is not taken
+        over then.
         """
         try:
             await self._load()
@@ -126,14 +131,15 @@ class Position:
         return self.checkpoint
 
     async def _load(self) -> None:
-        if self._store is None:
+        if self._store is None or self._epoch is not None:
             return
-        if not self._leased:
-            await _acquire(self._store, self._name)
-            self._leased = True
-        loaded = await self._store.load(self._name)
-        if loaded is not None:
-            self._set(loaded.check(self.stream, self._source))
+        # Looked at first, so that a stream with the wrong name does not end the one that has it.
+        if (found := await self._store.load(self._name)) is not None:
+            found.check(self.stream, self._source)
+        lease = await _acquire(self._store, self._name)
+        self._epoch = lease.epoch
+        if lease.checkpoint is not None:
+            self._set(lease.checkpoint.check(self.stream, self._source))
 
     async def save(self, checkpoint: Checkpoint) -> None:
         """Set the checkpoint, and save it; under a hub, once all subscribers have processed what it covers."""
@@ -150,11 +156,15 @@ class Position:
     async def _save_processed(self) -> None:
         processed = 0 if self._progress is None else self._progress.processed()
         ready = [checkpoint for delivered, checkpoint in self._unsaved if delivered <= processed]
-        if ready and self._store is not None:
-            await self._store.save(self._name, ready[-1])
-            self.on_saved()
+        if ready:
+            await self._saver.put(ready[-1])
         for _ in ready:  # after the save, so that a failed one is retried
             self._unsaved.popleft()
+
+    async def _save_now(self, checkpoint: Checkpoint) -> None:
+        if self._store is not None and self._epoch is not None:
+            await self._store.save(self._name, checkpoint, self._epoch)
+            self.on_saved()
 
     def share_with(self, progress: Progress) -> None:
         """Save only what a hub's subscribers have processed; raises `RuntimeError` for a second hub."""
@@ -171,11 +181,16 @@ class Position:
             await self.release()
 
     async def release(self) -> None:
-        """Release the name, unless a hub still uses it; may be called twice."""
-        if self._leased and self._store is not None and self._progress is None:
-            # First, so that a second call does nothing while this one waits.
-            self._leased = False
-            await self._store.release(self._name)
+        """Save what has not been saved and release the name, unless a hub still uses it; may be called twice."""
+        if self._epoch is None or self._store is None or self._progress is not None:
+            return
+        try:
+            await self._saver.close()
+        finally:
+            # A second call may have released it while this one saved.
+            if (epoch := self._epoch) is not None:
+                self._epoch = None
+                await self._store.release(self._name, epoch)
 
     def check_not_in_future(self, now: float) -> None:
         """Raise `CheckpointError` for a checkpoint that ends after `now`, the service's time."""
@@ -189,10 +204,13 @@ class Position:
             )
 
 
-async def _acquire(store: CheckpointStore, name: str) -> None:
+async def _acquire(store: CheckpointStore, name: str) -> Lease:
     for _ in range(_LEASE_ATTEMPTS):
-        with suppress(CheckpointError):
+        try:
             return await store.acquire(name)
+        except CheckpointError as error:
+            if error.kind != "in_use":
+                raise
         # A stream that was left with `break` keeps its name until the event loop has closed its generator.
         await asyncio.sleep(_LEASE_INTERVAL)
     return await store.acquire(name)

@@ -56,12 +56,12 @@ class RetentionBounds:
         self._reset()
 
     def _reset(self) -> None:
-        self._retention, self.delay = self.limits.available, self.limits.delay
+        self._retention, self.delay = self.limits.retention, self.limits.delay
 
     @property
     def is_reduced(self) -> bool:
         """Whether the service keeps less than the plan says."""
-        return self._retention < self.limits.available
+        return self._retention < self.limits.retention
 
     def queryable(self, now: float) -> Span:
         """Return the span that is queryable at a time (UTC seconds); never empty."""
@@ -76,7 +76,7 @@ class RetentionBounds:
 
     def oldest_by_plan(self, now: float) -> int:
         """Return the oldest second that the plan keeps at a time, plus the margin."""
-        return int(now - self.limits.available) + 1 + self.margin
+        return int(now - self.limits.retention) + 1 + self.margin
 
     def clock_went_back(self, now: float) -> bool:
         """Whether `now` is before a time at which a span was accepted, so that one of the two times was wrong."""
@@ -123,11 +123,11 @@ class RetentionBounds:
         named, least = error.limit or 0, self.margin + _MIN_SPAN
         if error.kind == "latency":
             # The end must stay after the start: the delay may take all of the retention but the smallest span.
-            most = max(min(_MAX_DELAY, self.limits.available - least), self.limits.delay)
+            most = max(min(_MAX_DELAY, self.limits.retention - least), self.limits.delay)
             # If the service names the plan's own number, its clock for that is a little behind its Date header.
             more = self.limits.delay + max(1, 2 * (self.delay - self.limits.delay))
             self.delay = min(max(named + 1 if named > self.delay else 0, more), most)
         else:
             # Halved where no limit is named, so that a few refusals reach any limit.
             self._retention = named if 0 < named < self._retention else self._retention / 2
-        self._retention = min(max(self._retention, self.delay + least), self.limits.available)
+        self._retention = min(max(self._retention, self.delay + least), self.limits.retention)

@@ -128,7 +128,7 @@ class Stream(AsyncIterator[T], Generic[T]):
             self._away_since = self._time.monotonic()
         # Set only now: an event that its consumer did not wait for is not being worked on.
         self._poller.current = event
-        self._listeners.tell(event)
+        self._listeners.notify(event)
         return event
 
 

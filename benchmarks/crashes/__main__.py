@@ -79,7 +79,7 @@ async def _truth(folder: Path, job: Job) -> Truth:
     job.counter.begin()
     ended = await Machine(folder / "home", job).run(folder / "export", "jsonl")
     if not ended.complete:
-        raise SystemExit(f"an undisturbed export: {ended.told}")
+        raise SystemExit(f"an undisturbed export: {ended.report}")
     return read(folder / "export")
 
 
@@ -102,9 +102,9 @@ async def _damage(folder: Path, job: Job, truth: Truth, given: argparse.Namespac
     for form in given.formats.split(","):
         for finished in (True, False):
             beside = folder / f"{form} {finished}"
-            told = await damage.Damaging(form, job, beside, truth, finished).run()
-            print(told.row(), flush=True)
-            broken += told.broken
+            results = await damage.Damaging(form, job, beside, truth, finished).run()
+            print(results.row(), flush=True)
+            broken += results.broken
     return broken
 
 
@@ -132,9 +132,9 @@ async def _disk(folder: Path, job: Job, truth: Truth, given: argparse.Namespace)
     print(full.HEAD)
     broken = []
     for form in given.formats.split(","):
-        told = await full.filled(form, job, folder / form, truth)
-        print(told.row(), flush=True)
-        broken += told.broken
+        results = await full.filled(form, job, folder / form, truth)
+        print(results.row(), flush=True)
+        broken += results.broken
     return broken
 
 

@@ -79,8 +79,8 @@ async def counting(service: str) -> AsyncIterator[Counter]:
             headers = {name: request.headers[name] for name in _GIVEN if name in request.headers}
             url = service + request.raw_path
             async with session.request(request.method, url, data=body or None, headers=headers) as answer:
-                told = {name: answer.headers[name] for name in _TOLD if name in answer.headers}
-                response = web.Response(status=answer.status, body=await answer.read(), headers=told)
+                headers = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
+                response = web.Response(status=answer.status, body=await answer.read(), headers=headers)
             asked.answered = time.monotonic()
             return response
 
@@ -99,4 +99,4 @@ async def counting(service: str) -> AsyncIterator[Counter]:
 
 
 _GIVEN = ("Authorization", "Content-Type")
-_TOLD = ("Content-Type", "Date", "Retry-After")
+_KEPT_HEADERS = ("Content-Type", "Date", "Retry-After")

@@ -157,7 +157,7 @@ def damages(form: str, other: Path) -> list[Damage]:
 
 
 @attrs.define(kw_only=True)
-class Told:
+class DamageResults:
     """The results of all damages to an export of a format."""
 
     form: str
@@ -180,7 +180,7 @@ class Told:
 
 
 HEAD: Final = f"{'':17} " + " ".join(
-    f"{name:>9}" for name in ("damages", "refused", "went on", "taken", "rebuilt", "told less", "elsewhere", "put back")
+    f"{name:>9}" for name in ("damages", "refused", "went on", "taken", "rebuilt", "less", "elsewhere", "put back")
 )
 
 
@@ -194,14 +194,14 @@ class Damaging:
     truth: Truth
     finished: bool
     machine: Machine = attrs.field(init=False)
-    told: Told = attrs.field(init=False)
+    results: DamageResults = attrs.field(init=False)
     harmed: Path = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.machine = Machine(self.folder / "home", self.job)
-        self.told = Told(form=self.form, state="finished" if self.finished else "killed")
+        self.results = DamageResults(form=self.form, state="finished" if self.finished else "killed")
 
-    async def run(self) -> Told:
+    async def run(self) -> DamageResults:
         """Try all damages."""
         other = self.folder / "other"
         await self.machine.here(other, self.form, datasets=["sessions"])
@@ -210,8 +210,8 @@ class Damaging:
         self.harmed = files_of(whole)[0].relative_to(whole)
         for damage in damages(self.form, other):
             await self._damaged(damage, whole)
-        self.told.broken += [f"a process is left: {line}" for line in self.machine.left]
-        return self.told
+        self.results.broken += [f"a process is left: {line}" for line in self.machine.left]
+        return self.results
 
     async def _made(self, whole: Path) -> None:
         """Export everything, or a part in one run and more in a second one that is killed."""
@@ -236,13 +236,13 @@ class Damaging:
             return
         before = _held(folder)
         ended = await self.machine.here(folder, self.form)
-        self.told.damages += 1
+        self.results.damages += 1
         if ended.complete and damage.harmless:
-            self.told.harmless += 1
+            self.results.harmless += 1
             self._is_truth(damage, "went on", folder)
             return
         self._refused(damage, "run again", ended, damage.kinds | ({"state"} if damage.harmless else set()))
-        self.told.refused += 1
+        self.results.refused += 1
         if _held(folder) != before:
             self._broken(damage, "the refusal changed files")
         await self._rebuilt(damage, folder, ended)
@@ -250,40 +250,40 @@ class Damaging:
 
     async def _rebuilt(self, damage: Damage, folder: Path, refusal: Ended) -> None:
         """Rebuild it; if that was advised without conditions, it has to work."""
-        hint = refusal.told.get("hint", "")
+        hint = refusal.report.get("hint", "")
         ended = await self.machine.here(folder, self.form, rebuild=True)
-        if "kind" in ended.told and "Move them away" in ended.told["hint"]:
+        if "kind" in ended.report and "Move them away" in ended.report["hint"]:
             _take_away(folder)
             ended = await self.machine.here(folder, self.form, rebuild=True)
-            self.told.taken += 1
-        if "kind" in ended.told:
+            self.results.taken += 1
+        if "kind" in ended.report:
             self._refused(damage, "rebuild", ended, damage.kinds)
-            self.told.elsewhere += 1
+            self.results.elsewhere += 1
             if "--rebuild" in hint and "if that lists" not in hint and "as far as" not in hint:
-                self._broken(damage, f"a rebuild was advised, and refused: {ended.told}")
-            if "another place" not in ended.told["hint"] or "--rebuild" in ended.told["hint"]:
-                self._broken(damage, f"the advice does not help: {ended.told}")
+                self._broken(damage, f"a rebuild was advised, and refused: {ended.report}")
+            if "another place" not in ended.report["hint"] or "--rebuild" in ended.report["hint"]:
+                self._broken(damage, f"the advice does not help: {ended.report}")
         elif ended.complete:
-            self.told.rebuilt += 1
+            self.results.rebuilt += 1
             self._is_truth(damage, "rebuilt", folder)
         else:
-            self._is_told(damage, ended, folder)
+            self._is_reported(damage, ended, folder)
 
-    def _is_told(self, damage: Damage, ended: Ended, folder: Path) -> None:
+    def _is_reported(self, damage: Damage, ended: Ended, folder: Path) -> None:
         """Check that missing rows are reported, and that none is there twice, as far as files can be read."""
-        self.told.less += 1
-        skipped = ended.told["skipped"]
+        self.results.less += 1
+        skipped = ended.report["skipped"]
         if not skipped:
-            self._broken(damage, f"rebuilt, and told {ended.told}")
+            self._broken(damage, f"rebuilt, and reported {ended.report}")
         if damage.unreadable and self.form in DATABASES:
             return
         if damage.unreadable:
             (folder / self.harmed).unlink(missing_ok=True)
         found = self._found(folder)
         rows = sum(count for what, _, count in skipped if what in DATASETS)
-        all_told = found.lost == rows or damage.unreadable or any(what not in DATASETS for what, *_ in skipped)
-        if found.doubled or found.strange or not all_told:
-            self._broken(damage, f"rebuilt, and told {ended.told}: {found}")
+        all_reported = found.lost == rows or damage.unreadable or any(what not in DATASETS for what, *_ in skipped)
+        if found.doubled or found.strange or not all_reported:
+            self._broken(damage, f"rebuilt, and reported {ended.report}: {found}")
 
     async def _put_back(self, damage: Damage, whole: Path, folder: Path) -> None:
         """Put back what was there before, and run the export again."""
@@ -291,14 +291,14 @@ class Damaging:
         shutil.copytree(whole, folder)
         ended = await self.machine.here(folder, self.form)
         if ended.complete:
-            self.told.back += 1
+            self.results.back += 1
             self._is_truth(damage, "put back", folder)
         else:
-            self._broken(damage, f"put back: {ended.told}")
+            self._broken(damage, f"put back: {ended.report}")
 
     def _refused(self, damage: Damage, when: str, ended: Ended, kinds: frozenset[str]) -> None:
-        if ended.requests or ended.told.get("kind") not in kinds:
-            self._broken(damage, f"{when}: {ended.requests} requests, {ended.code} {ended.told}")
+        if ended.requests or ended.report.get("kind") not in kinds:
+            self._broken(damage, f"{when}: {ended.requests} requests, {ended.code} {ended.report}")
 
     def _is_truth(self, damage: Damage, when: str, folder: Path) -> None:
         if not (found := self._found(folder)):
@@ -308,11 +308,11 @@ class Damaging:
         try:
             return compared(self.truth, read(folder))
         except Exception as error:  # noqa: BLE001 - whatever reads it
-            self.told.broken.append(f"{self.form}, {self.told.state}: cannot be read: {error}")
+            self.results.broken.append(f"{self.form}, {self.results.state}: cannot be read: {error}")
             return compared(self.truth, {})
 
     def _broken(self, damage: Damage, what: str) -> None:
-        self.told.broken.append(f"{self.form}, {self.told.state}, {damage.name}: {what}")
+        self.results.broken.append(f"{self.form}, {self.results.state}, {damage.name}: {what}")
 
 
 def _take_away(folder: Path) -> None:

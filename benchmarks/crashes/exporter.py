@@ -37,14 +37,14 @@ class Ended:
     """How a run ended: its exit code, its report or error, its requests, and the seconds that it took."""
 
     code: int
-    told: dict[str, Any]
+    report: dict[str, Any]
     requests: int
     seconds: float
 
     @property
     def complete(self) -> bool:
         """Whether it reports that every row is there."""
-        return bool(self.told.get("complete"))
+        return bool(self.report.get("complete"))
 
 
 @attrs.define
@@ -64,8 +64,8 @@ class Machine:
         """Export in this process, which is quicker."""
         begun = time.monotonic()
         given = {**self.job.options, **options}
-        told = await exported(str(to), form, self.job.start, self.job.end, given)
-        return Ended(0, told, self.job.counter.end_run(), time.monotonic() - begun)
+        report = await exported(str(to), form, self.job.start, self.job.end, given)
+        return Ended(0, report, self.job.counter.end_run(), time.monotonic() - begun)
 
     async def killed(self, to: str | Path, form: str, seconds: float, who: str, **options: Any) -> Ended:
         """Run an export, and kill it unless it ends in time: `all`, the `parent` alone, or the `writer`."""
@@ -111,8 +111,8 @@ class Machine:
         await self._alone()
         out, err = ((self.home / name).read_text() for name in ("out", "err"))
         first, *last = map(json.loads, out.splitlines()) if process.returncode == 0 else [{"wrong": err[-2_000:]}]
-        told = {**last[-1], "first": first} if last else first
-        return Ended(process.returncode or 0, told, requests, seconds)
+        report = {**last[-1], "first": first} if last else first
+        return Ended(process.returncode or 0, report, requests, seconds)
 
     async def _alone(self) -> None:
         """Wait until no process of this machine is left, and record how long that took, or which do not end."""

@@ -31,7 +31,7 @@ def can_mount() -> bool:
 
 
 @attrs.define(kw_only=True)
-class Told:
+class DiskResults:
     """The results of full disks for an export of a format."""
 
     form: str
@@ -54,12 +54,12 @@ HEAD: Final = f"{'':8} " + " ".join(
 )
 
 
-async def filled(form: str, job: Job, folder: Path, truth: Truth) -> Told:
+async def filled(form: str, job: Job, folder: Path, truth: Truth) -> DiskResults:
     """Export onto small disks, which grow."""
-    told, machine = Told(form=form), Machine(folder / "home", job)
+    results, machine = DiskResults(form=form), Machine(folder / "home", job)
     job.counter.begin()
     whole = await machine.run(folder / "whole", form)
-    told.undisturbed = whole.requests
+    results.undisturbed = whole.requests
     size = sum(path.stat().st_size for path in (folder / "whole").rglob("*"))
     rows = sum(path.stat().st_size for path in files_of(folder / "whole"))
     for share in _SHARES:
@@ -67,30 +67,32 @@ async def filled(form: str, job: Job, folder: Path, truth: Truth) -> Told:
         small.mkdir(exist_ok=True)
         begun = ("unshare", "-rm", "sh", "-c", _SCRIPT, "sh", str(int(size * share)), str(small), str(saved))
         ended = await machine.run(small, form, before=begun)
-        _look(told, share, ended.told, saved, truth, full=size * share < rows)
-        told.most = max(told.most, ended.requests)
-    told.broken += [f"a process is left: {line}" for line in machine.left]
-    return told
+        _look(results, share, ended.report, saved, truth, full=size * share < rows)
+        results.most = max(results.most, ended.requests)
+    results.broken += [f"a process is left: {line}" for line in machine.left]
+    return results
 
 
-def _look(told: Told, share: float, last: dict[str, object], saved: Path, truth: Truth, *, full: bool) -> None:
+def _look(
+    results: DiskResults, share: float, last: dict[str, object], saved: Path, truth: Truth, *, full: bool
+) -> None:
     """Check that a full disk is reported as such, and that all rows are there in the end.
 
     The disk must have been `full` if the files alone, without the state, take more.
     """
-    told.disks += 1
+    results.disks += 1
     first = last.get("first", {})
     assert isinstance(first, dict)  # noqa: S101 - as the worker prints it
-    told.full += "kind" in first
+    results.full += "kind" in first
     if not first.get("complete") and first.get("kind") != "disk":
-        told.broken.append(f"{told.form}, a disk of {share:.0%}: told as {first}")
+        results.broken.append(f"{results.form}, a disk of {share:.0%}: reported as {first}")
     if full and "kind" not in first:
-        told.broken.append(f"{told.form}, a disk of {share:.0%}: it was never full, {first}")
+        results.broken.append(f"{results.form}, a disk of {share:.0%}: it was never full, {first}")
     if not last.get("complete"):
-        told.broken.append(f"{told.form}, a disk of {share:.0%}: with room again, {last}")
+        results.broken.append(f"{results.form}, a disk of {share:.0%}: with room again, {last}")
         return
     found = compared(truth, read(saved))
-    if not found or found.found != told.found.found:
-        told.found = found
+    if not found or found.found != results.found.found:
+        results.found = found
     if not found or (wrong := unlike_manifest(saved)):
-        told.broken.append(f"{told.form}, a disk of {share:.0%}: {found}, {wrong if found else ''}")
+        results.broken.append(f"{results.form}, a disk of {share:.0%}: {found}, {wrong if found else ''}")

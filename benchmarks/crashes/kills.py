@@ -142,7 +142,7 @@ class Killing:
     def _finished(self, ended: Ended) -> None:
         made = len(self.job.counter.asked)
         # While calls are open, each run requests their lists.
-        again = self.job.counter.again(but="/call/lists" if self.whole.told["unfinished"] else None)
+        again = self.job.counter.again(but="/call/lists" if self.whole.report["unfinished"] else None)
         self.seen.most = max(self.seen.most, made)
         self.seen.again += again
         self._look("finished", ended)
@@ -164,14 +164,14 @@ class Killing:
         self.seen.kills += 1
         if ended.code == _KILLED:
             self._claims(f"killed ({who}, {die or f'{wait:.1f} s'})")
-        elif ended.told.get("kind") != "writer":
-            self._broken(f"{who} was killed, and the run ended with {ended.code} {ended.told}")
+        elif ended.report.get("kind") != "writer":
+            self._broken(f"{who} was killed, and the run ended with {ended.code} {ended.report}")
         return False
 
     def _moment(self, who: str) -> dict[str, Any]:
         """Return the operation of the file system to kill at: any or a rename, before or after it."""
         of = self.chance.choice(["any", "os.rename"])
-        most = self.whole.told["events"].get(of, 1)
+        most = self.whole.report["events"].get(of, 1)
         return {
             "of": of,
             "number": self.chance.randint(1, most),
@@ -190,7 +190,7 @@ class Killing:
     def _look(self, when: str, ended: Ended) -> None:
         """Check that all rows are there once, and nothing else."""
         if not ended.complete:
-            self._broken(f"{when}: {ended.code} {ended.told}")
+            self._broken(f"{when}: {ended.code} {ended.report}")
             return
         folder = self.place.fetched()
         found = compared(self.truth, read(folder))

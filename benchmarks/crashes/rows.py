@@ -42,7 +42,7 @@ def read(folder: Path) -> Truth:
     if not (folder / "manifest.json").exists():
         return {}
     columns = manifest_of(folder)["columns"]
-    return {name: Counter(_told(row, columns[name]) for row in _rows(folder, name)) for name in columns}
+    return {name: Counter(_row(row, columns[name]) for row in _rows(folder, name)) for name in columns}
 
 
 def compared(truth: Truth, found: Truth) -> Found:
@@ -75,15 +75,15 @@ def files_of(folder: Path) -> list[Path]:
 def unlike_manifest(folder: Path) -> list[str]:
     """Return the files that differ from the manifest in size or checksum, and those that are missing."""
     manifest = manifest_of(folder)
-    told = {one["path"]: (one["bytes"], one["sha256"]) for one in manifest["parts"] if one["sha256"]}
+    listed = {one["path"]: (one["bytes"], one["sha256"]) for one in manifest["parts"] if one["sha256"]}
     if manifest["database"]:
-        told[f"export.{manifest['settings']['format']}"] = (
+        listed[f"export.{manifest['settings']['format']}"] = (
             manifest["database"]["bytes"],
             manifest["database"]["sha256"],
         )
     held = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files_of(folder)}
     seen = {name: (len(one), sha256(one).hexdigest()) for name, one in held.items()}
-    return sorted(name for name in told.keys() | seen.keys() if told.get(name) != seen.get(name))
+    return sorted(name for name in listed.keys() | seen.keys() if listed.get(name) != seen.get(name))
 
 
 def _rows(folder: Path, dataset: str) -> Iterable[Mapping[str, Any]]:
@@ -136,7 +136,7 @@ def _duck(path: Path, dataset: str) -> Iterable[Mapping[str, Any]]:
 _READERS: Final = {".jsonl": _lines, ".csv": _csv, ".parquet": _parquet}
 
 
-def _told(row: Mapping[str, Any], columns: list[dict[str, Any]]) -> Row:
+def _row(row: Mapping[str, Any], columns: list[dict[str, Any]]) -> Row:
     return tuple(_text(row[column["name"]], column["kind"]) for column in columns)
 
 

@@ -28,9 +28,9 @@ class _Events:
         self._places = places
         self._die = die
 
-    def __call__(self, event: str, told: tuple[Any, ...]) -> None:
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         """Count an operation before it happens, and kill the process if it is time."""
-        if event not in _WATCHED or not self._is_ours(told[0]):
+        if event not in _WATCHED or not self._is_ours(args[0]):
             return
         self.seen.update({event: 1, "any": 1})
         if self._die and self._due(event):
@@ -68,16 +68,16 @@ async def exported(to: str, form: str, start: int, end: int, options: dict[str, 
             kind = error.kind if isinstance(error, ExportError) else type(error).__name__
             return {"kind": kind, "wrong": str(error), "hint": error.hint}
     skipped = [[one.what, one.reason, one.rows or one.calls] for one in report.skipped]
-    told = {"rows": dict(report.rows), "complete": report.complete, "skipped": skipped, "requests": report.requests}
-    return told | {"unfinished": report.unfinished, "pending": report.pending}
+    ended = {"rows": dict(report.rows), "complete": report.complete, "skipped": skipped, "requests": report.requests}
+    return ended | {"unfinished": report.unfinished, "pending": report.pending}
 
 
 def _main(to: str, form: str, start: str, end: str, given: str) -> None:
     options = json.loads(given)
     events = _Events((to, os.environ.get("XDG_STATE_HOME", to)), options.pop("die", None))
     sys.addaudithook(events)
-    told = asyncio.run(exported(to, form, int(start), int(end), options))
-    print(json.dumps(told | {"events": dict(events.seen)}), flush=True)
+    ended = asyncio.run(exported(to, form, int(start), int(end), options))
+    print(json.dumps(ended | {"events": dict(events.seen)}), flush=True)
 
 
 if __name__ == "__main__":

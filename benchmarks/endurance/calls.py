@@ -21,7 +21,7 @@ _HOUR: Final = 3_600
 _SOON: Final = 3_600.0
 """Seconds without a hindrance in which a follow makes progress, even if single requests fail."""
 
-_JUDGED: Final = _LIMITS.available + DAY
+_JUDGED: Final = _LIMITS.retention + DAY
 """Seconds after the start of a call within which all its events come, even if it lasts twelve hours."""
 
 _MOVED: Final = 130
@@ -30,7 +30,7 @@ _REASON: Final = re.compile(r"quota|outage|expired|[A-Z]\w+: .*")
 
 
 @attrs.define
-class _Told:
+class _Delivered:
     """The events of a call, in order, and when it began."""
 
     kinds: list[str] = attrs.field(factory=list)
@@ -53,7 +53,7 @@ class CallJudge:
         self._report = report
         self._refused = RefusedCalls(seed)
         self.refused: set[str] = set()
-        self._told: dict[str, _Told] = {}
+        self._delivered: dict[str, _Delivered] = {}
         self.judged = begin
         self._begin = begin
         self.seen: Counter[str] = Counter()
@@ -65,16 +65,16 @@ class CallJudge:
         if isinstance(event, Gap):
             self._report("no calls lost: the plan keeps a week", str(event))
             return
-        told = self._told.setdefault(event.call.call_id, _Told())
+        delivered = self._delivered.setdefault(event.call.call_id, _Delivered())
         if not isinstance(event, CallChanged):
-            told.kinds.append(type(event).__name__)
-        if isinstance(event, CallChanged) and told.kinds != ["CallStarted"]:
-            self._report("changes between start and end", f"{event.call.call_id}: {told.kinds}")
+            delivered.kinds.append(type(event).__name__)
+        if isinstance(event, CallChanged) and delivered.kinds != ["CallStarted"]:
+            self._report("changes between start and end", f"{event.call.call_id}: {delivered.kinds}")
         if isinstance(event, CallFinished):
-            told.ended, told.sessions = event.call.destroyed_ts, event.reason
+            delivered.ended, delivered.sessions = event.call.destroyed_ts, event.reason
             self.ages.append(at - (event.call.destroyed_ts or 0) - _LIMITS.delay)
         if isinstance(event, CallLost):
-            told.reason = event.reason
+            delivered.reason = event.reason
         if isinstance(event, CallFinished | CallSessions):
             self._sessions(event)
 
@@ -121,21 +121,21 @@ class CallJudge:
 
     def _judge_hour(self, hour: int, now: float) -> None:
         for call in self._simulation.world.calls(hour, hour + _HOUR):
-            told = self._told.pop(call.call_id, _Told())
+            delivered = self._delivered.pop(call.call_id, _Delivered())
             self.seen["calls judged"] += 1
-            wrong = self._wrong(call, fate(self._simulation, call), told, now)
+            wrong = self._wrong(call, fate(self._simulation, call), delivered, now)
             if wrong:
-                self._report(f"calls: {wrong}", f"{call} {fate(self._simulation, call)} {told}")
+                self._report(f"calls: {wrong}", f"{call} {fate(self._simulation, call)} {delivered}")
 
-    def _wrong(self, call: SimulatedCall, fate: Fate, told: _Told, now: float) -> str:
+    def _wrong(self, call: SimulatedCall, fate: Fate, delivered: _Delivered, now: float) -> str:
         """Return what is wrong with the events of a call; empty if nothing is."""
-        if wrong := _wrong_order(told):
+        if wrong := _wrong_order(delivered):
             return wrong
-        if not told.kinds:
+        if not delivered.kinds:
             return "" if self._unseen(call, fate) else "a start that was not reported"
-        if told.reason:
-            return self._wrong_loss(call, fate, told, now)
-        return self._wrong_end(call, fate, told) if told.over else self._wrong_open(call, fate, now)
+        if delivered.reason:
+            return self._wrong_loss(call, fate, delivered, now)
+        return self._wrong_end(call, fate, delivered) if delivered.over else self._wrong_open(call, fate, now)
 
     def _unseen(self, call: SimulatedCall, fate: Fate) -> bool:
         """Whether a call was deleted before it could be read, or was moved to before the follow began."""
@@ -144,18 +144,18 @@ class CallJudge:
             return True
         return fate.deleted is not None and fate.deleted < self._hindrances.next_free(visible, _SOON)
 
-    def _wrong_loss(self, call: SimulatedCall, fate: Fate, told: _Told, now: float) -> str:
-        if told.reason == "gone":
+    def _wrong_loss(self, call: SimulatedCall, fate: Fate, delivered: _Delivered, now: float) -> str:
+        if delivered.reason == "gone":
             return "" if fate.deleted is not None else "gone, and it is there"
-        if told.reason == "expired":
-            old = now > call.created - _MOVED + _LIMITS.available
+        if delivered.reason == "expired":
+            old = now > call.created - _MOVED + _LIMITS.retention
             return "" if fate.endless and fate.deleted is None and old else "expired, and it is not"
         return "lost for no documented reason"
 
-    def _wrong_end(self, call: SimulatedCall, fate: Fate, told: _Told) -> str:
+    def _wrong_end(self, call: SimulatedCall, fate: Fate, delivered: _Delivered) -> str:
         if fate.endless:
             return "an end of a call without one"
-        if told.ended != call.destroyed:
+        if delivered.ended != call.destroyed:
             return "another end"
         return "an end after it was deleted" if fate.deleted is not None and fate.deleted < call.destroyed else ""
 
@@ -163,20 +163,20 @@ class CallJudge:
         """Return what is wrong with a call that is still open by its events; empty if nothing is."""
         if fate.deleted is not None:
             age = now - fate.deleted
-            return "deleted, and not told" if age > 2 * _HOUR + 0.2 * (now - call.created) else ""
+            return "deleted, and not reported" if age > 2 * _HOUR + 0.2 * (now - call.created) else ""
         if fate.endless:
-            return "expired, and not told" if now > call.created + _LIMITS.available + DAY else ""
+            return "expired, and not reported" if now > call.created + _LIMITS.retention + DAY else ""
         return "an end that was not reported" if now > call.destroyed + _HOUR + 0.2 * call.duration else ""
 
 
-def _wrong_order(told: _Told) -> str:
+def _wrong_order(delivered: _Delivered) -> str:
     """Return what is wrong with the order of the events of a call; empty if nothing is."""
-    often = Counter(told.kinds)
+    often = Counter(delivered.kinds)
     if any(count > 1 for count in often.values()) or often["CallFinished"] + often["CallLost"] > 1:
         return "a start or an end twice"
-    if told.kinds and told.kinds[0] != "CallStarted":
+    if delivered.kinds and delivered.kinds[0] != "CallStarted":
         return "an end before its start"
-    if often["CallSessions"] and (told.kinds[-1] != "CallSessions" or told.sessions not in _MAY_FOLLOW):
+    if often["CallSessions"] and (delivered.kinds[-1] != "CallSessions" or delivered.sessions not in _MAY_FOLLOW):
         return "sessions that were not to follow"
     return ""
 

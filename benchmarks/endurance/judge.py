@@ -155,7 +155,7 @@ class Judge:
     def look(self, now: float, checkpoints: tuple[str, str]) -> None:
         """Read the service's log and counters, and judge the day if it is over."""
         for entry in self._simulation.service.log:
-            self._hear(entry)
+            self._record(entry)
         self._simulation.service.log.clear()
         self._look_at_quota(now)
         self.windows.judge(now)
@@ -204,7 +204,7 @@ class Judge:
                 self.hindrances.add(Trouble("spent", now - 300, (day + 1) * DAY))
                 self.refusals[f"days spent: {counter}"] += 1
 
-    def _hear(self, entry: LogEntry) -> None:
+    def _record(self, entry: LogEntry) -> None:
         counter = _COUNTERS.get(entry.endpoint, "")
         self._requests[int(entry.at // DAY)][counter] += 1
 

@@ -193,13 +193,13 @@ class _WrongDates:
     """The first request after each moment is answered with a wrong date."""
 
     steps: tuple[Step, ...]
-    told: int = 0
+    done: int = 0
 
     def strike(self, arrival: Arrival) -> Fault | None:
-        if self.told == len(self.steps) or arrival.now < self.steps[self.told].at:
+        if self.done == len(self.steps) or arrival.now < self.steps[self.done].at:
             return None
-        self.told += 1
-        return Fault("date", date_off=self.steps[self.told - 1].wrong)
+        self.done += 1
+        return Fault("date", date_off=self.steps[self.done - 1].wrong)
 
 
 @attrs.frozen

@@ -34,7 +34,7 @@ Report = Callable[[str, str], None]
 
 
 @attrs.define
-class _Told:
+class _Delivered:
     """What was delivered of a window: each series' value, or why it is missing; when, and by which process."""
 
     at: float
@@ -53,7 +53,7 @@ class WindowJudge:
         self._hindrances = hindrances
         self._questions = questions
         self._report = report
-        self._told: dict[int, _Told] = {}
+        self._delivered: dict[int, _Delivered] = {}
         self._commits: deque[tuple[float, int]] = deque()
         self.due = begin
         self.judged = begin
@@ -75,15 +75,15 @@ class WindowJudge:
         if isinstance(event, Gap):
             self.seen[f"windows lost: {event.reason}"] += event.span.duration // WINDOW
             for ts in range(event.span.start, event.span.end, WINDOW):
-                too_old = ts + _LIMITS.available < self.lives[life - 1] + _LATEST
-                self._told[ts] = _Told(at, life, [], {}, lost=event.reason, too_old=too_old)
+                too_old = ts + _LIMITS.retention < self.lives[life - 1] + _LATEST
+                self._delivered[ts] = _Delivered(at, life, [], {}, lost=event.reason, too_old=too_old)
             return
         self._window(at, life, event)
 
     def _window(self, at: float, life: int, window: Window) -> None:
         self.ages.append(at - window.ts - WINDOW - _LIMITS.delay)
         missing = {place: window.missing[one] for place, one in enumerate(SERIES) if one in window.missing}
-        self._told[window.ts] = told = _Told(at, life, [window.value(one) for one in SERIES], missing)
+        self._delivered[window.ts] = delivered = _Delivered(at, life, [window.value(one) for one in SERIES], missing)
         for place, reason in missing.items():
             self.seen[f"values missing: {reason}"] += 1
             overdue = window.ts + WINDOW + _LIMITS.delay + _ALLOWANCE
@@ -92,30 +92,30 @@ class WindowJudge:
             surely = [one for one in heard if one.life == life]
             if surely if reason != "no data" else not heard:
                 self._report("missing with the right reason", f"{window.ts} {SERIES[place]}: {reason}, heard {heard}")
-        for place, found in enumerate(told.values):
+        for place, found in enumerate(delivered.values):
             true = value(self._world, SERIES[place], window.ts)
             if found is not None and (true is None or not _LOW * true - 1.001 <= found <= true):
                 self._report("values are the world's", f"{window.ts} {SERIES[place]}: {found}, not {true}")
 
     def _revise(self, event: Revision) -> None:
-        told = self._told.get(event.ts)
+        delivered = self._delivered.get(event.ts)
         place = SERIES.index(event.series)
-        if told is None or told.lost:
-            self._report("revisions of what was told", str(event))
+        if delivered is None or delivered.lost:
+            self._report("revisions of what was delivered", str(event))
             return
-        if event.after[0].value == told.values[place]:
+        if event.after[0].value == delivered.values[place]:
             self._report("revisions change something", str(event))
-        told.values[place] = event.after[0].value
-        told.missing.pop(place, None)
+        delivered.values[place] = event.after[0].value
+        delivered.missing.pop(place, None)
 
     def judge(self, now: float) -> None:
         """Judge the windows of which no more events can come, and forget them."""
         while self.judged < min(now - _JUDGED, self.due):
-            told = self._told.pop(self.judged, None)
-            if told is not None and told.lost:
-                self._judge_lost(self.judged, told)
-            elif told is not None:
-                self._judge_values(self.judged, told)
+            delivered = self._delivered.pop(self.judged, None)
+            if delivered is not None and delivered.lost:
+                self._judge_lost(self.judged, delivered)
+            elif delivered is not None:
+                self._judge_values(self.judged, delivered)
             self.judged += WINDOW
         while self._commits and self._commits[0][0] < now - 2 * _JUDGED:
             self._commits.popleft()
@@ -126,39 +126,39 @@ class WindowJudge:
         if self.due < stop - WINDOW - _LIMITS.delay - _ALLOWANCE - _PACE:
             self._report("windows to the end", f"the last was that before {self.due}, stopped at {stop}")
 
-    def _judge_lost(self, ts: int, told: _Told) -> None:
-        first, last = ts + WINDOW + _LIMITS.delay, ts + _LIMITS.available
+    def _judge_lost(self, ts: int, delivered: _Delivered) -> None:
+        first, last = ts + WINDOW + _LIMITS.delay, ts + _LIMITS.retention
         causes = {_REASONS[kind] for kind in self._hindrances.kinds(first, last)}
-        causes |= {"before_start"} if told.too_old else set()
+        causes |= {"before_start"} if delivered.too_old else set()
         if self._begun_failing(first, last):
             causes.add("outage")
         if self._hindrances.free(first, last) > _PACE:
-            self._report("nothing lost that could be asked for", f"{ts}: {told.lost}")
+            self._report("nothing lost that could be asked for", f"{ts}: {delivered.lost}")
         causes |= {"asleep"} if any(begun < last and over > first for begun, over in self.dozes) else set()
-        if told.lost not in causes:
-            self._report("gaps with the reason that was there", f"{ts}: {told.lost}, not of {sorted(causes)}")
+        if delivered.lost not in causes:
+            self._report("gaps with the reason that was there", f"{ts}: {delivered.lost}, not of {sorted(causes)}")
         for place, series in enumerate(SERIES):
             # What a process had received and not delivered is lost with it.
-            heard = [one for one in self._questions.about(place, ts, first + LATE) if one.life == told.life]
+            heard = [one for one in self._questions.about(place, ts, first + LATE) if one.life == delivered.life]
             if heard and value(self._world, series, ts) is not None:
-                self._report("nothing lost that was answered", f"{ts} {series}: {told.lost}, {heard[0]}")
+                self._report("nothing lost that was answered", f"{ts} {series}: {delivered.lost}, {heard[0]}")
 
     def _begun_failing(self, first: float, last: float) -> bool:
         """Whether the last request failed in an outage: with no requests left, a stream cannot know that it is over."""
         asked = [self._questions.last(place, first) for place in range(len(SERIES))]
         return "outage" in self._hindrances.kinds(max(asked), last)
 
-    def _judge_values(self, ts: int, told: _Told) -> None:
-        final, last = ts + WINDOW + _LIMITS.delay + LATE, ts + _LIMITS.available
+    def _judge_values(self, ts: int, delivered: _Delivered) -> None:
+        final, last = ts + WINDOW + _LIMITS.delay + LATE, ts + _LIMITS.retention
         for place, series in enumerate(SERIES):
             true = value(self._world, series, ts)
-            if told.values[place] == true:
+            if delivered.values[place] == true:
                 continue
             heard = self._heard(self._questions.about(place, ts, final))
             if heard:
-                self._report("final values", f"{ts} {series}: {told.values[place]}, not {true}, {heard[0]}")
+                self._report("final values", f"{ts} {series}: {delivered.values[place]}, not {true}, {heard[0]}")
             elif self._hindrances.free(final, last) > _PACE:
-                self._report("asked again until final", f"{ts} {series}: {told.values[place]}, not {true}")
+                self._report("asked again until final", f"{ts} {series}: {delivered.values[place]}, not {true}")
             else:
                 self.seen["values not final: could not be asked for again"] += 1
 

@@ -172,7 +172,7 @@ def _broken(came: object, *, thorough: bool) -> Broken | None:
         return Broken(TIME, f"more than {_PATIENCE} s", _place(came))
     if not isinstance(came, AgoraError):
         return Broken(ERRORS, f"{type(came).__name__}: {str(came)[:120]!a}", _place(came))
-    wrong = _of_error(came) or (_told(came) if thorough else None)
+    wrong = _of_error(came) or (_of_report(came) if thorough else None)
     return Broken(SHORT, wrong, type(came).__name__) if wrong else None
 
 
@@ -188,7 +188,7 @@ def _of_error(error: AgoraError) -> str | None:
     return None
 
 
-def _told(error: AgoraError) -> str | None:
+def _of_report(error: AgoraError) -> str | None:
     """Return what is wrong with an error's traceback or pickle."""
     size = sum(map(len, traceback.format_exception(error)))
     if size > _TRACEBACK:

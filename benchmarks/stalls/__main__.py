@@ -75,14 +75,14 @@ def _measure(name: str, job: dict[str, Any], url: str, rounds: int) -> tuple[str
 def _run(job: dict[str, Any]) -> Stall:
     end = (int(time.time()) // _DAY - 1) * _DAY + _END
     with tempfile.TemporaryDirectory() as folder:
-        told = {
+        arguments = {
             "folder": f"{folder}/job",
             "start": end - _MINUTES * 60,
             "end": end,
             "datasets": ("calls", "sessions", "metrics"),
             **job,
         }
-        command = [sys.executable, "-m", "benchmarks.stalls.jobs", json.dumps(told)]
+        command = [sys.executable, "-m", "benchmarks.stalls.jobs", json.dumps(arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     if done.returncode:
         raise SystemExit(f"{job}: {done.stderr[-2_000:]}")

@@ -33,9 +33,9 @@ class _Collector:
     def __init__(self) -> None:
         self._begun: float | None = None
         self._seconds = 0.0
-        gc.callbacks.append(self._told)
+        gc.callbacks.append(self._on_collection)
 
-    def _told(self, phase: str, _: object) -> None:
+    def _on_collection(self, phase: str, _: object) -> None:
         if phase == "start":
             self._begun = time.perf_counter()
         elif self._begun is not None:
@@ -69,7 +69,7 @@ class _Selector(selectors.DefaultSelector):
         self.excused = 0.0
         self._collector = _Collector()
         self._queue = _Queue()
-        self._left: tuple[float, float, float] | None = None
+        self._last_exit: tuple[float, float, float] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         entered = time.perf_counter()
@@ -77,12 +77,12 @@ class _Selector(selectors.DefaultSelector):
         left = time.perf_counter()
         late = left - entered - (timeout or 0.0) if not events else 0.0  # another thread may have held the interpreter
         now = left, self._collector.seconds(), self._queue.seconds()
-        if self._left is not None:
-            before, collected, queued = self._left
+        if self._last_exit is not None:
+            before, collected, queued = self._last_exit
             held = max(0.0, entered - before - self.excused) + max(0.0, late) - (now[2] - queued)
             self.stalls.append((max(0.0, held), now[1] - collected))
         self.excused = 0.0
-        self._left = now
+        self._last_exit = now
         return events
 
     def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:

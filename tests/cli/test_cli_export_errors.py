@@ -20,8 +20,8 @@ def test_a_refused_app_id_is_reported_and_the_others_are_exported(run, tmp_path,
     to = str(tmp_path / "data")
     result = run("export", to, "--apps", apps, "--last", "1h", "--format", "jsonl")
     assert result.code == 1
-    line = next(line for line in result.out.splitlines() if line.startswith("left out: app: "))
-    assert line.startswith("left out: app: Unauthorized: HTTP 200, code 403: Wrong authorization information.")
+    line = next(line for line in result.out.splitlines() if line.startswith("skipped: app: "))
+    assert line.startswith("skipped: app: Unauthorized: HTTP 200, code 403: Wrong authorization information.")
     assert line.endswith("somebody-elses, the next run tries again")
     rows = [json.loads(line) for path in (tmp_path / "data").rglob("*.jsonl") for line in path.read_text().splitlines()]
     assert {row["app_id"] for row in rows} == {APP_ID}
@@ -32,7 +32,7 @@ def test_refused_calls_are_reported_by_id(run, served, monkeypatch, tmp_path):
     what = ("--datasets", "sessions", "--last", "1h", "--format", "jsonl", "--max-requests", "40")
     result = run("export", str(tmp_path / "data"), *what, "--concurrency", "1")
     assert result.code == 1
-    line = next(line for line in result.out.splitlines() if line.startswith("left out: details: "))
+    line = next(line for line in result.out.splitlines() if line.startswith("skipped: details: "))
     assert re.search(r"NotFound: HTTP 200, code 404, \d+ calls \([0-9A-F]{32}, ", line)
     assert line.endswith("the next run tries again")
 

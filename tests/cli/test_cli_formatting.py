@@ -129,5 +129,5 @@ def test_an_open_session_is_still_in_call():
         (0.0, math.inf, "the service's clock is not known yet"),
     ],
 )
-def test_the_service_s_clock_is_told_as_a_range(offset, uncertainty, text):
+def test_the_service_s_clock_is_shown_as_a_range(offset, uncertainty, text):
     assert tables.service_clock(ClockState(offset=offset, uncertainty=uncertainty)) == text

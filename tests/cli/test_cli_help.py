@@ -92,5 +92,5 @@ def test_the_account_is_the_last_panel(bare):
 def test_the_exit_codes_are_explained(bare):
     assert "2 wrong usage" in bare("--help").out
     shown = " ".join(bare("export", "--help").out.split())
-    assert "Exit code: 0 if all selected rows are exported, 1 if some are left out" in shown
+    assert "Exit code: 0 if all selected rows are exported, 1 if some are skipped" in shown
     assert "--dry-run exits with 0" in shown

@@ -39,7 +39,7 @@ COMMANDS = {
     "export --dry-run": ("--last", "1w"),
     "export": ("data", "--last", "1h", "--apps", APPS, "--format", "csv"),
 }
-OTHERS = {"demo", "serve", "simulate"}
+OTHERS = {"demo", "fleet check", "fleet drain", "fleet status", "fleet worker", "serve", "simulate"}
 """Commands that send nothing to the service of the settings."""
 
 

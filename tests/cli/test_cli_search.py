@@ -148,7 +148,7 @@ def test_wrong_options_are_reported(run, arguments, words):
 @pytest.mark.parametrize("command", ["sessions", "metrics", "statistics", "freeze", "timeline"])
 def test_a_channel_name_in_place_of_a_call_id_is_refused_with_the_newest_call(run, served, command):
     lines = run("calls", "search", "--last", "3h", "--json").lines
-    # Details are available later than lists: the newest call of the channel may have none yet.
+    # Details are queryable later than lists: the newest call of the channel may have none yet.
     call = next(one for one in lines if one["created_ts"] < lines[0]["created_ts"] - 900)
     call = next(one for one in lines if one["cname"] == call["cname"])
     before = served.service.counts["call_lists"]

@@ -221,7 +221,7 @@ def until(url: str, check: Callable[[dict], object]) -> dict:
 @pytest.mark.slow_except("SIGTERM")
 @pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-@pytest.mark.skipif(os.name == "nt", reason="processes are told to end in another way here")
+@pytest.mark.skipif(os.name == "nt", reason="processes are ended in another way here")
 def test_it_serves_until_a_signal_and_stops_at_once(start, tmp_path, number):
     process = start("userCount", "--checkpoint", "page")
     url = json.loads(process.stdout.readline())["url"]
@@ -241,7 +241,7 @@ def test_it_serves_until_a_signal_and_stops_at_once(start, tmp_path, number):
 
 
 @pytest.mark.process
-@pytest.mark.skipif(os.name == "nt", reason="processes are told to end in another way here")
+@pytest.mark.skipif(os.name == "nt", reason="processes are ended in another way here")
 def test_a_wrong_secret_is_shown_and_the_server_goes_on(start):
     process = start("userCount", AGORA_CUSTOMER_SECRET="0" * 32, AGORA_SERVE_TOKEN=TOKEN)
     url = json.loads(process.stdout.readline())["url"]

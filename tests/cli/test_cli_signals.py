@@ -90,7 +90,7 @@ def test_a_signal_stops_a_follow_after_it_saved_its_checkpoint(start, tmp_path):
     over = {event["call"]["call_id"]: event["call"]["destroyed_ts"] for event in events if event["event"] == "finished"}
     calls = {event["call"]["call_id"] for event in events}
     assert set(checkpoint.open) <= calls
-    assert {call_id for call_id, entry in checkpoint.open.items() if "going" in entry} == calls - set(over)
+    assert {call_id for call_id, entry in checkpoint.open.items() if "open" in entry} == calls - set(over)
     # Calls that ended long before the position are forgotten: no search finds them again.
     assert all(over[call_id] < checkpoint.done[-1].end for call_id in calls - set(checkpoint.open))
 

@@ -33,7 +33,7 @@ def read_pages(*pages: Page, query: ListQuery = COMPLETE, kind: RowKind[int] = O
         progress.take(page)
         outcomes.append(state.verdict(query, progress))
     truncated = outcomes[-1] is PageOutcome.TRUNCATED
-    return outcomes, state.narrower(query, progress, fruitful=True) if truncated else ()
+    return outcomes, state.narrower(query, progress, has_new_rows=True) if truncated else ()
 
 
 def test_rows_pushed_to_the_next_page_by_new_rows_do_not_leave_a_list_incomplete():

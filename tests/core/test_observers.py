@@ -1,4 +1,4 @@
-"""Observers are told what each request does, and no observer can harm a request."""
+"""Observers see what each request does, and no observer can harm a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def page(client):
     return await client.calls.page(*client.calls.recent(600))
 
 
-async def test_an_observer_is_told_the_endpoint_the_attempt_its_result_and_the_outcome(simulation):
+async def test_an_observer_gets_the_endpoint_the_attempt_its_result_and_the_outcome(simulation):
     notebook = Notebook()
     async with simulation.client(observers=[notebook], transport=simulation.transport(latency=(0.25, 0.5))) as client:
         await page(client)
@@ -56,7 +56,7 @@ async def test_each_retry_is_an_attempt_with_its_own_host_and_error(simulation):
     assert trace.outcome == "ok"
 
 
-async def test_the_time_that_a_request_waits_for_its_quota_is_told(simulation):
+async def test_the_time_that_a_request_waits_for_its_quota_is_reported(simulation):
     notebook = Notebook()
     async with simulation.client(observers=[notebook]) as client:
         await asyncio.gather(*(page(client) for _ in range(30)))
@@ -200,9 +200,9 @@ async def test_an_observer_gets_no_secret_and_no_app_id(simulation):
     notebook = Notebook()
     async with simulation.client(observers=[notebook]) as client:
         await client.calls.page(*client.calls.recent(600), cname="secret-channel")
-    told = repr(notebook.traces)
+    text = repr(notebook.traces)
     assert len(notebook.only.results) == 3
-    assert [word for word in (APP_ID, CUSTOMER_SECRET, "secret-channel", "start_ts") if word in told] == []
+    assert [word for word in (APP_ID, CUSTOMER_SECRET, "secret-channel", "start_ts") if word in text] == []
 
 
 CALLER = contextvars.ContextVar("CALLER", default="nobody")

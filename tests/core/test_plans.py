@@ -82,12 +82,12 @@ times = st.integers(NOW, NOW + 400 * D)
 @pytest.mark.parametrize("name", PLANS)
 def test_a_plan_has_the_numbers_of_the_vendors_tables(name):
     printed = {}
-    for (plan, table), (rate, per_day, available, longest, delay) in TABLES.items():
+    for (plan, table), (rate, per_day, retention, longest, delay) in TABLES.items():
         number, unit = rate.split("/")
         if plan == name:
-            printed[table] = ({unit: int(number), "day": per_day}, available, longest, delay)
+            printed[table] = ({unit: int(number), "day": per_day}, retention, longest, delay)
     actual = {
-        table: (limits.rates, limits.available, limits.longest, limits.delay)
+        table: (limits.rates, limits.retention, limits.longest, limits.delay)
         for table, limits in PLANS[name].limits.items()
     }
     assert actual == printed
@@ -119,7 +119,7 @@ def breaks_a_bound(limits: Limits, span: Span, now: int) -> bool:
     """Whether a span violates one of the three strict inequalities of the reference."""
     return not (
         span.end < now - limits.delay
-        and span.start > now - limits.available
+        and span.start > now - limits.retention
         and (limits.longest is None or span.duration < limits.longest)
     )
 
@@ -128,7 +128,7 @@ def breaks_a_bound(limits: Limits, span: Span, now: int) -> bool:
 def test_no_slice_of_a_valid_span_touches_a_strict_bound(offer, now, data):
     plan, endpoint = offer
     limits = plan.of_endpoint(endpoint)
-    oldest, newest = limits.askable(now)
+    oldest, newest = limits.queryable(now)
     start = data.draw(st.one_of(st.just(oldest), st.integers(oldest, newest - 1)))
     end = data.draw(st.one_of(st.just(newest), st.integers(start + 1, newest)))
     span = plan.check(endpoint, Span(start, end), now, whole=False)
@@ -144,7 +144,7 @@ def test_no_slice_of_a_valid_span_touches_a_strict_bound(offer, now, data):
 def test_the_widest_valid_span_is_accepted_and_one_second_more_raises(offer, now):
     plan, endpoint = offer
     limits = plan.of_endpoint(endpoint)
-    oldest, newest = limits.askable(now)
+    oldest, newest = limits.queryable(now)
     for wider in (Span(oldest - 1, newest), Span(oldest, newest + 1)):
         assert breaks_a_bound(limits, wider, now)
         with pytest.raises(ValueError, match=r"at (most|least) \d+ now"):
@@ -155,10 +155,10 @@ def test_the_widest_valid_span_is_accepted_and_one_second_more_raises(offer, now
 
 
 @given(offered, times)
-def test_askable_at_is_the_first_second_at_which_a_span_can_be_queried(offer, end):
+def test_queryable_at_is_the_first_second_at_which_a_span_can_be_queried(offer, end):
     plan, endpoint = offer
     limits = plan.of_endpoint(endpoint)
-    at = limits.askable_at(end)
+    at = limits.queryable_at(end)
     assert limits.newest(at) == end > limits.newest(at - 1)
 
 
@@ -166,11 +166,11 @@ def test_askable_at_is_the_first_second_at_which_a_span_can_be_queried(offer, en
 def test_recent_stays_valid_for_two_minutes(offer, now, duration, later):
     plan, endpoint = offer
     span = plan.recent(endpoint, duration, now)
-    assert span.end == plan.of_endpoint(endpoint).askable(now).end, "the newest that can be queried"
+    assert span.end == plan.of_endpoint(endpoint).queryable(now).end, "the newest that can be queried"
     assert span.duration <= duration
     assert plan.check(endpoint, span, now + later, whole=False) == span
     if span.duration < duration:
-        assert span.start == now - plan.of_endpoint(endpoint).available + 1 + 120, "the whole retention"
+        assert span.start == now - plan.of_endpoint(endpoint).retention + 1 + 120, "the whole retention"
 
 
 def test_recent_accepts_durations_and_names_an_invalid_one():
@@ -180,7 +180,7 @@ def test_recent_accepts_durations_and_names_an_invalid_one():
 
 
 def test_recent_is_at_least_one_second_on_a_plan_with_short_retention():
-    tight = PREMIUM.with_limits("realtime", available=60, delay=40)
+    tight = PREMIUM.with_limits("realtime", retention=60, delay=40)
     assert tight.recent(REALTIME_USAGE, 600, NOW) == Span(NOW - 42, NOW - 41)
 
 
@@ -225,7 +225,7 @@ def test_a_span_that_cannot_be_queried_raises_with_the_nearest_valid_number(endp
 def test_a_total_without_a_longest_query_may_span_the_whole_retention():
     limits = PREMIUM.of_endpoint(INSIGHT_USAGE_TOTAL)
     assert limits.longest_query == 14 * D - 1
-    assert PREMIUM.check(INSIGHT_USAGE_TOTAL, limits.askable(NOW), NOW).duration == 14 * D - 12 * H - 2
+    assert PREMIUM.check(INSIGHT_USAGE_TOTAL, limits.queryable(NOW), NOW).duration == 14 * D - 12 * H - 2
 
 
 # Plans as values.
@@ -300,7 +300,7 @@ def test_with_limits_returns_a_copy_with_negotiated_numbers():
         (lambda: PREMIUM.with_limits("realtime", per_minute=-1), ValueError, "per_minute"),
         (lambda: PREMIUM.with_limits("realtime", per_day="many"), TypeError, "per_day"),
         (lambda: PREMIUM.with_limits("realtime", longest=1), ValueError, "longest"),
-        (lambda: PREMIUM.with_limits("realtime", delay=2_400), ValueError, "available=2400.*delay=2400"),
+        (lambda: PREMIUM.with_limits("realtime", delay=2_400), ValueError, "retention=2400.*delay=2400"),
         (lambda: PREMIUM.with_limits("realtime", delay=-1), ValueError, "delay"),
     ],
 )

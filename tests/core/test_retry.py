@@ -37,7 +37,7 @@ class MaximumRandom(Random):
 
 
 def longest_wait(error: AgoraError, attempt: int, elapsed: float = 0.0, **policy) -> float | None:
-    return Retry(**policy).wait(error, attempt, elapsed, MaximumRandom())
+    return Retry(**policy).delay(error, attempt, elapsed, MaximumRandom())
 
 
 def test_waits_double_up_to_the_cap():
@@ -48,12 +48,12 @@ def test_waits_double_up_to_the_cap():
 
 @given(st.integers(1, 3), st.integers(0, 2**32))
 def test_a_wait_is_random_between_zero_and_its_bound(attempt, seed):
-    assert 0 <= Retry().wait(DOWN, attempt, 0.0, Random(seed)) <= 2.0 ** (attempt - 1)
+    assert 0 <= Retry().delay(DOWN, attempt, 0.0, Random(seed)) <= 2.0 ** (attempt - 1)
 
 
 def test_waits_are_different_each_time():
     random = Random(1)
-    assert len({Retry().wait(DOWN, 3, 0.0, random) for _ in range(50)}) == 50
+    assert len({Retry().delay(DOWN, 3, 0.0, random) for _ in range(50)}) == 50
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 4])
@@ -89,7 +89,7 @@ def test_no_attempt_starts_after_the_total_time():
 def test_retry_after_is_the_minimum_wait():
     busy = ServerError("busy", status=503, retry_after=7.0)
     assert longest_wait(busy, 1) == 8.0
-    assert 7.0 <= Retry().wait(busy, 1, 0.0, Random(1)) < 8.0
+    assert 7.0 <= Retry().delay(busy, 1, 0.0, Random(1)) < 8.0
 
 
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"base": -1.0}, {"cap": -1.0}, {"total": -0.1}])

@@ -137,8 +137,8 @@ def users_per_minute(params: dict[str, str]) -> dict:
     minutes = [(minute, max(minute, start), min(minute + 60, end)) for minute in range(start - start % 60, end, 60)]
     return {
         "data": [
-            {"ts": minute, "value": sum(joined < upto and left >= since for joined, left in STAYS)}
-            for minute, since, upto in minutes
+            {"ts": minute, "value": sum(joined < until and left >= since for joined, left in STAYS)}
+            for minute, since, until in minutes
         ]
     }
 

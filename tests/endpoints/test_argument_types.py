@@ -10,6 +10,7 @@ from helpers.alert_arguments import ALERTS
 from helpers.argument_kinds import CLIENT, METHODS, Method
 from helpers.ledger_arguments import LEDGERS
 from helpers.operation_arguments import OPERATIONS
+from helpers.store_arguments import STORES
 from helpers.strange_values import INVALID, SECRET
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from agora_analytics import AnalyticsClient
 
 pytestmark = pytest.mark.real_time
 
-CASES = [(method, name) for method in (*METHODS, *OPERATIONS, *ALERTS, *LEDGERS) for name in method.kinds]
+CASES = [(method, name) for method in (*METHODS, *OPERATIONS, *ALERTS, *LEDGERS, *STORES) for name in method.kinds]
 
 
 async def run(method: Method, arguments: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Details of listed calls: what is available now, or all of it once it is available."""
+"""Details of listed calls: what is queryable now, or all of it once it is queryable."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def test_waiting_returns_all_sessions_of_calls_that_just_ended(plan):
     simulation = simulated(plan, world=BUSY)
     async with simulation.client() as client:
         calls = await recent_calls(client)
-        assert not client.calls.is_askable(calls[0])
+        assert not client.calls.is_queryable(calls[0])
         ended = [call for call in calls[:40] if call.finished]
         for call in ended:
             sessions = [session async for session in client.calls.sessions(call, wait=True)]
             assert {one.sid for one in sessions} == {
                 one.sid for one in simulation.world.sessions(call_in_world(simulation, call)) if not one.server
             }
-        assert all(map(client.calls.is_askable, ended))
+        assert all(map(client.calls.is_queryable, ended))
     assert not simulation.service.refusals
 
 
@@ -52,9 +52,9 @@ async def test_without_waiting_available_sessions_are_returned_or_too_early_says
                 assert all([session.sid async for session in client.calls.sessions(call)])
             except TooEarly as error:
                 early.append(error)
-        assert all(NOON < error.askable_at <= max(map(client.calls.askable_at, calls)) for error in early)
+        assert all(NOON < error.queryable_at <= max(map(client.calls.queryable_at, calls)) for error in early)
     assert not simulation.service.refusals
-    assert early or "is available now" in caplog.text
+    assert early or "is queryable now" in caplog.text
 
 
 async def test_details_are_available_at_the_time_that_too_early_names():
@@ -63,7 +63,7 @@ async def test_details_are_available_at_the_time_that_too_early_names():
         call = (await recent_calls(client))[0]
         with pytest.raises(TooEarly) as caught:
             client.calls.sessions(call)
-        await asyncio.sleep(caught.value.askable_at - simulation.clock() + 1)
+        await asyncio.sleep(caught.value.queryable_at - simulation.clock() + 1)
         page = await client.calls.sessions_page(call)
         assert page.code == 200
 
@@ -72,8 +72,8 @@ async def test_the_remaining_part_of_a_partly_expired_call_is_returned():
     simulation = simulated("premium", world=World(seed=7, calls_per_hour=60, typical_minutes=120))
     async with simulation.client() as client:
         oldest = (await client.calls.page(*client.calls.recent(HOUR))).items[-1]
-        available = client.plan.limits["call_details"].available
-        await asyncio.sleep(available - (simulation.clock() - oldest.created_ts) + 60)
+        retention = client.plan.limits["call_details"].retention
+        await asyncio.sleep(retention - (simulation.clock() - oldest.created_ts) + 60)
         # After days without a request, the service's clock is uncertain.
         await client.calls.page(*client.calls.recent(60))
         ended = attrs.evolve(oldest, destroyed_ts=oldest.created_ts + 600, finished=True)
@@ -109,14 +109,14 @@ async def test_details_of_a_partly_expired_call_report_its_missing_start(method)
     async with simulation.client() as client:
         old_call = (await client.calls.page(*client.calls.recent(HOUR))).items[-1]
         ended = attrs.evolve(old_call, destroyed_ts=old_call.created_ts + 600, finished=True)
-        available = client.plan.limits["call_details"].available
-        await asyncio.sleep(available - (simulation.clock() - old_call.created_ts) + 60)
+        retention = client.plan.limits["call_details"].retention
+        await asyncio.sleep(retention - (simulation.clock() - old_call.created_ts) + 60)
         # After days without a request, the service's clock is uncertain.
         await client.calls.page(*client.calls.recent(60))
         details = await getattr(client.calls, method)(ended, *ONE_REQUEST[method])
         [span] = details.missing
         assert span.start == old_call.created_ts
-        assert span.end == pytest.approx(simulation.clock() - available, abs=5)
+        assert span.end == pytest.approx(simulation.clock() - retention, abs=5)
 
 
 @pytest.mark.parametrize("method", ["sessions_page", "statistics", "freeze_buckets"])
@@ -197,7 +197,7 @@ async def test_waiting_for_a_part_of_a_call_does_not_wait_for_the_whole_call():
         call = next(one for one in await recent_calls(client) if one.span and one.span.duration > 60)
         results = client.calls.sessions(call, call.created_ts, call.created_ts + 30, wait=True)
         assert [one.sid async for one in results]
-        assert call.created_ts + 330 < simulation.clock() < call.created_ts + 340 < client.calls.askable_at(call)
+        assert call.created_ts + 330 < simulation.clock() < call.created_ts + 340 < client.calls.queryable_at(call)
 
 
 async def test_metrics_are_returned_although_the_start_of_their_call_expires_meanwhile():
@@ -205,7 +205,7 @@ async def test_metrics_are_returned_although_the_start_of_their_call_expires_mea
     async with simulation.client() as client:
         old_call = (await client.calls.page(*client.calls.recent(HOUR))).items[-1]
         ended = attrs.evolve(old_call, destroyed_ts=old_call.created_ts + 6 * HOUR, finished=True)
-        time_left = client.plan.limits["call_details"].available - (simulation.clock() - old_call.created_ts)
+        time_left = client.plan.limits["call_details"].retention - (simulation.clock() - old_call.created_ts)
         await asyncio.sleep(time_left - 30)
         await client.calls.page(*client.calls.recent(60))
         results = client.calls.metrics(ended)

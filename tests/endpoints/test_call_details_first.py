@@ -340,7 +340,7 @@ async def test_an_error_response_that_corrects_the_clock_leads_to_another_reques
 
 @pytest.mark.parametrize("wait", [False, True])
 async def test_error_responses_without_a_date_are_retried_only_a_few_times(wait):
-    """With `wait=True` the pauses grow, so that the details are available in the end."""
+    """With `wait=True` the pauses grow, so that the details are queryable in the end."""
     simulation = simulated("standard", world=LONG)
     call = call_that_just_ended(await calls_of(simulation))
     await asyncio.sleep(2)

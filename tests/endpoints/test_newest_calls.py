@@ -58,7 +58,7 @@ async def test_a_search_stays_within_its_budget_and_reports_how_far_it_read(over
 @pytest.mark.parametrize("variants", [{"beyond": "refused"}, {"beyond": "empty"}, {"beyond": "repeated"}], ids=str)
 async def test_a_search_of_truncated_lists_stays_within_its_budget(budget, variants):
     busy = World(seed=7, calls_per_hour=600, typical_minutes=2, long_share=0.0, large_share=0.0)
-    simulation = Simulation(Service(busy, "enterprise", variants=Variants(most_rows=200, **variants)))
+    simulation = Simulation(Service(busy, "enterprise", variants=Variants(max_rows=200, **variants)))
     async with simulation.client() as client:
         span = Span(*map(int, client.calls.recent(2 * 3_600)))
         newest = NewestFirst(await SearchBudget.of(client, budget), span, None, 100)

@@ -137,7 +137,7 @@ GETS = [
 async def test_a_get_example_of_the_reference_is_built_by_the_client(example, errata, invoke, added):
     parts = urlsplit(example)
     expected = dict(parse_qsl(parts.query, strict_parsing=True))
-    # A time after the end at which the data is available on every plan.
+    # A time after the end at which the data is queryable on every plan.
     end = max(int(value) for name, value in expected.items() if name.lower().replace("_", "") in {"endts", "ts"})
     now = end + (30_000 if "insight" in parts.path else 45 if "realtime" in parts.path else 3_600)
     recorder = Recorder()

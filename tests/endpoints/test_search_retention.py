@@ -103,7 +103,7 @@ async def test_with_an_uncertain_clock_an_error_response_shows_what_has_expired(
 
 async def test_a_retention_shorter_than_assumed_raises_after_one_request():
     simulation = simulated("standard", world=BUSY)
-    async with simulation.client(plan=STANDARD.with_limits("call_lists", available=7 * DAY)) as client:
+    async with simulation.client(plan=STANDARD.with_limits("call_lists", retention=7 * DAY)) as client:
         await learn_time(client)
         with pytest.raises(PlanRefused) as caught:
             [call async for call in client.calls.search(NOON - 3 * DAY, NOON - 3 * DAY + HOUR)]
@@ -113,7 +113,7 @@ async def test_a_retention_shorter_than_assumed_raises_after_one_request():
 
 async def test_a_start_that_stays_too_old_raises_after_three_error_responses():
     simulation = simulated("standard", world=BUSY)
-    assumed_plan = STANDARD.with_limits("call_lists", available=LIMITS.available + 300)
+    assumed_plan = STANDARD.with_limits("call_lists", retention=LIMITS.retention + 300)
     async with simulation.client(plan=assumed_plan) as client:
         await learn_time(client)
         oldest = LIMITS.oldest(NOON) - 300

@@ -59,7 +59,7 @@ def crowded_second(*, channel_is_listed: bool) -> Span:
     ids=str,
 )
 async def test_a_search_returns_all_calls_of_a_truncated_list(beyond, variants, ahead):
-    simulation = simulated_lists(most_rows=200, beyond=beyond, **variants)
+    simulation = simulated_lists(max_rows=200, beyond=beyond, **variants)
     call_ids = await search(simulation, read_ahead=ahead)
     assert len(set(call_ids)) == len(call_ids) > 800
     assert set(expected_ids()) <= set(call_ids)
@@ -69,12 +69,12 @@ async def test_a_search_returns_all_calls_of_a_truncated_list(beyond, variants, 
 @pytest.mark.slow_except("7", "100", "60")
 @pytest.mark.parametrize("size", [1, 7, 60, 100])
 async def test_a_search_returns_all_calls_of_a_truncated_list_for_any_page_size(size):
-    simulation = simulated_lists(most_rows=200)
+    simulation = simulated_lists(max_rows=200)
     assert await search(simulation, page_size=size) == expected_ids()
 
 
 async def test_a_search_logs_the_cost_of_truncated_lists(caplog):
-    simulation = simulated_lists(most_rows=200)
+    simulation = simulated_lists(max_rows=200)
     call_ids = await search(simulation)
     (record,) = [one for one in caplog.records if hasattr(one, "agora_lists")]
     assert (record.agora_rows, record.agora_requests) == (len(call_ids), list_requests(simulation))
@@ -83,7 +83,7 @@ async def test_a_search_logs_the_cost_of_truncated_lists(caplog):
 
 @pytest.mark.parametrize("created_ts", [0, None, -1])
 async def test_a_search_returns_all_calls_of_a_truncated_list_although_one_has_no_start(created_ts):
-    simulation = simulated_lists(most_rows=200)
+    simulation = simulated_lists(max_rows=200)
     odd_id = BUSY.calls(START, END)[-200].call_id  # the last one before the list is truncated
 
     def change_start(document: dict) -> None:
@@ -99,7 +99,7 @@ async def test_a_search_returns_all_calls_of_a_truncated_list_although_one_has_n
 
 @pytest.mark.parametrize("ahead", [False, True])
 async def test_search_results_count_their_requests_and_narrowed_lists(ahead):
-    simulation = simulated_lists(most_rows=200)
+    simulation = simulated_lists(max_rows=200)
     async with simulation.client(quotas=False, read_ahead=ahead) as client:
         results = client.calls.search(START, END)
         assert (results.requests, results.narrowed) == (0, 0)
@@ -120,7 +120,7 @@ async def test_a_search_without_truncation_costs_no_more_than_its_pages():
 
 async def test_session_results_count_their_requests_and_narrowed_lists():
     world = World(seed=7, calls_per_hour=60, large_share=1.0)
-    simulation = simulated(UNLIMITED, world=world, most_rows=200)
+    simulation = simulated(UNLIMITED, world=world, max_rows=200)
     async with simulation.client(quotas=False) as client:
         calls = [call async for call in client.calls.search(START, START + 600) if call.span]
         large = max(calls, key=lambda one: one.call_pcu or 0)
@@ -175,7 +175,7 @@ async def test_a_wrong_total_is_ignored_where_has_more_marks_the_last_page(error
 @pytest.mark.parametrize("beyond", TRUNCATIONS)
 async def test_a_second_with_more_calls_than_a_list_may_have_is_requested_by_channel(beyond):
     second = crowded_second(channel_is_listed=True)
-    simulation = simulated_lists(CROWDED, most_rows=len(expected_ids(CROWDED, *second)) - 1, beyond=beyond)
+    simulation = simulated_lists(CROWDED, max_rows=len(expected_ids(CROWDED, *second)) - 1, beyond=beyond)
     assert await search(simulation, *second) == expected_ids(CROWDED, *second)
     assert list_requests(simulation) <= 5, "not each of its four channels once all calls are there"
 
@@ -183,13 +183,13 @@ async def test_a_second_with_more_calls_than_a_list_may_have_is_requested_by_cha
 async def test_a_call_of_a_channel_in_no_list_raises_after_all_other_calls_were_returned():
     second = crowded_second(channel_is_listed=False)
     count = len(expected_ids(CROWDED, *second))
-    simulation = simulated_lists(CROWDED, most_rows=count - 1)
+    simulation = simulated_lists(CROWDED, max_rows=count - 1)
     calls: list = []
     async with simulation.client(quotas=False) as client:
         with pytest.raises(IncompleteList, match=f"{count - 1} of {count} rows came") as caught:
             await consume(client.calls.search(*second), calls)
     assert caught.value.span == second
-    assert (caught.value.rows, caught.value.told) == (count - 1, count)
+    assert (caught.value.rows, caught.value.reported) == (count - 1, count)
     missing, *others = [call.call_id for call in CROWDED.calls(*second)]
     assert {call.call_id for call in calls} == {*others}
     assert missing not in others
@@ -200,7 +200,7 @@ async def test_a_call_of_a_channel_in_no_list_raises_after_all_other_calls_were_
 
 @pytest.mark.parametrize("beyond", TRUNCATIONS)
 async def test_a_follow_delivers_all_starts_of_truncated_lists(beyond):
-    simulation = simulated_lists(most_rows=200, beyond=beyond)
+    simulation = simulated_lists(max_rows=200, beyond=beyond)
     async with simulation.client() as client:
         events = await collect(client.calls.follow(start=START, stop=END))
     assert sorted(event.call.call_id for event in of_type(CallStarted, events)) == expected_ids()
@@ -209,7 +209,7 @@ async def test_a_follow_delivers_all_starts_of_truncated_lists(beyond):
 
 async def test_a_follow_reports_calls_that_cannot_be_fetched_as_one_gap_and_continues():
     second = crowded_second(channel_is_listed=False)
-    simulation = simulated_lists(CROWDED, most_rows=len(expected_ids(CROWDED, *second)) - 1)
+    simulation = simulated_lists(CROWDED, max_rows=len(expected_ids(CROWDED, *second)) - 1)
     start, stop = second.start - 60, second.end + 60
     async with simulation.client() as client:
         events = await collect(client.calls.follow(start=start, stop=stop))
@@ -225,7 +225,7 @@ async def test_a_follow_reports_calls_that_cannot_be_fetched_as_one_gap_and_cont
 
 @pytest.mark.slow
 async def test_a_follow_that_reads_overlapping_spans_reports_no_gap_twice():
-    simulation = simulated_lists(CROWDED, most_rows=5)
+    simulation = simulated_lists(CROWDED, max_rows=5)
     async with simulation.client(quotas=False) as client:
         events = await collect(client.calls.follow(start=NOON - 60, stop=NOON + 30))
     gaps = [(event.span.start, event.span.end) for event in of_type(Gap, events)]
@@ -239,7 +239,7 @@ async def test_a_follow_that_reads_overlapping_spans_reports_no_gap_twice():
 async def test_sessions_of_a_truncated_list_are_requested_in_halves():
     large = World(seed=7, calls_per_hour=20, large_share=1.0, long_share=0.0, typical_minutes=30)
     call = large.calls(NOON - 6 * HOUR, NOON - 2 * HOUR)[0]
-    simulation = simulated_lists(large, most_rows=100, sessions_overlap=False)
+    simulation = simulated_lists(large, max_rows=100, sessions_overlap=False)
     async with simulation.client(quotas=False) as client:
         sessions = [one.sid async for one in client.calls.sessions(call.call_id, call.created, call.destroyed + 1)]
     expected = [one.sid for one in large.sessions(call) if not one.server]

@@ -337,5 +337,5 @@ async def test_details_of_calls_with_too_few_users_are_not_fetched(tmp_path, sim
     report = await export(simulation, last_hours(6, "calls", "sessions"), tmp_path, order="worst", min_users=3)
     users = {row[1]: int(row[6] or 0) for row in rows(tmp_path, "calls")}
     assert {row[1] for row in rows(tmp_path, "sessions")} == {call for call, count in users.items() if count >= 3}
-    assert report.too_small == sum(count < 3 for count in users.values()) > 0
+    assert report.below_min_users == sum(count < 3 for count in users.values()) > 0
     assert report.complete

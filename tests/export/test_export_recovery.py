@@ -56,7 +56,7 @@ async def test_only_a_long_outage_is_logged_while_it_is_retried(tmp_path, simula
 
 async def test_a_list_that_expires_while_it_waits_for_quota_is_reported(tmp_path, simulation):
     simulation.service.plan = Plan.of("enterprise").with_limits(
-        "call_lists", per_day=3, available=DAY, longest=3 * HOUR
+        "call_lists", per_day=3, retention=DAY, longest=3 * HOUR
     )
     report = await export(
         simulation, Selection(NOON - DAY + 60, NOON - 600, datasets=("calls",)), tmp_path, quotas=True

@@ -41,8 +41,8 @@ async def test_a_run_that_has_used_its_daily_quota_continues_after_midnight(tmp_
 async def test_calls_that_expire_before_their_details_are_fetched_are_reported(tmp_path, simulation):
     simulation.service.plan = (
         Plan.of("enterprise")
-        .with_limits("call_details", per_day=30, available=2 * DAY)
-        .with_limits("call_lists", available=2 * DAY)
+        .with_limits("call_details", per_day=30, retention=2 * DAY)
+        .with_limits("call_lists", retention=2 * DAY)
     )
     selection = Selection(NOON - 2 * DAY, NOON - 600, datasets=("calls", "sessions"))
     async with simulation.client() as client:
@@ -251,7 +251,7 @@ async def test_progress_counts_requests_that_were_made_and_those_waiting_for_quo
     assert all(one.requests + one.waiting <= report.requests for one in progress)
 
 
-async def test_progress_counts_calls_whose_details_are_not_available_yet(tmp_path, simulation):
+async def test_progress_counts_calls_whose_details_are_not_queryable_yet(tmp_path, simulation):
     progress = []
     remove_rate_limits(simulation)
     call = simulation.world.calls(NOON, NOON + HOUR)[0]

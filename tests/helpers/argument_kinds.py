@@ -12,12 +12,10 @@ from agora_analytics import (
     Breakdown,
     Call,
     Checkpoint,
-    FileCheckpoints,
     FileLedger,
     Filter,
     Insight,
     Limits,
-    MemoryCheckpoints,
     Plan,
     Retry,
     Selection,
@@ -149,8 +147,8 @@ METHODS = [
         CALL_ARGUMENTS,
         CALL_KINDS | {"sids": "list or None", "exclude_server_user": "flag", "wait": "flag"},
     ),
-    Method("Calls.askable_at", CLIENT.calls.askable_at, {}, {"call": "object"}),
-    Method("Calls.is_askable", CLIENT.calls.is_askable, {}, {"call": "object"}),
+    Method("Calls.queryable_at", CLIENT.calls.queryable_at, {}, {"call": "object"}),
+    Method("Calls.is_queryable", CLIENT.calls.is_queryable, {}, {"call": "object"}),
     Method(
         "Calls.statistics",
         CLIENT.calls.statistics,
@@ -335,18 +333,7 @@ METHODS = [
         {"stream": "text", "done": "list", "open": "object", "version": "count"},
     ),
     Method("Checkpoint.with_done", Checkpoint(stream="s").with_done, {}, {"span": "object"}),
-    Method("FileCheckpoints", FileCheckpoints, {}, {"folder": "path"}),
     Method("FileLedger", FileLedger, {}, {"path": "path"}),
-    *(
-        Method(f"MemoryCheckpoints.{name}", getattr(MemoryCheckpoints(), name), {}, {"name": "checkpoint"})
-        for name in ("load", "acquire", "release")
-    ),
-    Method(
-        "MemoryCheckpoints.save",
-        MemoryCheckpoints().save,
-        {"name": "n", "checkpoint": Checkpoint(stream="s")},
-        {"name": "checkpoint", "checkpoint": "object"},
-    ),
     Method("Plan.of", Plan.of, {}, {"plan": "choice"}),
     Method("Plan", Plan, {"name": "own", "limits": {}}, {"name": "text", "limits": "object", "counters": "object"}),
     Method("Plan.offers", PREMIUM.offers, {}, {"endpoint": "object"}),
@@ -363,10 +350,10 @@ METHODS = [
     Method(
         "Limits",
         Limits,
-        {"per_day": 5, "available": 3_600, "delay": 20},
+        {"per_day": 5, "retention": 3_600, "delay": 20},
         {
             "per_day": "count",
-            "available": "count",
+            "retention": "count",
             "delay": "count",
             "per_second": "count or None",
             "per_minute": "count or None",

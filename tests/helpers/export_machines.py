@@ -63,7 +63,7 @@ class SlowTransport:
     """
 
     def __init__(self, inner, count: int, seconds: float = 0.0) -> None:
-        self._inner, self._left, self._seconds = inner, count, seconds
+        self._inner, self._remaining, self._seconds = inner, count, seconds
         self.reached, self.released = asyncio.Event(), asyncio.Event()
 
     def __getattr__(self, name: str):
@@ -72,8 +72,8 @@ class SlowTransport:
     async def send(self, request, host):
         response = await self._inner.send(request, host)
         await asyncio.sleep(self._seconds)
-        self._left -= 1
-        if self._left < 0:
+        self._remaining -= 1
+        if self._remaining < 0:
             self.reached.set()
             await self.released.wait()
         return response

@@ -13,10 +13,12 @@ import sys
 
 from agora_analytics import CheckpointError, FileCheckpoints
 
+EPOCHS: list[int] = []
+
 
 def attempt(store: FileCheckpoints, who: str) -> None:
     try:
-        asyncio.run(store.acquire("prod"))
+        EPOCHS.append(asyncio.run(store.acquire("prod")).epoch)
     except CheckpointError:
         print(who, "refused", flush=True)
     else:
@@ -31,7 +33,7 @@ def main(folder: str, fork: str = "") -> None:
     if fork:
         attempt(store, "child")
     if fork == "release":
-        asyncio.run(store.release("prod"))
+        asyncio.run(store.release("prod", EPOCHS[0]))
     print("ready", flush=True)
     for _ in sys.stdin:
         attempt(store, "child" if fork else "parent")

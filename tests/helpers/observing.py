@@ -1,4 +1,4 @@
-"""An observer that writes down what it is told."""
+"""An observer that records its calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agora_analytics.protocols import Attempt, AttemptResult, RequestResult
 
 @attrs.define
 class Trace:
-    """What was told of one request, in order."""
+    """The calls about one request, in order."""
 
     endpoint: str
     priority: str

@@ -12,6 +12,7 @@ from helpers.pages import PAGES, README, ROOT, name_of
 
 from agora_analytics import AnalyticsClient, Selection, export, plans
 from agora_analytics.simulator.faults import FaultKind
+from agora_analytics.streams.postgres_tables import TABLES
 
 OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
 
@@ -59,6 +60,15 @@ def test_the_documented_columns_of_a_dataset_are_those_of_its_schema(dataset):
     documented = rows("docs/reference/exports.md", f"### {dataset.name}")
     assert documented == [[column.name, column.kind, column.unit, column.meaning] for column in dataset.columns]
     assert f"\nOne row: {dataset.row}.\n" in (ROOT / "docs/reference/exports.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_documented_columns_of_a_table_are_those_of_the_sink(name):
+    table = TABLES[name]
+    documented = rows("docs/guides/failover.md", f"### agora_{name}")
+    assert [row[:3] for row in documented] == [
+        [column, kind, "yes" if column in table.key else "no"] for column, kind in table.columns.items()
+    ]
 
 
 @pytest.mark.parametrize("plan", [plans.STANDARD, plans.PREMIUM, plans.ENTERPRISE], ids=lambda plan: plan.name)

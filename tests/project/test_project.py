@@ -41,8 +41,9 @@ def test_ci_also_runs_the_slow_tests_that_the_command_leaves_out():
 def test_every_dependency_has_only_a_lower_bound_and_ci_tests_with_it():
     extras = PROJECT["project"]["optional-dependencies"]
     bounds = {*PROJECT["project"]["dependencies"], *(bound for group in extras.values() for bound in group)}
-    loose = [bound for bound in bounds if not re.fullmatch(r"[\w-]+(\[\w+\])?>=\d[\d.]*", bound)]
-    assert loose == extras["export"]
+    loose = {bound for bound in bounds if not re.fullmatch(r"[\w-]+(\[\w+\])?>=\d[\d.]*", bound)}
+    # A minor version of docket may change what is stored in Redis, under workers of both.
+    assert loose == {*extras["export"], "pydocket>=0.27,<0.28"}
     assert "--session lowest" in (ROOT / ".ci/run").read_text()
 
 

@@ -55,7 +55,7 @@ def imports() -> list[Import]:
     return [found for path in sorted(PACKAGE.rglob("*.py")) for found in imports_of(path)]
 
 
-LAZY = {"quota", "streams", "endpoints", "export", "ops"}
+LAZY = {"quota", "streams", "endpoints", "export", "fleet", "ops"}
 """Packages that load their modules on first use: an import from one may load more than is visible."""
 
 
@@ -175,10 +175,17 @@ DOORS = {
     "msgspec": {"_core/decoding/json.py", "simulator/service/params.py", "simulator/service/service.py"},
     "cattrs": {"_core/decoding/lenient.py"},
     "aiolimiter": {"quota/limiter.py"},
-    "redis": {"quota/redis_ledger.py"},
+    # Elsewhere for the types of a client, a pool and a store that users may pass.
+    "redis": {"_core/redis.py", "quota/redis_ledger.py", "streams/redis_checkpoints.py"},
     "psycopg": {"_core/postgres.py"},
-    # For the type of a pool that users may pass.
-    "psycopg_pool": {"_core/postgres.py", "quota/postgres_ledger.py"},
+    "psycopg_pool": {
+        "_core/postgres.py",
+        "quota/postgres_ledger.py",
+        "streams/postgres_checkpoints.py",
+        "streams/postgres_sink.py",
+    },
+    "docket": {"fleet/queue.py"},
+    "obstore": {"streams/object_checkpoints.py"},
     "typer": {"cli/"},
     "rich": {"cli/output.py"},
     "pytest": {"simulator/fixtures.py"},
@@ -222,6 +229,8 @@ OPTIONAL = [
     "pytest",
     "redis",
     "psycopg",
+    "obstore",
+    "docket",
     "prometheus_client",
     "opentelemetry",
 ]

@@ -59,7 +59,7 @@ async def test_one_day_of_another_program_costs_no_series_a_later_window_whateve
     lost: Counter[int] = Counter()
     async with simulation.client() as client:
         async for event in client.realtime.watch(*weighted, start=MIDNIGHT, stop=MIDNIGHT + 4 * DAY):
-            if isinstance(event, Gap) or "not asked" in event.missing.values():
+            if isinstance(event, Gap) or "not requested" in event.missing.values():
                 lost[(event.span.start - MIDNIGHT) // DAY] += event.span.duration
         assert any(state.others for state in await client.quota.snapshot())
     assert lost[1] > 0

@@ -51,7 +51,7 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: Variants(success_code=404), "success_code=404: allowed are 200, 0 and None"),
     (lambda: Variants(shuffled_rows="no"), "shuffled_rows='no': allowed is True or False"),
     (lambda: Variants(late_windows=10), "late_windows=10: allowed are numbers from 0 to 1"),
-    (lambda: Variants(most_rows=-1), "most_rows=-1: allowed are 0 or more"),
+    (lambda: Variants(max_rows=-1), "max_rows=-1: allowed are 0 or more"),
     (lambda: Variants(changes=CallChange("c")), "changes=<CallChange>: allowed is a list of CallChange, not one"),
     (lambda: Variants(changes=["c"]), "changes[0]='c': allowed is a CallChange"),
     (lambda: Variants(others=["c"]), "others[0]='c': allowed is a OtherProgram"),
@@ -142,7 +142,7 @@ def test_every_setting_is_validated(kind):
 
 
 @pytest.mark.parametrize(
-    ("ask", "message"),
+    ("start", "message"),
     [
         (lambda: serve("x"), "service='x': allowed is a Service"),
         (lambda: serve(Service(), port=70_000), "port=70000: allowed are 0 to 65535"),
@@ -150,7 +150,7 @@ def test_every_setting_is_validated(kind):
         (lambda: serve(Service(), host=5), "host=5: allowed is a str"),
     ],
 )
-async def test_a_wrong_argument_of_a_server_is_named_with_its_value(ask, message):
+async def test_a_wrong_argument_of_a_server_is_named_with_its_value(start, message):
     with pytest.raises((ValueError, TypeError), match=f"^{re.escape(message)}"):
-        async with ask():
+        async with start():
             pass

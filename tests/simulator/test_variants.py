@@ -250,7 +250,7 @@ def test_limits_are_the_documented_inequalities_and_by_default_never_wider(fract
     literal = {
         (start, end)
         for start, end in frames
-        if end < now - limits.delay and start > now - limits.available and end - start < (limits.longest or end)
+        if end < now - limits.delay and start > now - limits.retention and end - start < (limits.longest or end)
     }
     assert allowed[False] == literal
     assert allowed[True] <= literal
@@ -272,7 +272,7 @@ def test_the_hostile_variants_change_every_other_setting():
     same = {name for name in default if default[name] == hostile[name] and not name.startswith("_")}
     assert same == {
         *("totals", "settles_after", "late_by", "refusals_count"),  # other values show a client nothing new
-        *("most_rows", "beyond", "turning", "always_more", "untold_ends", "total_off", "arriving", "arriving_pages"),
+        *("max_rows", "beyond", "turning", "always_more", "unreported_ends", "total_off", "arriving", "arriving_pages"),
         *("others", "changes", "odds", "deleted_calls", "endless_calls", "moved_calls", "moved_by"),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from helpers.checkpoints import store_checkpoint
 from helpers.streaming import HOUR, NOON, USERS, consume
 
 from agora_analytics import CheckpointError, MemoryCheckpoints, broadcast
@@ -47,7 +48,7 @@ async def test_the_checkpoint_is_that_of_the_slowest_subscriber(simulation, kill
             task.cancel()
         await asyncio.wait(work)
     if killed:  # the process saved nothing at its end
-        await store.save("hub", saved)
+        await store_checkpoint(store, "hub", saved)
     assert len(fast.done) > len(done) + 5
     delivered = [*done, *await resumed(simulation, store)]
     assert sorted(set(delivered)) == list(range(NOON - 1_200, NOON + 1_200, 20))
@@ -77,11 +78,11 @@ async def test_the_checkpoint_name_is_released_however_the_hub_ends(simulation, 
     class Store(MemoryCheckpoints):
         saving = 0.0
 
-        async def save(self, name, checkpoint):
+        async def save(self, name, checkpoint, epoch):
             await asyncio.sleep(self.saving)
             if self.saving and how == "save fails":
                 raise CheckpointError("the disk is full")
-            await super().save(name, checkpoint)
+            await super().save(name, checkpoint, epoch)
 
     store = Store()
 

@@ -17,7 +17,7 @@ def test_a_checkpoint_is_encoded_on_another_thread(tmp_path, monkeypatch):
         return encode(checkpoint)
 
     monkeypatch.setattr(Checkpoint, "encode", recorded)
-    asyncio.run(FileCheckpoints(tmp_path).save("one", Checkpoint(stream="watch")))
+    asyncio.run(FileCheckpoints(tmp_path).save("one", Checkpoint(stream="watch"), 1))
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
-    assert Checkpoint.decode((tmp_path / "one.json").read_bytes()) == Checkpoint(stream="watch")
+    assert asyncio.run(FileCheckpoints(tmp_path).load("one")) == Checkpoint(stream="watch")

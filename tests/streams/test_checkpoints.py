@@ -1,4 +1,4 @@
-"""Checkpoint stores: the contract of all, and files that are damaged, interrupted or linked."""
+"""Names and texts of checkpoints, and files that are damaged, interrupted or linked."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.checkpoints import store_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,14 +36,6 @@ def store(request: pytest.FixtureRequest, file: FileCheckpoints) -> CheckpointSt
     return MemoryCheckpoints() if request.param == "memory" else file
 
 
-async def test_the_last_saved_checkpoint_is_loaded(store):
-    assert await store.load("prod") is None
-    await store.save("prod", Checkpoint(stream="watch 0"))
-    await store.save("prod", CHECKPOINT)
-    await store.save("other", Checkpoint(stream="watch 1"))
-    assert await store.load("prod") == CHECKPOINT
-
-
 INVALID_NAMES = [
     "",
     "../x",
@@ -63,17 +56,24 @@ INVALID_NAMES = [
 
 @pytest.mark.parametrize("name", INVALID_NAMES, ids=map(repr, INVALID_NAMES))
 async def test_a_name_that_could_be_another_file_raises(store, name):
-    for use in (store.load(name), store.save(name, CHECKPOINT), store.acquire(name), store.release(name)):
+    for use in (store.load(name), store.save(name, CHECKPOINT, 1), store.acquire(name), store.release(name, 1)):
         with pytest.raises(ValueError, match=r"^name=.*: allowed are 1 to 100 of the letters"):
             await use
 
 
 async def test_values_that_are_no_name_or_no_checkpoint_raise(store):
-    for use in (store.load(None), store.save(5, CHECKPOINT), store.acquire(b"x"), store.release([])):
+    for use in (store.load(None), store.save(5, CHECKPOINT, 1), store.acquire(b"x"), store.release([], 1)):
         with pytest.raises(TypeError, match=r"^name=.*: allowed is a name: a str$"):
             await use
     with pytest.raises(TypeError, match=r"^checkpoint='text': allowed is a Checkpoint$"):
-        await store.save("name", "text")
+        await store.save("name", "text", 1)
+    for epoch in (None, 1.5, "1"):
+        with pytest.raises(TypeError, match=r"^epoch=.*: allowed is an int$"):
+            await store.save("name", CHECKPOINT, epoch)
+        with pytest.raises(TypeError, match=r"^epoch=.*: allowed is an int$"):
+            await store.release("name", epoch)
+    with pytest.raises(ValueError, match=r"^epoch=-1: allowed are"):
+        await store.save("name", CHECKPOINT, -1)
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", fullmatch=True)
@@ -92,10 +92,8 @@ def test_names_that_differ_in_case_are_two_files_everywhere(one, other):
 
 async def test_the_longest_name_can_be_saved(file):
     for name in ("x" * 100, "X" * 100):
-        await file.acquire(name)
-        await file.save(name, CHECKPOINT)
+        await store_checkpoint(file, name, CHECKPOINT)
         assert await file.load(name) == CHECKPOINT
-        await file.release(name)
 
 
 def test_a_checkpoint_survives_encode_and_decode():
@@ -139,20 +137,20 @@ async def test_a_file_of_a_later_version_raises(file):
 
 async def test_a_file_is_replaced_atomically_without_leftovers(file):
     for end in range(100, 200):
-        await file.save("prod", CHECKPOINT.with_done(Span(0, end)))
+        await file.save("prod", CHECKPOINT.with_done(Span(0, end)), 1)
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
     assert repr(file) == f"FileCheckpoints({str(file.folder)!r})"
 
 
 async def test_a_failed_save_keeps_the_previous_checkpoint(file, monkeypatch):
-    await file.save("prod", CHECKPOINT)
+    await file.save("prod", CHECKPOINT, 1)
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match="No space left"):
-        await file.save("prod", CHECKPOINT.with_done(Span(0, 1_000)))
+        await file.save("prod", CHECKPOINT.with_done(Span(0, 1_000)), 1)
     assert await file.load("prod") == CHECKPOINT
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
 
@@ -161,7 +159,7 @@ async def test_an_unusable_folder_raises(tmp_path):
     (tmp_path / "file").write_text("in the way")
     store = FileCheckpoints(tmp_path / "file" / "checkpoints")
     with pytest.raises(CheckpointError, match="cannot be used"):
-        await store.save("prod", CHECKPOINT)
+        await store.save("prod", CHECKPOINT, 1)
     with pytest.raises(CheckpointError, match="cannot be used"):
         await store.load("prod")
 
@@ -282,12 +280,12 @@ def test_decoded_spans_are_in_order():
 
 
 def test_open_calls_are_decoded_with_exact_types():
-    checkpoint = Checkpoint(stream="x", open={"a": {"going": {"call_id": "a", "created_ts": 3}}, "b": {"ended": 7}})
-    assert opened(checkpoint, "going", Call) == {"a": Call(call_id="a", created_ts=3)}
-    assert opened(checkpoint, "ended", int) == {"b": 7}
+    checkpoint = Checkpoint(stream="x", open={"a": {"open": {"call_id": "a", "created_ts": 3}}, "b": {"closed": 7}})
+    assert opened(checkpoint, "open", Call) == {"a": Call(call_id="a", created_ts=3)}
+    assert opened(checkpoint, "closed", int) == {"b": 7}
     for wrong in ({"cname": "c"}, {"call_id": 3}, {"call_id": "a", "call_mos": 4.2}, None, [], "a"):
         with pytest.raises(CheckpointError):
-            opened(Checkpoint(stream="x", open={"a": {"going": wrong}}), "going", Call)
+            opened(Checkpoint(stream="x", open={"a": {"open": wrong}}), "open", Call)
 
 
 # Interrupted saves and links.
@@ -311,7 +309,7 @@ def slow_disk(monkeypatch) -> tuple[threading.Event, threading.Event]:
 
 async def test_a_cancelled_save_is_completed_first(file, slow_disk):
     started, resume = slow_disk
-    saving = asyncio.create_task(file.save("prod", CHECKPOINT))
+    saving = asyncio.create_task(file.save("prod", CHECKPOINT, 1))
     await asyncio.to_thread(started.wait)
     for _ in range(3):
         saving.cancel()
@@ -328,7 +326,7 @@ async def test_a_save_is_completed_when_the_loop_shuts_down(file, slow_disk):
     started, resume = slow_disk
 
     async def work() -> None:
-        saving = asyncio.create_task(file.save("prod", CHECKPOINT))
+        saving = asyncio.create_task(file.save("prod", CHECKPOINT, 1))
         await asyncio.to_thread(started.wait)
         asyncio.get_running_loop().call_soon(resume.set)
         del saving
@@ -342,28 +340,29 @@ async def test_a_half_written_file_is_removed_by_the_next_lease(file):
     file.folder.mkdir()
     for name in (".prod.json.abcd_123", ".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123"):
         (file.folder / name).write_text("half")
+    (file.folder / "prod.json").write_text(CHECKPOINT.encode())
     await file.acquire("prod")
-    await file.release("prod")
     files = {path.name for path in file.folder.iterdir()}
-    assert files == {".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123", ".prod.lock"}
+    assert files == {"prod.json", ".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123", ".prod.lock"}
 
 
 async def test_a_removed_folder_is_created_again(file):
-    await file.save("prod", CHECKPOINT)
+    await file.save("prod", CHECKPOINT, 1)
     (file.folder / "prod.json").unlink()
     file.folder.rmdir()
-    await file.save("prod", CHECKPOINT)
+    await file.save("prod", CHECKPOINT, 1)
     assert await file.load("prod") == CHECKPOINT
 
 
 async def test_a_checkpoint_that_is_a_symbolic_link_is_neither_read_nor_written_through(file, tmp_path):
-    await file.save("prod", CHECKPOINT)
+    await file.save("prod", CHECKPOINT, 1)
     (file.folder / "prod.json").rename(tmp_path / "victim")
     before = (tmp_path / "victim").read_bytes()
     (file.folder / "prod.json").symlink_to(tmp_path / "victim")
     with pytest.raises(CheckpointError, match="symbolic link"):
         await file.load("prod")
-    await file.save("prod", Checkpoint(stream="watch 1"))
+    with pytest.raises(CheckpointError, match="symbolic link"):
+        await file.save("prod", Checkpoint(stream="watch 1"), 1)
     assert (tmp_path / "victim").read_bytes() == before
 
 

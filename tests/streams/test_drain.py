@@ -95,3 +95,31 @@ async def test_calls_come_once_however_often_a_follow_is_drained(with_sessions):
                     seen[type(event), event.call.call_id] += 1
     assert len(seen) > 30
     assert set(seen.values()) == {1}
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_restart_polls_when_the_last_run_would_have(kind):
+    """Fifty runs of a minute cost as much as one of fifty, with a plan that allows less than a poll a minute."""
+    requests = []
+    for runs in (1, 50):
+        simulation, store = simulated("premium"), MemoryCheckpoints()
+        async with simulation.client(checkpoints=store) as client:
+            for _ in range(runs):
+                stream = client.realtime.watch(USERS, CHANNELS, checkpoint="s")
+                if kind == "follow":
+                    stream = client.calls.follow(checkpoint="s", every=300)
+                await drained_after(stream, 3_000 / runs)
+        requests.append(sum(simulation.service.counts.values()))
+    assert requests[1] <= requests[0] + 3
+    assert requests[0] > 8
+
+
+async def test_a_restart_after_a_while_polls_at_once():
+    simulation, store = simulated(), MemoryCheckpoints()
+    async with simulation.client(checkpoints=store) as client:
+        await drained_after(client.realtime.watch(USERS, checkpoint="w"), 60)
+        await asyncio.sleep(1_200)
+        before = asyncio.get_running_loop().time()
+        async with client.realtime.watch(USERS, checkpoint="w") as watch:
+            await anext(watch)
+        assert asyncio.get_running_loop().time() - before < 1

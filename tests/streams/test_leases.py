@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.checkpoints import store_checkpoint
 from helpers.paths import HELPERS, ROOT
 from helpers.streaming import NOON
 
 from agora_analytics import Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
 from agora_analytics._core import process_lock
-from agora_analytics.protocols import CheckpointStore
+from agora_analytics.protocols import CheckpointStore, Lease
 from agora_analytics.streams.position import Position
 
 pytestmark = pytest.mark.real_time
 
+CHECKPOINT = Checkpoint(stream="watch 0", done=(Span(NOON - 100, NOON - 40), Span(NOON - 20, NOON)))
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -65,39 +67,69 @@ def read_line(process: subprocess.Popen[str]) -> str:
 
 
 async def test_a_name_is_leased_once_until_it_is_released(store):
-    await store.acquire("prod")
-    await store.acquire("Prod")
+    lease = await store.acquire("prod")
+    other = await store.acquire("Prod")
     with pytest.raises(CheckpointError, match="'prod' is in use by another stream") as caught:
         await store.acquire("prod")
     assert "Close that stream first" in caught.value.hint
-    await store.release("prod")
-    await store.acquire("prod")
-    await store.release("prod")
-    await store.release("prod")
-    await store.release("never-leased")
+    await store.release("prod", lease.epoch)
+    lease = await store.acquire("prod")
+    await store.release("prod", lease.epoch)
+    await store.release("prod", lease.epoch)
+    await store.release("never-leased", 1)
     with pytest.raises(CheckpointError, match="'Prod' is in use"):
         await store.acquire("Prod")
-    await store.release("Prod")
+    await store.release("Prod", other.epoch)
 
 
 async def test_two_stores_of_one_folder_share_leases_and_only_the_holder_releases(folder):
     one, other = FileCheckpoints(folder), FileCheckpoints(folder)
-    await one.acquire("prod")
-    await other.release("prod")
+    lease = await one.acquire("prod")
+    await other.release("prod", lease.epoch)
     with pytest.raises(CheckpointError, match="in use"):
         await other.acquire("prod")
-    await one.release("prod")
-    await other.acquire("prod")
-    await other.release("prod")
-    # Only the lock file is left, and it is empty.
-    assert [(path.name, path.stat().st_size) for path in folder.iterdir()] == [(".prod.lock", 0)]
+    await one.release("prod", lease.epoch)
+    lease = await other.acquire("prod")
+    await other.release("prod", lease.epoch)
+    # The lock file is empty, and the other one has an epoch alone.
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert sizes == {".prod.lock": 0, "prod.json": len(f'{{"epoch":{lease.epoch}}}')}
+
+
+async def test_a_stream_whose_lock_does_not_hold_is_told_that_it_was_taken_over(folder):
+    """As on a network file system without locks, or where somebody removed the lock."""
+    one, other = FileCheckpoints(folder), FileCheckpoints(folder)
+    old = await one.acquire("prod")
+    (folder / ".prod.lock").unlink()
+    new = await other.acquire("prod")
+    with pytest.raises(CheckpointError, match="another process took this stream over") as caught:
+        await one.save("prod", CHECKPOINT, old.epoch)
+    assert caught.value.kind == "taken_over"
+    await one.release("prod", old.epoch)
+    await other.save("prod", CHECKPOINT, new.epoch)
+
+
+async def test_a_stream_whose_checkpoint_was_removed_goes_on_unless_another_has_begun(folder):
+    one, other = FileCheckpoints(folder), FileCheckpoints(folder)
+    old = await one.acquire("prod")
+    await one.save("prod", CHECKPOINT, old.epoch)
+    for path in folder.iterdir():
+        path.unlink()
+    await one.save("prod", CHECKPOINT, old.epoch)
+    for path in folder.iterdir():
+        path.unlink()
+    new = await other.acquire("prod")
+    assert (new.checkpoint, new.epoch > old.epoch) == (None, True)
+    with pytest.raises(CheckpointError, match="took this stream over"):
+        await one.save("prod", CHECKPOINT, old.epoch)
 
 
 async def test_one_of_many_concurrent_attempts_gets_the_lease(folder):
     stores = [FileCheckpoints(folder) for _ in range(20)]
     results = await asyncio.gather(*(store.acquire("prod") for store in stores), return_exceptions=True)
-    assert sorted(type(result).__name__ for result in results) == [*["CheckpointError"] * 19, "NoneType"]
-    await asyncio.gather(*(store.release("prod") for store in stores))
+    assert sorted(type(result).__name__ for result in results) == [*["CheckpointError"] * 19, "Lease"]
+    (lease,) = (result for result in results if isinstance(result, Lease))
+    await asyncio.gather(*(store.release("prod", lease.epoch) for store in stores))
 
 
 async def test_a_cancelled_attempt_holds_no_lease(folder, monkeypatch):
@@ -122,8 +154,8 @@ async def test_a_dropped_store_holds_no_lease(folder):
     del store
     gc.collect()
     other = FileCheckpoints(folder)
-    await other.acquire("prod")
-    await other.release("prod")
+    lease = await other.acquire("prod")
+    await other.release("prod", lease.epoch)
 
 
 async def test_a_file_system_without_locks_is_reported(folder):
@@ -151,9 +183,9 @@ async def test_a_killed_process_holds_no_lease(folder, start_process):
         await store.acquire("prod")
     process.kill()
     process.wait()
-    await store.acquire("prod")
+    lease = await store.acquire("prod")
     assert read_line(start_process()) == "parent refused"
-    await store.release("prod")
+    await store.release("prod", lease.epoch)
     assert read_line(start_process()) == "parent leased"
 
 
@@ -167,8 +199,8 @@ async def test_a_forked_child_holds_no_lease_of_its_parent(folder, start_process
         await store.acquire("prod")  # even if the child has released what it inherited
     process.send_signal(signal.SIGKILL)
     process.wait()
-    await store.acquire("prod")  # although the child is alive
-    await store.release("prod")
+    lease = await store.acquire("prod")  # although the child is alive
+    await store.release("prod", lease.epoch)
     process.stdin.write("once more\n")
     process.stdin.flush()
     assert read_line(process) == "child leased"
@@ -176,17 +208,14 @@ async def test_a_forked_child_holds_no_lease_of_its_parent(folder, start_process
         await store.acquire("prod")
     process.stdin.close()
     assert process.stdout.read() == ""  # the child has ended
-    await store.acquire("prod")
-    await store.release("prod")
+    await store_checkpoint(store, "prod", CHECKPOINT)
 
 
 # The lease of a stream.
 
-CHECKPOINT = Checkpoint(stream="watch 0", done=(Span(NOON - 100, NOON - 40), Span(NOON - 20, NOON)))
-
 
 async def test_a_stream_holds_its_lease_from_start_to_end(store):
-    await store.save("prod", CHECKPOINT)
+    await store_checkpoint(store, "prod", CHECKPOINT)
     first, other = (Position("watch 0", store=store, name="prod") for _ in range(2))
     await other.release()  # it holds no lease
     assert (await first.resume()).done == CHECKPOINT.done
@@ -206,15 +235,14 @@ async def test_a_stream_holds_its_lease_from_start_to_end(store):
 
 
 async def test_a_stream_that_cannot_start_holds_no_lease(store):
-    await store.save("prod", CHECKPOINT)
+    await store_checkpoint(store, "prod", CHECKPOINT)
     with pytest.raises(CheckpointError, match="belongs to another stream"):
         await Position("watch 1", store=store, name="prod").resume()
-    await store.acquire("prod")
-    await store.release("prod")
+    await store_checkpoint(store, "prod", CHECKPOINT)
 
 
 async def test_a_checkpoint_in_the_future_raises_at_once(store):
-    await store.save("prod", CHECKPOINT)
+    await store_checkpoint(store, "prod", CHECKPOINT)
     for position in (Position("watch 0", store=store, name="prod"), Position("watch 0", given=CHECKPOINT)):
         await position.resume()
         for now in (NOON - 300, NOON - 299.5, NOON, NOON + 1e9):

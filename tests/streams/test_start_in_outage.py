@@ -119,7 +119,7 @@ async def test_the_start_of_a_stream_survives_a_change_of_the_host_clock():
 @pytest.mark.parametrize("restart", [False, True], ids=["first start", "restart"])
 @pytest.mark.parametrize("host_error", [0, 831, -831, 2 * HOUR, -2 * HOUR])
 async def test_windows_that_expire_in_an_initial_outage_are_lost_to_it(host_error, restart):
-    """Retention is 40 minutes: the outage costs those windows before its start that were still available then."""
+    """Retention is 40 minutes: the outage costs those windows before its start that were still queryable then."""
     begin, end = NOON + 2 * HOUR, NOON + 4 * HOUR
     simulation = simulated()
     store = MemoryCheckpoints()
@@ -151,7 +151,7 @@ async def test_a_sleep_before_the_time_is_known_is_distinguished_from_the_outage
         events = await collect(client.realtime.watch(USERS, start=NOON, stop=NOON + 7 * HOUR))
     gaps = [(gap.reason, gap.span.start - NOON, gap.span.end - NOON) for gap in of_type(Gap, events)]
     assert [reason for reason, _, _ in gaps] == ["outage", "asleep", "outage"][: 2 + (end > 4 * HOUR)]
-    # A window belongs to whatever took more of the 40 minutes in which it was available.
+    # A window belongs to whatever took more of the 40 minutes in which it was queryable.
     assert abs(gaps[1][1] - (sleep_start - NOON - 1_200)) < 180
     assert end < 4 * HOUR or abs(gaps[1][2] - (sleep_end - NOON - 1_200)) < 180
 

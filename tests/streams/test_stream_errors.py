@@ -1,4 +1,4 @@
-"""Which errors end a stream and which it retries; and each request is for spans that are available when it is sent."""
+"""Which errors end a stream and which it retries; and each request is for spans that are queryable when it is sent."""
 
 from __future__ import annotations
 
@@ -200,10 +200,10 @@ async def test_credentials_refused_for_an_hour_end_the_stream(kind):
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 async def test_a_checkpoint_that_cannot_be_saved_ends_the_stream(kind):
     class Full(MemoryCheckpoints):
-        async def save(self, name, checkpoint):
+        async def save(self, name, checkpoint, epoch):
             if elapsed() > 3_000:
                 raise CheckpointError("no space left")
-            await super().save(name, checkpoint)
+            await super().save(name, checkpoint, epoch)
 
     simulation = simulated()
     async with simulation.client(checkpoints=Full()) as client:
@@ -235,9 +235,9 @@ async def test_one_bad_series_of_three_does_not_stop_the_others(fault):
     assert len(revisions) + len(windows) == len(events)
     assert {event.series for event in revisions} <= {FREEZES}
     if fault is not NO_ACCESS:  # the client believes this answer for an hour, longer than the retention
-        available = {window.ts for window in windows if window.missing and window.ts > NOON + 4 * HOUR - 1_500}
-        assert available
-        assert available <= {event.ts for event in revisions}
+        queryable = {window.ts for window in windows if window.missing and window.ts > NOON + 4 * HOUR - 1_500}
+        assert queryable
+        assert queryable <= {event.ts for event in revisions}
     for window in windows:
         assert window.value(USERS) == simulation.world.users("Native", window.ts, None)[""]
         assert window.value(CHANNELS) == simulation.world.channels("WebRTC", window.ts)
@@ -282,7 +282,7 @@ SCENARIOS = [quota_spent_for_22_hours, half_of_the_requests_fail, three_outages,
 async def test_each_request_is_for_a_span_that_is_available_when_it_is_sent(scenario, kind):
     # Call lists with a retention of hours, as short as that of windows: expired requests show within the test.
     simulation = simulated()
-    plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
+    plan = simulation.service.plan.with_limits("call_lists", retention=2 * HOUR, longest=HOUR)
     simulation.service.plan = plan
     scenario(simulation)
     hours = 8 if scenario.__name__.startswith("asleep") else 25
@@ -293,7 +293,7 @@ async def test_each_request_is_for_a_span_that_is_available_when_it_is_sent(scen
     out_of_range = [
         (at - NOON, at - start, at - end)
         for at, start, end in requested_spans(simulation)
-        if not (start > at - limits.available and end < at - limits.delay and end > start)
+        if not (start > at - limits.retention and end < at - limits.delay and end > start)
     ]
     # A machine that slept learns the time from the first answer only.
     assert len(out_of_range) <= (1 if scenario.__name__.startswith("asleep") else 0)

@@ -15,10 +15,14 @@ import agora_analytics
 from agora_analytics import AnalyticsClient
 
 CONCEPTS = ROOT / "docs" / "concepts" / "streams.md"
+SERVERS = {"object_checkpoints", "postgres_checkpoints", "postgres_sink", "redis_checkpoints"}
+"""Files whose examples need a server: they run in test_shared_checkpoints.py."""
+
 EXAMPLES = [
     pytest.param(code, id=f"{path.stem}-{number}")
     for path in (*sorted((PACKAGE / "streams").rglob("*.py")), CONCEPTS)
     for number, code in enumerate(blocks_of(path))
+    if path.stem not in SERVERS
 ]
 
 

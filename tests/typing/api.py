@@ -287,22 +287,22 @@ def plans(limits: Limits, span: Span) -> None:
     assert_type((PREMIUM.offers(CALL_LISTS), PREMIUM.counter(CALL_LISTS)), tuple[bool, str])
     assert_type(limits.rates, dict[Unit, int])
     assert_type((limits.longest, limits.longest_query), tuple[int | None, int])
-    assert_type(limits.askable(0), Span)
-    assert_type(limits.askable_at(0), int)
+    assert_type(limits.queryable(0), Span)
+    assert_type(limits.queryable_at(0), int)
     assert_type(ENTERPRISE.with_limits("realtime", per_day=1).split().merge("all", ENDPOINTS), Plan)
     assert_type(PREMIUM.check(CALL_LISTS, span, 0, whole=False), Span)
     assert_type(PREMIUM.recent(CALL_LISTS, timedelta(days=1), 0), Span)
-    Limits(per_day=1, available=2)  # type: ignore[call-arg]
+    Limits(per_day=1, retention=2)  # type: ignore[call-arg]
 
 
 def missing(error: IncompleteList) -> DecodeError:
-    assert_type((error.span, error.rows, error.told), tuple[Span | None, int, int | None])
+    assert_type((error.span, error.rows, error.reported), tuple[Span | None, int, int | None])
     return error
 
 
 def too_early(error: TooEarly, client: AnalyticsClient, call: Call) -> None:
-    assert_type((error.askable_at, client.calls.askable_at(call)), tuple[int, int])
-    assert_type(client.calls.is_askable(call), bool)
+    assert_type((error.queryable_at, client.calls.queryable_at(call)), tuple[int, int])
+    assert_type(client.calls.is_queryable(call), bool)
     assert_type(client.calls.sessions(call, wait=True), Results[Session])
     assert_type(client.calls.metrics(call, exclude_server_user=False, wait=True), Results[SessionMetrics])
 

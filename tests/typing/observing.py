@@ -10,7 +10,7 @@ from agora_analytics.protocols import Attempt, AttemptResult, Outcome, RequestOb
 
 
 class Quiet:
-    """An observer, and its trace, that reads all that it is told."""
+    """An observer, and its trace, that reads all its arguments."""
 
     def request_started(self, endpoint: Endpoint, priority: str) -> RequestTrace | None:
         assert_type((endpoint.name, priority), tuple[str, str])

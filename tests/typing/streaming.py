@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Literal, assert_never, assert_type
 
+from obstore.store import S3Store
+
 from agora_analytics import (
     AnalyticsClient,
     Call,
@@ -15,6 +17,7 @@ from agora_analytics import (
     CallSessions,
     CallStarted,
     Checkpoint,
+    CheckpointError,
     Coverage,
     FileCheckpoints,
     Follow,
@@ -30,7 +33,8 @@ from agora_analytics import (
     Window,
     broadcast,
 )
-from agora_analytics.protocols import CheckpointStore
+from agora_analytics.protocols import CheckpointStore, Lease
+from agora_analytics.streams import ObjectCheckpoints, PostgresCheckpoints, PostgresSink, RedisCheckpoints
 
 
 async def watching(client: AnalyticsClient) -> None:
@@ -56,7 +60,7 @@ async def watching(client: AnalyticsClient) -> None:
                 assert_type(event.values[users], tuple[Point, ...])
                 assert_type(event.points(users), tuple[Point, ...])
                 assert_type(event.by_group(users), dict[str | None, int | float | None])
-                assert_type(event.missing[users], Literal["no data", "not asked"])
+                assert_type(event.missing[users], Literal["no data", "not requested"])
             case Revision():
                 assert_type(event.after, tuple[Point, ...])
             case Gap():
@@ -72,11 +76,36 @@ async def watching(client: AnalyticsClient) -> None:
     async with broadcast(watch, size=10, on_overflow="drop_oldest", history=5) as hub:
         assert_type(await anext(hub.subscribe()), Window | Revision | Gap)
         assert_type(await anext(hub.subscribe(last=5)), Window | Revision | Gap)
-    stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("checkpoints"))
+    stores: tuple[CheckpointStore, ...] = (
+        MemoryCheckpoints(every=5),
+        FileCheckpoints("checkpoints", every=0.5),
+        RedisCheckpoints("redis://localhost", prefix="x", every=1, lease=10),
+        PostgresCheckpoints("postgresql://localhost", table="t", every=1, lease=10),
+        ObjectCheckpoints("s3://bucket", every=60),
+        ObjectCheckpoints(S3Store("bucket"), every=60),
+    )
     assert_type(await stores[0].load("prod"), Checkpoint | None)
-    await stores[1].acquire("prod")
-    await stores[1].save("prod", watch.checkpoint)
-    await stores[1].release("prod")
+    lease = await stores[1].acquire("prod")
+    assert_type(lease, Lease)
+    assert_type(lease.checkpoint, Checkpoint | None)
+    await stores[1].save("prod", watch.checkpoint, lease.epoch)
+    await stores[1].release("prod", lease.epoch)
+
+
+async def sinking(client: AnalyticsClient) -> None:
+    async with PostgresSink("postgresql://localhost", "prod", prefix="reports.agora", lease=10) as sink:
+        assert_type(sink, PostgresSink)
+        assert_type(sink.checkpoint, Checkpoint | None)
+        async with client.calls.follow(checkpoint=sink.checkpoint) as follow:
+            async for event in follow:
+                await sink.write(event, follow.checkpoint)
+    async with RedisCheckpoints("redis://localhost") as store:
+        assert_type(store, RedisCheckpoints)
+        assert_type(store.every, float)
+
+
+def failing(error: CheckpointError) -> None:
+    assert_type(error.kind, Literal["in_use", "taken_over", "store", "invalid"])
 
 
 async def following(client: AnalyticsClient) -> None:

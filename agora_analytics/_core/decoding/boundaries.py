@@ -29,7 +29,7 @@ class SeparatorGuesses:
         self._known: dict[int, bytes] = {}
 
     def learn(self, kind: int, body: bytes, end: int, at: int) -> None:
-        """Note what stands between two items, if it can be told from what stands inside of them."""
+        """Note what stands between two items, if it differs from what stands inside of them."""
         # The first two items decide: all others of a list nearly always look alike, and a wrong guess costs only time.
         if kind not in self._known and at - end < _LONG and body[end - 1 : end] in {b"}", b"]"}:
             opening = _OPENING.match(body, at, at + _LONG)
@@ -39,7 +39,7 @@ class SeparatorGuesses:
     def ends(self, kind: int, body: bytes, at: int, size: int, *, nested: bool) -> list[int]:
         """Return where a piece of about this size may end, the likeliest first; none where that is not known.
 
-        Where items are not `nested`, brackets alone tell them apart as well.
+        Where items are not `nested`, brackets alone separate them as well.
         """
         cut = self._known.get(kind)
         if cut is None:

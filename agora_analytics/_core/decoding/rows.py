@@ -24,7 +24,7 @@ _OTHER = frozenset({"ts", "refUsage", "windowStartTs", "windowEndTs", "uid"})
 
 
 def point(row: object, metric: str, dimension: str | None) -> Point:
-    """Read a row of timestamp, value and, where one was asked for, dimension."""
+    """Read a row of timestamp, value and, where one was given, dimension."""
     return _read(row, lambda fields: _point(fields, metric, dimension))
 
 
@@ -149,7 +149,7 @@ def _ranked(row: Row, metric: str, dimension: str) -> Ranked:
 
 
 def _value_and_group(row: Row, metric: str, dimension: str | None) -> tuple[Number | None, str | None]:
-    """Tell a row's value from its dimension's value."""
+    """Split a row into its value and its dimension's value."""
     if metric in row and (dimension is None or dimension in row):  # nearly always
         return _number(row[metric]), None if dimension is None else _group(row[dimension], dimension)
     rest = {key: value for key, value in row.items() if key not in _OTHER}

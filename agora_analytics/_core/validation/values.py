@@ -40,10 +40,10 @@ class _Short(Repr):
 def short_repr(value: object) -> str:
     """Return the `repr` of a value, at most 100 characters on one line, without calling unknown classes' `repr`."""
     try:
-        said = _Short().repr(value)
+        text = _Short().repr(value)
     except Exception:  # noqa: BLE001 - a `repr` may raise anything, and an int of 5,000 digits has none
-        said = f"<{type(value).__name__}>"
-    line = printable(said)
+        text = f"<{type(value).__name__}>"
+    line = printable(text)
     return line if len(line) <= _MAX_SHOWN else f"{line[: _MAX_SHOWN - 3]}..."
 
 

@@ -117,10 +117,10 @@ async def _show_sorted(screen: Screen, found: AsyncGenerator[Session], order: st
                 advance(count, f"{count:,}")
     screen.show(top.items(), tables.sessions(top.items()))
     if limit is not None and count > limit:
-        left_out = format_number(count - limit)
+        hidden = format_number(count - limit)
         screen.warn(
             f"the first {format_number(limit)} of {format_number(count)} sessions by {order};"
-            f" {left_out} are left out: see --limit"
+            f" {hidden} are left out: see --limit"
         )
     elif count:
         screen.note(f"{format_count(count, 'session')}, by {order}")
@@ -304,7 +304,7 @@ async def _newest_call(client: AnalyticsClient, cname: str, span: Span) -> Call 
     from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
 
     limits = client.plan.of_endpoint(CALL_LISTS)
-    kept = limits.askable(service_time(client).utc_second())
+    kept = limits.queryable(service_time(client).utc_second())
     end = min(span.end, kept.end)
     start = max(end - limits.longest_query, kept.start + _MARGIN)
     try:

@@ -129,7 +129,7 @@ class Tour:
             self.screen.print(f"The plan {self.client.plan.name} has no real-time windows.")
             return
         step = self._step("realtime", "The last 15 minutes, in windows of 20 seconds:")
-        # Before the series are fetched, so that no window that becomes available meanwhile is skipped.
+        # Before the series are fetched, so that no window that becomes queryable meanwhile is skipped.
         latest = newest_window(self.client.plan, plans.REALTIME_USAGE, self._time().utc_second())
         found = [(series, await self._points(series)) for series in self._affordable()]
         rows = [(str(series), unit_of(series.metric), points) for series, points in found]
@@ -185,9 +185,9 @@ class Tour:
         step.show([point for _, points in timelines for point in points], tables.plots("", "metric", rows))
 
     def _fits_one_request(self, call: Call) -> bool:
-        """Whether the details of a call are available, and one request can cover all of it."""
+        """Whether the details of a call are queryable, and one request can cover all of it."""
         limits = self.client.plan.of_endpoint(plans.CALL_SESSIONS)
-        newest = limits.askable(self._time().utc_second()).end
+        newest = limits.queryable(self._time().utc_second()).end
         return call.span is not None and call.span.end <= newest and call.span.duration <= limits.longest_query
 
     def _time(self) -> ServiceTime:
@@ -221,7 +221,7 @@ class Tour:
         step.print(f"{format_time(window)}  {'  '.join(texts)}")
 
     async def _wait_for(self, window: int, what: str) -> None:
-        """Wait until a window is complete and available."""
+        """Wait until a window is complete and queryable."""
         # One second more, because the service's inequality is strict.
         due = window + WINDOW + self.client.plan.of_endpoint(plans.REALTIME_USAGE).delay + 1
         wait = max(0.0, due - self._time().utc())

@@ -60,7 +60,7 @@ _FIRST_LINE: Final = 5.0
 _LINE_EVERY: Final = 60.0
 """Seconds until the first line of progress where there is no terminal, and between later ones."""
 
-# Other tools preview with `--plan`: whoever means that is pointed to the option for it.
+# Other tools preview with `--plan`: an error names the option for that.
 _PLAN_HINT: Final = "--plan names the pricing plan; --dry-run estimates what an export takes"
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
@@ -149,7 +149,7 @@ class SelectionOptions:
 
         Raises `ValueError` for options that contradict each other.
         """
-        kept = client.plan.of_endpoint(self.endpoint).available
+        kept = client.plan.of_endpoint(self.endpoint).retention
         # Uncut, since the service decides what it still has: the export reports the rest as expired.
         span = await time.span(client, self.endpoint, kept, uncut=True)
         return agora.Selection(
@@ -220,7 +220,7 @@ async def export(
 ) -> None:
     """Export data to files. Run the same command again to resume after any interruption.
 
-    Exit code: 0 if all selected rows are exported, 1 if some are left out (expired, refused, not available yet).
+    Exit code: 0 if all selected rows are exported, 1 if some are skipped (expired, refused) or pending.
     --dry-run exits with 0, and lists what has expired already.
 
     Example: agora-analytics export data --last 1d --format csv
@@ -312,7 +312,7 @@ def _stages(progress: ExportProgress) -> Iterator[tuple[str, str]]:
     if progress.waiting:
         yield "waiting for quota", format_number(progress.waiting)
     if progress.early:
-        yield "not available yet", format_number(progress.early)
+        yield "not queryable yet", format_number(progress.early)
     if progress.done_at is not None:
         yield "done at about", f"{progress.done_at:%Y-%m-%d %H:%M} UTC"
 
@@ -333,7 +333,7 @@ def _show_estimate(screen: Screen, estimate: ExportEstimate) -> None:
     if estimate.done_at is not None:
         screen.print(f"done by {estimate.done_at:%Y-%m-%d %H:%M} UTC, if nothing else uses the quota")
     for skipped in estimate.expired:
-        screen.print(f"not available: {_describe(skipped)}")
+        screen.print(f"skipped: {_describe(skipped)}")
 
 
 def _show_report(screen: Screen, report: ExportReport) -> None:
@@ -352,7 +352,7 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
     if report.pending:
         screen.print(f"pending: {format_number(report.pending)} calls and spans; run it again")
     for skipped in report.skipped:
-        screen.print(f"left out: {_describe(skipped)}")
+        screen.print(f"skipped: {_describe(skipped)}")
 
 
 def _describe(skipped: Skipped) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 
-import attrs
 import typer
 
 import agora_analytics as agora
+from agora_analytics.cli.events import follow_row
 from agora_analytics.cli.formatting import GAP_REASONS, format_count, format_duration, format_percent, format_time
 from agora_analytics.cli.options import CredentialOptions, OutputOptions, command, stream_start
 from agora_analytics.cli.parsing import parse_time
@@ -18,23 +17,8 @@ from agora_analytics.cli.status_lines import heartbeat
 from agora_analytics.plans import CALL_LISTS
 
 if TYPE_CHECKING:
-    from agora_analytics.models import Call, Session
+    from agora_analytics.models import Call
     from agora_analytics.streams import CallEvent
-
-
-@attrs.frozen(kw_only=True)
-class FollowRow:
-    """JSON of an event: `started`, `changed`, `finished`, `sessions` or `lost` with its call, or a `gap`.
-
-    A gap is from `start` to `end`. `reason` is why a call or a span is lost, or why there are no sessions.
-    """
-
-    event: str
-    call: Call | None = None
-    sessions: Sequence[Session] | None = None
-    start: int | None = None
-    end: int | None = None
-    reason: str = ""
 
 
 @command
@@ -67,7 +51,7 @@ async def follow(
     Example: agora-analytics follow --last 30m --with-sessions --events 5
     """
     async with credentials.client(output.screen) as client:
-        begin = stream_start(start, last, client.plan.of_endpoint(CALL_LISTS).available)
+        begin = stream_start(start, last, client.plan.of_endpoint(CALL_LISTS).retention)
         end = parse_time(stop, "--stop") if stop else None
         stream = client.calls.follow(
             start=begin, stop=end, checkpoint=checkpoint, every=every, with_sessions=with_sessions
@@ -77,27 +61,12 @@ async def follow(
             async with aclosing(stream), heartbeat(stream, output.screen, every) as record_event:
                 async for event in stream:
                     record_event()
-                    output.screen.emit_if_json(_row(event))
+                    output.screen.emit_if_json(follow_row(event))
                     view.line(_line(event))
                     count += 1
                     if events is not None and count >= events:
                         # Stopped and not left: the events then count as processed, and the checkpoint moves past them.
                         stream.stop()
-
-
-def _row(event: CallEvent) -> FollowRow:
-    match event:
-        case agora.Gap():
-            return FollowRow(event="gap", start=event.span.start, end=event.span.end, reason=event.reason)
-        case agora.CallStarted():
-            return FollowRow(event="started", call=event.call)
-        case agora.CallChanged():
-            return FollowRow(event="changed", call=event.call)
-        case agora.CallLost():
-            return FollowRow(event="lost", call=event.call, reason=event.reason)
-        case agora.CallFinished() | agora.CallSessions():
-            kind = "finished" if isinstance(event, agora.CallFinished) else "sessions"
-            return FollowRow(event=kind, call=event.call, sessions=event.sessions, reason=event.reason)
 
 
 def gap_line(gap: agora.Gap) -> str:

@@ -136,7 +136,7 @@ def _plan_cells(row: PlanRow) -> tuple[str, ...]:
         format_number(limits.per_second),
         format_number(limits.per_minute),
         format_number(limits.per_day),
-        format_duration(limits.available),
+        format_duration(limits.retention),
         format_duration(limits.longest),
         format_duration(limits.delay),
         " ".join(limits.granularities),

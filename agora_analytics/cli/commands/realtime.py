@@ -177,8 +177,8 @@ async def quality_top(
 
 
 def newest_window(plan: Plan, endpoint: Endpoint, now: int) -> int:
-    """Return the start of the newest 20-second window that is complete and available."""
-    return plan.of_endpoint(endpoint).askable(now).end // WINDOW * WINDOW - WINDOW
+    """Return the start of the newest 20-second window that is complete and queryable."""
+    return plan.of_endpoint(endpoint).queryable(now).end // WINDOW * WINDOW - WINDOW
 
 
 async def _window(client: AnalyticsClient, endpoint: Endpoint, at: str | None) -> int:

@@ -232,7 +232,7 @@ def _check(state: LiveState, settings: ServeSettings, account: AccountSettings |
     from agora_analytics.cli.settings import CREDENTIALS  # noqa: PLC0415 - as above
 
     coverage = state.coverage
-    polls = coverage and coverage.requests_per_poll * DAY // coverage.interval
+    polls = coverage and coverage.requests_per_poll * DAY // coverage.poll_interval
     return ServeCheck(
         url=_url(settings),
         token=settings.token is not None,

@@ -8,13 +8,13 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
-import attrs
 import typer
 
 import agora_analytics as agora
 from agora_analytics.cli import tables
 from agora_analytics.cli.commands.alerts import AlertOptions, AlertRow
 from agora_analytics.cli.commands.follow import gap_line
+from agora_analytics.cli.events import watch_row
 from agora_analytics.cli.formatting import TimedValue, format_time
 from agora_analytics.cli.options import (
     CredentialOptions,
@@ -31,33 +31,15 @@ from agora_analytics.cli.status_lines import heartbeat
 from agora_analytics.cli.tables import Table
 from agora_analytics.ops import alerts
 from agora_analytics.plans import REALTIME_USAGE
-from agora_analytics.spans import WINDOW
 
 if TYPE_CHECKING:
     from agora_analytics.cli.output import Screen
-    from agora_analytics.models import Point
     from agora_analytics.streams import Event, Series, Watch
 
 _KEPT: Final = 180
 """Values per series in the live table: an hour."""
 
 _DEFAULT: Final = ("userCount:Native", "audioFreezeRate:Native", "videoFreezeRate:Native")
-
-
-@attrs.frozen(kw_only=True)
-class WatchRow:
-    """JSON of an event: a `window`, a `revision` of the window at `ts`, or a `gap` from `ts` to `end`.
-
-    `missing` maps each series that a window lacks to the reason. `reason` is why there is a gap.
-    """
-
-    event: str
-    ts: int
-    end: int
-    values: dict[str, tuple[Point, ...]] = attrs.field(factory=dict)
-    missing: dict[str, str] = attrs.field(factory=dict)
-    final: bool = False
-    reason: str = ""
 
 
 @command
@@ -99,7 +81,7 @@ async def watch(
         limits = client.plan.of_endpoint(REALTIME_USAGE)
         stream = client.realtime.watch(
             *chosen,
-            start=stream_start(start, last, limits.available),
+            start=stream_start(start, last, limits.retention),
             checkpoint=checkpoint,
             allowed_lateness=allowed_lateness,
             only_final=only_final,
@@ -108,7 +90,7 @@ async def watch(
         coverage = client.realtime.coverage(*chosen)
         output.screen.note(str(coverage))
         with stop_on_signal(stream.stop), output.screen.live(table=True) as view:
-            async with aclosing(stream), heartbeat(stream, output.screen, coverage.interval) as record_event:
+            async with aclosing(stream), heartbeat(stream, output.screen, coverage.poll_interval) as record_event:
                 show = partial(_show, view, _History(chosen), stream=stream, delay=limits.delay)
                 events = _shown(stream, output.screen, record_event, show, windows)
                 if not rules:
@@ -143,7 +125,7 @@ async def _shown(
     count = 0
     async for event in stream:
         record_event()
-        screen.emit_if_json(_row(event))
+        screen.emit_if_json(watch_row(event))
         show(event)
         count += isinstance(event, agora.Window)
         if windows is not None and count >= windows:
@@ -199,19 +181,3 @@ def _show(view: LiveView, history: _History, event: Event, *, stream: Watch, del
         view.table(history.table(f"{format_time(event.ts)} UTC{lag}{left}"))
     elif not event.series.grouped:
         view.line(f"{format_time(event.ts)}  revised: {tables.series_value(event.series, event.after[0].value)}")
-
-
-def _row(event: Event) -> WatchRow:
-    if isinstance(event, agora.Gap):
-        return WatchRow(event="gap", ts=event.span.start, end=event.span.end, reason=event.reason)
-    if isinstance(event, agora.Revision):
-        values = {str(event.series): event.after}
-        return WatchRow(event="revision", ts=event.ts, end=event.ts + WINDOW, values=values, final=event.final)
-    return WatchRow(
-        event="window",
-        ts=event.ts,
-        end=event.span.end,
-        values={str(series): points for series, points in event.values.items()},
-        missing={str(series): reason for series, reason in event.missing.items()},
-        final=event.final,
-    )

@@ -1,11 +1,11 @@
 """Fetches the details of one call: its sessions, page by page, their metrics, 20 at a time, and its statistics.
 
 The requests of a call follow one another. Each answer is saved in one transaction with the cursor of the next request,
-so that another run resumes there. A call that is longer than one request may cover is fetched in parts: the list of
-sessions of each part, and for each batch of sessions the metrics of each part, which are merged after the last one.
+so that another run resumes there. A call that is longer than one request may cover is fetched in slices: the list of
+sessions of each slice, and for each batch of sessions the metrics of each slice, which are merged after the last one.
 
 ```text
-sessions: part 1 page 1, 2, … ─> part 2 page 1, … ─> metrics: batch 1 part 1, 2 ─> batch 2 part 1, … ─> statistics
+sessions: slice 1 page 1, 2, … ─> slice 2 page 1, … ─> metrics: batch 1 slice 1, 2 ─> batch 2 slice 1, … ─> statistics
 ```
 """
 
@@ -23,7 +23,7 @@ from agora_analytics._core import paging, truncation, validation
 from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics._core.truncation import ListProgress, ListQuery, PageOutcome, TruncationState
 from agora_analytics.errors import IncompleteList, ResponseError
-from agora_analytics.export.fetch.cursor import METRICS, SESSIONS, STATISTICS, CallCursor
+from agora_analytics.export.fetch.call_cursor import METRICS, SESSIONS, STATISTICS, CallCursor
 from agora_analytics.export.fetch.fetcher import RetentionExpired, RetryingFetcher, log
 from agora_analytics.export.fetch.retention import Probe, RetentionTracker
 from agora_analytics.export.fetch.skip_reasons import UNMEASURED
@@ -41,7 +41,7 @@ from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
 EXPIRED: Final = "expired"
-INVALID_ID: Final = "an id that cannot be asked for"
+INVALID_ID: Final = "an id that cannot be sent"
 T = TypeVar("T")
 
 _BATCHES_PER_PAGE: Final = validation.PAGE_SIZE // validation.SIDS
@@ -53,15 +53,15 @@ class CallProgress:
     """A call that is being fetched.
 
     Attributes:
-        parts: the parts of its span, one request each.
+        slices: the slices of its span, one request each.
         pages: ids of its sessions by page, each id once.
-        reading: how far the list of sessions of the current part is read.
+        reading: how far the list of sessions of the current slice is read.
 
     """
 
     endpoints: EndpointSet
     call: PendingCall
-    parts: tuple[Span, ...]
+    slices: tuple[Span, ...]
     pages: list[tuple[str, ...]]
     reading: ListProgress[Session] | None = None
     _seen: set[str] = attrs.field(init=False)
@@ -76,13 +76,13 @@ class CallProgress:
         self._seen.update(new)
         return tuple(new.values())
 
-    def is_last_part(self, cursor: CallCursor) -> bool:
-        """Whether a cursor is in the last part of the span."""
-        return cursor.part + 1 == len(self.parts)
+    def is_last_slice(self, cursor: CallCursor) -> bool:
+        """Whether a cursor is in the last slice of the span."""
+        return cursor.slice + 1 == len(self.slices)
 
     def batch(self, cursor: CallCursor) -> tuple[str, ...]:
         """Return the ids of the sessions whose metrics are next."""
-        page, batch = divmod(cursor.number, _BATCHES_PER_PAGE)
+        page, batch = divmod(cursor.item, _BATCHES_PER_PAGE)
         return self.pages[page][batch * validation.SIDS : (batch + 1) * validation.SIDS]
 
 
@@ -104,7 +104,9 @@ class CallDetailsFetcher:
         self._learned = TruncationState()
         self._retention = retention
         self._limits = dispatcher.plan.of_endpoint(CALL_SESSIONS)
-        self._first = CallCursor(SESSIONS if selection.sessions else STATISTICS, cut=self._limits.longest_query)
+        self._first = CallCursor(
+            SESSIONS if selection.sessions else STATISTICS, slice_seconds=self._limits.longest_query
+        )
         self._stages = {SESSIONS: self._sessions, METRICS: self._metrics, STATISTICS: self._statistics}
 
     async def fetch(self, endpoints: EndpointSet, call: PendingCall) -> bool:
@@ -127,23 +129,23 @@ class CallDetailsFetcher:
             await self._skip(call, INVALID_ID)
             return False
         first = call.cursor or self._first
-        # The cursor counts in parts of that length: with shorter ones it would point to another place.
-        if first.cut > self._limits.longest_query:
+        # The cursor counts in slices of that length: with shorter ones it would point to another place.
+        if first.slice_seconds > self._limits.longest_query:
             await self._skip(call, "begun under a plan that allowed longer spans")
             return False
         # A call without a cursor has no pages: most calls need no query for them.
         pages = await self._state_thread.change(lambda state: state.pages(call.id)) if call.cursor else []
-        progress = CallProgress(endpoints, call, call.span.slices(first.cut), pages)
+        progress = CallProgress(endpoints, call, call.span.slices(first.slice_seconds), pages)
         cursor: CallCursor | None = first
         while cursor is not None:
-            cursor = await self._stages[cursor.step](progress, cursor)
+            cursor = await self._stages[cursor.stage](progress, cursor)
         return True
 
     async def _send(self, progress: CallProgress, send: Callable[[], Awaitable[T]]) -> T:
-        return await self._fetcher(send, self._available(progress), category=f"details {progress.call.app}")
+        return await self._fetcher(send, self._queryable_check(progress), category=f"details {progress.call.app}")
 
-    def _available(self, progress: CallProgress) -> Callable[[], Awaitable[float]]:
-        """Return the check before every attempt: that a call has not expired, and how long until it is available."""
+    def _queryable_check(self, progress: CallProgress) -> Callable[[], Awaitable[float]]:
+        """Return the check before every attempt: that a call has not expired, and how long until it is queryable."""
         call, page = progress.call, progress.endpoints.calls.sessions_page
 
         async def check() -> float:
@@ -160,10 +162,10 @@ class CallDetailsFetcher:
     # Sessions
 
     async def _sessions(self, progress: CallProgress, cursor: CallCursor) -> CallCursor | None:
-        call, span = progress.call, progress.parts[cursor.part]
+        call, span = progress.call, progress.slices[cursor.slice]
         sessions, verdict, missing = await self._sessions_page(progress, cursor, span)
         new = progress.add_page(sessions)
-        following = self._after_page(progress, cursor, verdict, count=cursor.count + len(sessions))
+        following = self._after_page(progress, cursor, verdict, rows_read=cursor.rows_read + len(sessions))
         wanted = "sessions" in self._selection.datasets
         batch = column_batch.sessions(call.app, call.call_id, new) if wanted else None
         rows = serialized(batch) if batch else None
@@ -183,15 +185,19 @@ class CallDetailsFetcher:
         return following
 
     def _after_page(
-        self, progress: CallProgress, cursor: CallCursor, verdict: PageOutcome, *, count: int
+        self, progress: CallProgress, cursor: CallCursor, verdict: PageOutcome, *, rows_read: int
     ) -> CallCursor | None:
-        """Return the cursor after a page of sessions: the next page, the next part, or the metrics."""
+        """Return the cursor after a page of sessions: the next page, the next slice, or the metrics."""
         if verdict is PageOutcome.MORE:
             total = (progress.reading.total if progress.reading else None) or 0
-            return self._skip_empty(progress, attrs.evolve(cursor, page=cursor.page + 1, count=count, total=total))
-        if not progress.is_last_part(cursor):
-            return self._skip_empty(progress, CallCursor(SESSIONS, cut=cursor.cut, part=cursor.part + 1))
-        return self._skip_empty(progress, CallCursor(METRICS, cut=cursor.cut))
+            return self._skip_empty(
+                progress, attrs.evolve(cursor, page=cursor.page + 1, rows_read=rows_read, total=total)
+            )
+        if not progress.is_last_slice(cursor):
+            return self._skip_empty(
+                progress, CallCursor(SESSIONS, slice_seconds=cursor.slice_seconds, slice=cursor.slice + 1)
+            )
+        return self._skip_empty(progress, CallCursor(METRICS, slice_seconds=cursor.slice_seconds))
 
     async def _sessions_page(
         self, progress: CallProgress, cursor: CallCursor, span: Span
@@ -200,7 +206,7 @@ class CallDetailsFetcher:
         part = ListQuery(span)
         if cursor.page == 1 or progress.reading is None:
             progress.reading = self._learned.reading(
-                truncation.SESSIONS, part, count=cursor.count, total=cursor.total or None
+                truncation.SESSIONS, part, count=cursor.rows_read, total=cursor.total or None
             )
         reading, items = progress.reading, tuple[Session, ...]()
         try:
@@ -222,7 +228,7 @@ class CallDetailsFetcher:
         self, progress: CallProgress, part: ListQuery, reading: ListProgress[Session]
     ) -> tuple[list[Session], list[IncompleteList]]:
         """Return the sessions of a truncated list, read in narrower parts, and what cannot be read."""
-        parts = self._learned.narrower(part, reading, fruitful=True)
+        parts = self._learned.narrower(part, reading, has_new_rows=True)
         if parts is None:
             return [], [truncation.incomplete(part, reading)]
         log.warning("export: the service truncated the sessions of call %s", progress.call.call_id)
@@ -246,7 +252,7 @@ class CallDetailsFetcher:
 
     async def _metrics(self, progress: CallProgress, cursor: CallCursor) -> CallCursor | None:
         # One answer and the transaction that saves it belong together: longer than 25 lines for that.
-        call, span = progress.call, progress.parts[cursor.part]
+        call, span = progress.call, progress.slices[cursor.slice]
         batch = progress.batch(cursor)
         # The service splits the list at commas: such an id would request the metrics of other sessions.
         sids = tuple(filter(validation.is_without_commas, batch))
@@ -254,14 +260,14 @@ class CallDetailsFetcher:
         # Serialized at once, and session by session: sixteen answers of 100,000 points each may be held here.
         undated: list[ColumnBatch] = []
         pieces = [self._pack_metrics(call, answer.pop(0), undated) for _ in range(len(answer))]
-        last = progress.is_last_part(cursor)
+        last = progress.is_last_slice(cursor)
         following = self._skip_empty(
-            progress, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last)
+            progress, attrs.evolve(cursor, slice=0 if last else cursor.slice + 1, item=cursor.item + last)
         )
 
         def save(state: ExportState) -> None:
             if last:
-                partials = state.take_partials(call.id) if len(progress.parts) > 1 else ()
+                partials = state.take_partials(call.id) if len(progress.slices) > 1 else ()
                 _stage_metrics(state, call, pieces, partials, requested=len(sids))
             else:
                 # Not staged yet: a part of the file could be sealed with half of the session's points.
@@ -300,8 +306,8 @@ class CallDetailsFetcher:
     # Statistics
 
     async def _statistics(self, progress: CallProgress, cursor: CallCursor) -> CallCursor | None:
-        call, span = progress.call, progress.parts[cursor.part]
-        breakdown = self._selection.breakdowns[cursor.number]
+        call, span = progress.call, progress.slices[cursor.slice]
+        breakdown = self._selection.breakdowns[cursor.item]
         metric, dimension = breakdown.metric, breakdown.dimension
         rows = await self._send(
             progress, lambda: progress.endpoints.calls.statistics(call.call_id, metric, dimension, *span)
@@ -309,9 +315,9 @@ class CallDetailsFetcher:
         piece = serialized(
             column_batch.statistics(call.app, call.call_id, (metric, dimension), (span.start, span.end), rows)
         )
-        number = (cursor.number + 1) % len(self._selection.breakdowns)
-        following: CallCursor | None = attrs.evolve(cursor, number=number, part=cursor.part + (number == 0))
-        if number == 0 and progress.is_last_part(cursor):
+        item = (cursor.item + 1) % len(self._selection.breakdowns)
+        following: CallCursor | None = attrs.evolve(cursor, item=item, slice=cursor.slice + (item == 0))
+        if item == 0 and progress.is_last_slice(cursor):
             following = None
 
         def save(state: ExportState) -> None:
@@ -325,15 +331,15 @@ class CallDetailsFetcher:
 
     def _skip_empty(self, progress: CallProgress, cursor: CallCursor) -> CallCursor | None:
         """Return the cursor, or the next one that has something to request; None after the last."""
-        if cursor.step == METRICS and self._selection.metrics:
-            page, batch = divmod(cursor.number, _BATCHES_PER_PAGE)
+        if cursor.stage == METRICS and self._selection.metrics:
+            page, batch = divmod(cursor.item, _BATCHES_PER_PAGE)
             while page < len(progress.pages) and len(progress.pages[page]) <= batch * validation.SIDS:
                 page, batch = page + 1, 0
             if page < len(progress.pages):
-                return attrs.evolve(cursor, number=page * _BATCHES_PER_PAGE + batch)
-        if cursor.step == SESSIONS:
+                return attrs.evolve(cursor, item=page * _BATCHES_PER_PAGE + batch)
+        if cursor.stage == SESSIONS:
             return cursor
-        return CallCursor(STATISTICS, cut=cursor.cut) if self._selection.breakdowns else None
+        return CallCursor(STATISTICS, slice_seconds=cursor.slice_seconds) if self._selection.breakdowns else None
 
     def _advance(self, state: ExportState, call: PendingCall, cursor: CallCursor | None, *, begun: bool = True) -> None:
         """Save the cursor of a call, or its end; `begun` is whether the state holds anything to delete then."""
@@ -356,7 +362,7 @@ def _stage_metrics(
     *,
     requested: int,
 ) -> None:
-    """Stage the metrics of a batch of sessions, merged with those of earlier parts of the call's span.
+    """Stage the metrics of a batch of sessions, merged with those of earlier slices of the call's span.
 
     Counts the sessions without metrics, of which `requested` were requested.
     """
@@ -377,6 +383,6 @@ def _sessions_with_metrics(pieces: Sequence[SerializedRows], *, merged: bool) ->
 
 
 def _merge_partials(pieces: Sequence[SerializedRows]) -> list[SerializedRows]:
-    """Merge the metrics of several parts of a call's span: each point of a track once, as it came last."""
+    """Merge the metrics of several slices of a call's span: each point of a track once, as it came last."""
     batches = [deserialize(piece.dataset, piece.payload) for piece in pieces if piece.count]
     return [serialized(column_batch.concat(batches).drop_duplicates("sid", "mid", "peer_uid", "ts"))] if batches else []

@@ -137,7 +137,7 @@ class CallQueue:
         return None
 
     async def _wait_until(self, end: int, wakeup: asyncio.Event) -> None:
-        """Wait until the details of a call that ended at `end` are available, for `notify`, or for a minute."""
+        """Wait until the details of a call that ended at `end` are queryable, for `notify`, or for a minute."""
         limits = self._dispatcher.plan.of_endpoint(CALL_SESSIONS)
         wait = min(max(1, end - limits.newest(self._dispatcher.time.utc_second())), _CLOCK_CHECK)
         try:

@@ -168,7 +168,7 @@ class RetryingFetcher:
                 if isinstance(error, RateLimited):
                     delay = min(self._backoff(attempt), _PROBE_RETRY.cap) if attempt < _MAX_REFUSALS else None
                 else:
-                    delay = _PROBE_RETRY.wait(error, attempt, asyncio.get_running_loop().time() - began, self._random)
+                    delay = _PROBE_RETRY.delay(error, attempt, asyncio.get_running_loop().time() - began, self._random)
                 if delay is None:
                     raise
                 log.info("export: a probe failed, retrying in %.1f s: %s", delay, error)
@@ -196,7 +196,7 @@ class RetryingFetcher:
         tries.fail(error, self.requests_made, asyncio.get_running_loop().time())
         if isinstance(error, RateLimited):
             return self._rate_limit_delay(error, tries)
-        delay = _OUTAGE_RETRY.wait(error, tries.attempts, tries.trouble, self._random)
+        delay = _OUTAGE_RETRY.delay(error, tries.attempts, tries.trouble, self._random)
         if delay is None and isinstance(error, PlanRefused):
             tries.refused += 1
             return self._plan_refusal_delay(error, tries.refused)

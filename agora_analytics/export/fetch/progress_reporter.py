@@ -51,7 +51,7 @@ class ProgressReporter:
     async def progress(self) -> ExportProgress:
         """Return how far the run is."""
         slices, calls, rows = await self._state_thread.change(ExportState.counts)
-        early, available_at = await self._early() if calls else (0, 0)
+        early, queryable_at = await self._early() if calls else (0, 0)
         snapshot = await self._dispatcher.quota.snapshot()
         daily = [counter for counter in snapshot if counter.unit == "day"]
         return ExportProgress(
@@ -63,7 +63,7 @@ class ProgressReporter:
             left={counter.counter: counter.left for counter in daily},
             waiting=sum(counter.waiting for counter in daily),
             early=early,
-            done_at=await self._done_at(slices, calls, available_at),
+            done_at=await self._done_at(slices, calls, queryable_at),
             skipped=await self._state_thread.change(ExportState.skipped_count),
             expires_at=await self._state_thread.change(self._expires_at),
         )
@@ -72,8 +72,8 @@ class ProgressReporter:
         """Return when the oldest pending slice or call is older than the plan keeps."""
         starts, calls = state.oldest_pending(self._min_users)
         plan = self._dispatcher.plan
-        ends = [start + plan.of_endpoint(self._sources[name].endpoint).available for name, start in starts.items()]
-        ends += [calls + plan.of_endpoint(CALL_SESSIONS).available] if calls is not None else []
+        ends = [start + plan.of_endpoint(self._sources[name].endpoint).retention for name, start in starts.items()]
+        ends += [calls + plan.of_endpoint(CALL_SESSIONS).retention] if calls is not None else []
         return moment(min(ends)) if ends else None
 
     async def _early(self) -> tuple[int, int]:
@@ -82,9 +82,9 @@ class ProgressReporter:
         count, last = await self._state_thread.change(
             lambda state: state.not_yet_queryable(limits.newest(self._dispatcher.time.utc_second()))
         )
-        return count, limits.askable_at(last) if count else 0
+        return count, limits.queryable_at(last) if count else 0
 
-    async def _done_at(self, slices: int, calls: int, available_at: int) -> datetime | None:
+    async def _done_at(self, slices: int, calls: int, queryable_at: int) -> datetime | None:
         """Return when the pending lists, and the details of calls listed so far, will be done; None without quota."""
         if not self._dispatcher.quota.enforced:
             return None
@@ -97,4 +97,4 @@ class ProgressReporter:
         if slices and selection.of_calls:
             forecasts.append(await self._dispatcher.quota.forecast(slices, CALL_LISTS))
         # Counters are spent side by side: the slowest decides.
-        return max(filter(None, (moment(available_at), *(one.at for one in forecasts))), default=None)
+        return max(filter(None, (moment(queryable_at), *(one.at for one in forecasts))), default=None)

@@ -92,7 +92,7 @@ class SlicePlanner:
         return [one for one in state.slices() if (one.app, one.source) == (app, str(source)) and not one.again]
 
     def _missing(self, state: ExportState, app: str, source: Source) -> tuple[Span, ...]:
-        """Return what of a source is available by now, and neither read nor pending."""
+        """Return what of a source is queryable by now, and neither read nor pending."""
         wanted = source.expand(self._selection.span)
         start, end = wanted.start, min(wanted.end, self._newest(source))
         self._drop_outdated(state, app, source)

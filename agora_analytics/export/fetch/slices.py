@@ -70,7 +70,7 @@ class SliceFetcher:
             self._retention.record_expired(source.endpoint, pending.slice.span.start)
             await self._state_thread.change(lambda state: state.delete_slice(pending))
         except PlanRefused as error:
-            # Too recent by the service's clock: the slice is planned anew once that is known.
+            # Too recent by the service's clock: the slice is planned again once that is known.
             if error.kind != "latency":
                 raise
             await self._state_thread.change(lambda state: state.delete_slice(pending))
@@ -104,17 +104,17 @@ class SliceFetcher:
         if slices:
             # Probed before it is split: a span of years may have expired, and would become thousands of slices.
             probe = source.probe(endpoints, pending.app, span.start)
-            await self._fetcher(probe.send, self._available(endpoints, source, pending))
+            await self._fetcher(probe.send, self._queryable_check(endpoints, source, pending))
         *parts, last = slices or (None,)
         rest = Slice(Span(last.span.start, span.end), owned_until) if last else None
         return await self._state_thread.change(
             lambda state: state.split_slice(pending, filter(None, (*parts, rest)), 0)[::-1]
         )
 
-    def _available(
+    def _queryable_check(
         self, endpoints: EndpointSet, source: Source, pending: PendingSlice
     ) -> Callable[[], Awaitable[float]]:
-        """Return the check before every attempt: that a slice has not expired, and how long until it is available."""
+        """Return the check before every attempt: that a slice has not expired, and how long until it is queryable."""
         limits, span = self._dispatcher.plan.of_endpoint(source.endpoint), pending.slice.span
 
         async def check() -> float:
@@ -137,7 +137,7 @@ class SliceFetcher:
         self._fetcher.narrowed += bool(pending.rows_before)
         calls = await self._read(endpoints, source, pending, reading)
         # A call that appears after the first page was requested is on no page.
-        requested_at = self._passed(now) if pending.page == 1 else pending.asked
+        requested_at = self._passed(now) if pending.page == 1 else pending.requested_at
         verdict = self._learned.verdict(part, reading)
         # A second is the shortest span, so its list can be narrowed only by channel.
         if verdict is PageOutcome.TRUNCATED and part.span.duration == 1 and source.cname is None and reading.channels:
@@ -148,7 +148,9 @@ class SliceFetcher:
             if verdict is PageOutcome.MORE:
                 return [_turn_page(state, pending, reading, requested_at)]
             if verdict is PageOutcome.TRUNCATED:
-                return self._narrow(state, source, pending, reading, requested_at, fruitful=pending.page > 1 or new > 0)
+                return self._narrow(
+                    state, source, pending, reading, requested_at, has_new_rows=pending.page > 1 or new > 0
+                )
             self._finish(state, source, pending, requested_at, SpanStatus.READ)
             return []
 
@@ -162,7 +164,7 @@ class SliceFetcher:
         try:
             page = await self._fetcher(
                 lambda: endpoints.calls.page(*span, cname=source.cname, page_no=pending.page),
-                self._available(endpoints, source, pending),
+                self._queryable_check(endpoints, source, pending),
                 category=f"{source} {pending.app}",
             )
         except ResponseError as error:
@@ -181,11 +183,11 @@ class SliceFetcher:
         reading: ListProgress[Call],
         requested_at: int,
         *,
-        fruitful: bool,
+        has_new_rows: bool,
     ) -> list[PendingSlice]:
         """Replace a slice whose list was truncated by narrower ones, or end it if none can be made."""
         part = ListQuery(pending.slice.span, rows_before=pending.rows_before)
-        parts = self._learned.narrower(part, reading, fruitful=fruitful)
+        parts = self._learned.narrower(part, reading, has_new_rows=has_new_rows)
         if not parts:
             if parts is not None:
                 log.warning("export: ignoring total_size of calls from now on: it is wrong for %s", part.span)
@@ -244,7 +246,7 @@ class SliceFetcher:
             self._fetcher.narrowed += 1
             return await self._fetcher(
                 lambda: endpoints.calls.page(*part.span, cname=part.cname, page_no=number),
-                self._available(endpoints, source, pending),
+                self._queryable_check(endpoints, source, pending),
             )
 
         spans = [pending.slice.span]
@@ -304,7 +306,7 @@ class SliceFetcher:
         now = self._dispatcher.time.passed_second()
         rows = await self._fetcher(
             lambda: source.fetch(endpoints, pending.app, pending.slice),
-            self._available(endpoints, source, pending),
+            self._queryable_check(endpoints, source, pending),
             category=f"{source} {pending.app}",
         )
         final_before = source.final_before(self._passed(now))
@@ -315,7 +317,9 @@ def _turn_page(
     state: ExportState, pending: PendingSlice, reading: ListProgress[Call], requested_at: int
 ) -> PendingSlice:
     """Save the next page of a slice, and return it."""
-    following = attrs.evolve(pending, page=pending.page + 1, count=reading.count, asked=requested_at, reading=reading)
+    following = attrs.evolve(
+        pending, page=pending.page + 1, count=reading.count, requested_at=requested_at, reading=reading
+    )
     state.set_slice_page(following)
     return following
 

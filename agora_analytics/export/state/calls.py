@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 import attrs
 
 from agora_analytics._core.decoding import json
-from agora_analytics.export.fetch.cursor import CallCursor, restored, stored
+from agora_analytics.export.fetch.call_cursor import CallCursor, restored, stored
 from agora_analytics.export.state.slices import SliceTables, SpanStatus
 from agora_analytics.export.state.staging import SerializedRows
 from agora_analytics.models import Call
@@ -76,8 +76,8 @@ CREATE INDEX IF NOT EXISTS oldest ON calls (status, first);
 CREATE INDEX IF NOT EXISTS worst ON calls (status, score);
 CREATE TABLE IF NOT EXISTS pages (call INTEGER, sids BLOB);
 CREATE INDEX IF NOT EXISTS pages_by_call ON pages (call);
-CREATE TABLE IF NOT EXISTS halves (call INTEGER, dataset TEXT, size INTEGER, piece BLOB);
-CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
+CREATE TABLE IF NOT EXISTS partials (call INTEGER, dataset TEXT, row_count INTEGER, payload BLOB);
+CREATE INDEX IF NOT EXISTS partials_by_call ON partials (call);
 """
     )
 
@@ -166,7 +166,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         self._execute("UPDATE calls SET status = ?, cursor = '' WHERE id = ?", CallStatus.DONE, call)
         if begun:
             self._execute("DELETE FROM pages WHERE call = ?", call)
-            self._execute("DELETE FROM halves WHERE call = ?", call)
+            self._execute("DELETE FROM partials WHERE call = ?", call)
 
     def not_yet_queryable(self, newest: int) -> tuple[int, int]:
         """Return the number of pending calls that ended after `newest`, and the latest end (0 for none)."""
@@ -215,7 +215,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         """
         return self._fetchall(
             "SELECT app, call_id, cname, first, last, score, users, status, reason, cursor != '' FROM calls"
-            " WHERE status != ? OR NOT EXISTS (SELECT 1 FROM spans WHERE spans.app = calls.app AND kind = ?"
+            " WHERE status != ? OR NOT EXISTS (SELECT 1 FROM spans WHERE spans.app = calls.app AND spans.status = ?"
             " AND source IN ('calls', 'calls ' || cname) AND spans.first < calls.first AND calls.last < spans.last)"
             " OR EXISTS (SELECT 1 FROM calls AS open WHERE open.status = ? AND open.app = calls.app"
             " AND open.first BETWEEN calls.first - ? AND calls.last + ?)",
@@ -247,11 +247,11 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         return [_sids(page) for (page,) in self._fetchall("SELECT sids FROM pages WHERE call = ? ORDER BY rowid", call)]
 
     def add_partial(self, call: int, rows: SerializedRows) -> None:
-        """Store rows of a part of a call's span; they are merged with those of the next one."""
-        self._execute("INSERT INTO halves VALUES (?, ?, ?, ?)", call, rows.dataset, rows.count, rows.payload)
+        """Store rows of a slice of a call's span; they are merged with those of the next one."""
+        self._execute("INSERT INTO partials VALUES (?, ?, ?, ?)", call, rows.dataset, rows.count, rows.payload)
 
     def take_partials(self, call: int) -> tuple[SerializedRows, ...]:
         """Return the partial rows of a call, and delete them."""
-        rows = self._fetchall("SELECT dataset, size, piece FROM halves WHERE call = ? ORDER BY rowid", call)
-        self._execute("DELETE FROM halves WHERE call = ?", call)
+        rows = self._fetchall("SELECT dataset, row_count, payload FROM partials WHERE call = ? ORDER BY rowid", call)
+        self._execute("DELETE FROM partials WHERE call = ?", call)
         return tuple(SerializedRows(*row) for row in rows)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
-from agora_analytics.export.fetch.cursor import restored
+from agora_analytics.export.fetch.call_cursor import restored
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.state.calls import CallStatus, CallTables
 from agora_analytics.export.state.slices import SpanStatus
@@ -27,7 +27,7 @@ class ExportState(CallTables):
     schema: ClassVar[str] = (
         CallTables.schema
         + """
-CREATE TABLE IF NOT EXISTS skipped (
+CREATE TABLE IF NOT EXISTS misfits (
     app TEXT, source TEXT, count INTEGER, first TEXT, PRIMARY KEY (app, source)
 ) WITHOUT ROWID;
 """
@@ -43,16 +43,18 @@ CREATE TABLE IF NOT EXISTS skipped (
         slices = self._fetchone("SELECT count(*) FROM slices")[0]
         calls = self._fetchone("SELECT count(*) FROM calls WHERE status = ?", CallStatus.PENDING)[0]
         rows = self._fetchall(
-            "SELECT dataset, sum(size) FROM (SELECT kin, size FROM parts WHERE written AND number > 0"
-            " UNION ALL SELECT kin, size FROM staged) JOIN groups ON groups.id = kin GROUP BY dataset"
+            "SELECT dataset, sum(row_count) FROM"
+            " (SELECT partition_id, row_count FROM parts WHERE published AND number > 0"
+            " UNION ALL SELECT partition_id, row_count FROM staged)"
+            " JOIN partitions USING (partition_id) GROUP BY dataset"
         )
         return int(slices), int(calls), dict(rows)
 
     def skipped_count(self) -> int:
         """Return the number of calls that were skipped, and of spans that have expired or were read in part."""
         calls = self._fetchone("SELECT count(*) FROM calls WHERE status = ?", CallStatus.SKIPPED)[0]
-        kinds = SpanStatus.EXPIRED, SpanStatus.TRUNCATED
-        return int(calls + self._fetchone("SELECT count(*) FROM spans WHERE kind IN (?, ?)", *kinds)[0])
+        statuses = SpanStatus.EXPIRED, SpanStatus.TRUNCATED
+        return int(calls + self._fetchone("SELECT count(*) FROM spans WHERE status IN (?, ?)", *statuses)[0])
 
     def oldest_pending(self, min_users: int) -> tuple[dict[str, int], int | None]:
         """Return the start of the oldest pending slice of each source, and of the oldest pending call, if any."""
@@ -63,7 +65,7 @@ CREATE TABLE IF NOT EXISTS skipped (
     def add_misfits(self, app: str, source: str, count: int, first: str) -> None:
         """Count rows of a source that do not fit its schema; `first` is what is wrong with the first one."""
         self._execute(
-            "INSERT INTO skipped VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            "INSERT INTO misfits VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
             app,
             source,
             count,
@@ -72,7 +74,7 @@ CREATE TABLE IF NOT EXISTS skipped (
 
     def misfits(self) -> list[tuple[str, str, int, str]]:
         """Return App ID, source, number of rows that do not fit, and what is wrong with the first one."""
-        return self._fetchall("SELECT app, source, count, first FROM skipped ORDER BY app, source")
+        return self._fetchall("SELECT app, source, count, first FROM misfits ORDER BY app, source")
 
 
 def _unknown_value(select: Callable[[str], list[tuple[Any, ...]]]) -> str | None:
@@ -80,10 +82,10 @@ def _unknown_value(select: Callable[[str], list[tuple[Any, ...]]]) -> str | None
 
     Such a value was written by another version, or by accident; guessing its meaning would lose rows or duplicate them.
     """
-    for table, column, known in (("spans", "kind", len(SpanStatus)), ("calls", "status", len(CallStatus))):
+    for table, column, known in (("spans", "status", len(SpanStatus)), ("calls", "status", len(CallStatus))):
         for (found,) in select(_OUT_OF_RANGE.format(table=table, column=column, known=known)):
             return f"{found!r} is no {column} of {table} that this version knows"
-    for (dataset,) in select("SELECT DISTINCT dataset FROM groups"):
+    for (dataset,) in select("SELECT DISTINCT dataset FROM partitions"):
         if dataset not in DATASETS:
             return f"{dataset!r} is no dataset that this version knows"
     for (cursor,) in select("SELECT cursor FROM calls WHERE cursor != ''"):

@@ -41,7 +41,7 @@ class _PartEntry:
 class _SpanEntry:
     app_id: str
     source: str
-    state: Literal["read", "unsettled", "expired", "cut off"]
+    state: Literal["read", "unsettled", "expired", "truncated"]
     start: json.Whole
     end: json.Whole
 
@@ -180,7 +180,7 @@ def _wrong_row_counts(found: _Manifest) -> Iterator[str]:
 
 def _unread_parts(found: _Manifest) -> Iterator[str]:
     """Yield parts with rows of spans that were never read: these would be fetched again, and duplicated."""
-    read = {(one.app_id, one.source.split(" ")[0]) for one in found.spans if one.state in {"read", "cut off"}}
+    read = {(one.app_id, one.source.split(" ")[0]) for one in found.spans if one.state in {"read", "truncated"}}
     read |= {(one.app, _CALL_SOURCES) for one in found.resume.calls}
     for part in found.parts:
         if part.number and part.rows != 0 and (part.app_id, _SOURCES.get(part.dataset, _CALL_SOURCES)) not in read:

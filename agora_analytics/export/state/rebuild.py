@@ -15,7 +15,6 @@ import attrs
 from agora_analytics._core.decoding import json
 from agora_analytics.errors import AgoraError, ExportError
 from agora_analytics.export.schema import DATASETS
-from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.state.calls import CallStatus
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.manifest import check_manifest, day_of
@@ -80,7 +79,7 @@ def read_manifest(document: bytes | None, place: str) -> ManifestState:
 def _manifest_state(found: Mapping[str, Any]) -> ManifestState:
     resume, database = found["resume"], found["database"]
     return ManifestState(
-        settings=renamed_settings(found["settings"]),
+        settings=found["settings"],
         parts=tuple(map(_part_and_info, found["parts"])),
         database=None if database is None else PartInfo(rows=0, **database, mark=""),
         originals=tuple(original_part(*one) for one in resume.get("originals", ())),

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Final, NamedTuple
 import attrs
 
 from agora_analytics._core.decoding import json
-from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.state.staging import Part, PartInfo, StagingTables
 
 WHOLE_DATABASE: Final = "database"
@@ -59,16 +58,16 @@ class RecoveryTables(StagingTables):
         StagingTables.schema
         + """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS lost (app TEXT, dataset TEXT, day INTEGER, size INTEGER, reason TEXT);
-CREATE TABLE IF NOT EXISTS shared (run INTEGER, mark TEXT);
-CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
+CREATE TABLE IF NOT EXISTS lost_rows (app TEXT, dataset TEXT, day INTEGER, row_count INTEGER, reason TEXT);
+CREATE TABLE IF NOT EXISTS remote_copy (run INTEGER, mark TEXT);
+CREATE TABLE IF NOT EXISTS database_copy (name TEXT, bytes INTEGER, sha256 TEXT);
 """
     )
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that the export was started with; empty for a new one."""
         found = self._fetchall("SELECT name, value FROM settings")
-        return renamed_settings({name: json.loads(value.encode()) for name, value in found})
+        return {name: json.loads(value.encode()) for name, value in found}
 
     def save_settings(self, settings: Mapping[str, Any]) -> None:
         """Store the settings that the export was started with."""
@@ -79,27 +78,27 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
 
     def set_remote_copy(self, run: int, mark: str) -> None:
         """Record run number and mark of the last copy that was uploaded."""
-        self._execute("DELETE FROM shared")
-        self._execute("INSERT INTO shared VALUES (?, ?)", run, mark)
+        self._execute("DELETE FROM remote_copy")
+        self._execute("INSERT INTO remote_copy VALUES (?, ?)", run, mark)
 
     def remote_copy(self) -> tuple[int, str] | None:
         """Return run number and mark of the copy that this state equals or continues; None if there is none."""
-        found: tuple[int, str] | None = self._fetchone("SELECT run, mark FROM shared")
+        found: tuple[int, str] | None = self._fetchone("SELECT run, mark FROM remote_copy")
         return found
 
     def adopt_remote_copy(self, run: int, mark: str) -> None:
         """Record of which copy this state was downloaded; its database is this machine's own from now on."""
         self.set_remote_copy(run, mark)
-        self._execute("DELETE FROM held")
+        self._execute("DELETE FROM database_copy")
 
-    def set_database_copy(self, held: DatabaseCopy) -> None:
+    def set_database_copy(self, copy: DatabaseCopy) -> None:
         """Record, in a copy, the database that belongs to it."""
-        self._execute("DELETE FROM held")
-        self._execute("INSERT INTO held VALUES (?, ?, ?)", *held)
+        self._execute("DELETE FROM database_copy")
+        self._execute("INSERT INTO database_copy VALUES (?, ?, ?)", *copy)
 
     def database_copy(self) -> DatabaseCopy | None:
         """Return the database that belongs to this copy; None if there is none, or a closed one."""
-        row = self._fetchone("SELECT name, bytes, sha256 FROM held")
+        row = self._fetchone("SELECT name, bytes, sha256 FROM database_copy")
         return None if row is None else DatabaseCopy(*row)
 
     # Rebuilding
@@ -116,7 +115,7 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
     def adopt_part(self, part: Part, info: PartInfo | None) -> None:
         """Add a published part; without info it is written again."""
         self._execute(
-            "INSERT INTO parts (id, kin, number, upto, written, size, bytes, sha256, mark)"
+            "INSERT INTO parts (id, partition_id, number, sealed_through, published, row_count, bytes, sha256, mark)"
             " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
             part.id,
             self._partition_id(part.partition),
@@ -136,7 +135,7 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
         Provisional rows are still staged: their part is written again, and nothing is lost.
         """
         if not part.number:
-            self._execute("UPDATE parts SET size = NULL WHERE id = ?", part.id)
+            self._execute("UPDATE parts SET row_count = NULL WHERE id = ?", part.id)
         elif now is None:
             self.remove_part(part)
         else:
@@ -145,20 +144,21 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
 
     def add_lost_rows(self, lost: list[LostRows]) -> None:
         """Record rows that may be gone."""
-        self._executemany("INSERT INTO lost VALUES (?, ?, ?, ?, ?)", lost)
+        self._executemany("INSERT INTO lost_rows VALUES (?, ?, ?, ?, ?)", lost)
 
     def lost(self) -> list[LostRows]:
         """Return the rows that may be gone."""
         rows = self._fetchall(
-            "SELECT app, dataset, day, sum(size), reason FROM (SELECT app, dataset, day, size, reason FROM lost"
-            " UNION ALL SELECT app, dataset, day, size, reason FROM originals JOIN groups ON groups.id = kin)"
+            "SELECT app, dataset, day, sum(row_count), reason FROM"
+            " (SELECT app, dataset, day, row_count, reason FROM lost_rows UNION ALL"
+            " SELECT app, dataset, day, row_count, reason FROM original_parts JOIN partitions USING (partition_id))"
             " GROUP BY app, dataset, day, reason"
         )
         return [LostRows(*row) for row in rows]
 
     def permanently_lost(self) -> list[LostRows]:
         """Return the lost rows that no altered or missing file could bring back."""
-        return [LostRows(*row) for row in self._fetchall("SELECT app, dataset, day, size, reason FROM lost")]
+        return [LostRows(*row) for row in self._fetchall("SELECT app, dataset, day, row_count, reason FROM lost_rows")]
 
     # Files that are gone or altered, and may be put back
 
@@ -170,7 +170,7 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
     def add_original(self, one: OriginalPart) -> None:
         """Store a part as it was published; if it is stored already, only the reason is updated."""
         self._execute(
-            "INSERT INTO originals VALUES (?, ?, ?, ?, ?, ?, ?)"
+            "INSERT INTO original_parts VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET reason = excluded.reason",
             *(one.part.id, self._partition_id(one.part.partition), one.part.number),
             *(one.info.rows, one.info.bytes, one.info.sha256, one.reason),
@@ -185,13 +185,13 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
     def originals(self) -> list[OriginalPart]:
         """Return the parts whose files are gone or altered, as they were published."""
         rows = self._fetchall(
-            "SELECT originals.id, dataset, app, day, number, size, bytes, sha256, reason FROM originals"
-            " JOIN groups ON groups.id = kin ORDER BY originals.id"
+            "SELECT original_parts.id, dataset, app, day, number, row_count, bytes, sha256, reason FROM original_parts"
+            " JOIN partitions USING (partition_id) ORDER BY original_parts.id"
         )
         return [original_part(*row) for row in rows]
 
     def restore_part(self, one: OriginalPart, mark: str) -> None:
         """Record that a file is back as it was published."""
-        self._execute("DELETE FROM originals WHERE id = ?", one.part.id)
+        self._execute("DELETE FROM original_parts WHERE id = ?", one.part.id)
         self.remove_part(one.part)
         self.adopt_part(one.part, attrs.evolve(one.info, mark=mark))

@@ -36,7 +36,7 @@ SPAN_STATUS_NAMES: Final[Mapping[int, str]] = {
     SpanStatus.READ: "read",
     SpanStatus.UNSETTLED: "unsettled",
     SpanStatus.EXPIRED: "expired",
-    SpanStatus.TRUNCATED: "cut off",
+    SpanStatus.TRUNCATED: "truncated",
 }
 """Names of span statuses in a manifest."""
 
@@ -53,7 +53,7 @@ class PendingSlice:
         page: the next page.
         count: rows of earlier pages.
         again: whether the span was fetched before, and open calls in it are refreshed.
-        asked: when its first page was requested, by the service's clock; 0 if not yet.
+        requested_at: when its first page was requested, by the service's clock; 0 if not yet.
         reading: the pages of this run.
         rows_before: rows of the truncated list that this slice is a part of.
 
@@ -66,9 +66,12 @@ class PendingSlice:
     page: int
     count: int
     again: bool
-    asked: int = 0
+    requested_at: int = 0
     reading: ListProgress[Call] | None = None
     rows_before: int = 0
+
+
+_INSERT_SLICE: Final = "INSERT INTO slices (app, source, first, last, owned_until, again) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 class SliceTables(RecoveryTables):
@@ -77,58 +80,68 @@ class SliceTables(RecoveryTables):
     schema: ClassVar[str] = (
         RecoveryTables.schema
         + """
-CREATE TABLE IF NOT EXISTS spans (app TEXT, source TEXT, first INTEGER, last INTEGER, kind INTEGER);
+CREATE TABLE IF NOT EXISTS spans (app TEXT, source TEXT, first INTEGER, last INTEGER, status INTEGER);
 CREATE TABLE IF NOT EXISTS slices (
-    id INTEGER PRIMARY KEY, app TEXT, source TEXT, first INTEGER, last INTEGER, keep INTEGER,
-    page INTEGER DEFAULT 1, count INTEGER DEFAULT 0, again INTEGER DEFAULT 0, asked INTEGER DEFAULT 0
+    id INTEGER PRIMARY KEY, app TEXT, source TEXT, first INTEGER, last INTEGER, owned_until INTEGER,
+    page INTEGER DEFAULT 1, count INTEGER DEFAULT 0, again INTEGER DEFAULT 0, requested_at INTEGER DEFAULT 0
 );
 """
     )
 
-    def spans(self, app: str, source: str, kind: int) -> tuple[Span, ...]:
+    def spans(self, app: str, source: str, status: int) -> tuple[Span, ...]:
         """Return the spans of a source with a status, in order."""
         rows = self._fetchall(
-            "SELECT first, last FROM spans WHERE app = ? AND source = ? AND kind = ? ORDER BY first", app, source, kind
+            "SELECT first, last FROM spans WHERE app = ? AND source = ? AND status = ? ORDER BY first",
+            app,
+            source,
+            status,
         )
         return tuple(Span(*row) for row in rows)
 
-    def mark_span(self, app: str, source: str, span: Span | None, kind: int) -> None:
+    def mark_span(self, app: str, source: str, span: Span | None, status: int) -> None:
         """Set the status of a span of a source; None is ignored."""
         if span is None:
             return
         for other in SpanStatus:
             before = self.spans(app, source, other)
-            after = merged((*before, span)) if other == kind else _subtract(before, span)
+            after = merged((*before, span)) if other == status else _subtract(before, span)
             # Most marks touch one status: the others need no rewrite.
             if after != before:
-                self._execute("DELETE FROM spans WHERE app = ? AND source = ? AND kind = ?", app, source, other)
+                self._execute("DELETE FROM spans WHERE app = ? AND source = ? AND status = ?", app, source, other)
                 self._executemany(
                     "INSERT INTO spans VALUES (?, ?, ?, ?, ?)", [(app, source, *one, other) for one in after]
                 )
 
     def all_spans(self) -> list[tuple[str, str, int, int, int]]:
         """Return App ID, source, start, end and status of every span."""
-        return self._fetchall("SELECT app, source, first, last, kind FROM spans ORDER BY app, source, first")
+        return self._fetchall("SELECT app, source, first, last, status FROM spans ORDER BY app, source, first")
 
     def add_slices(self, app: str, source: str, slices: Iterable[Slice], *, again: bool = False) -> None:
         """Add pending slices."""
         rows = [(app, source, *one.span, one.owned_until, again) for one in slices]
-        self._executemany("INSERT INTO slices (app, source, first, last, keep, again) VALUES (?, ?, ?, ?, ?, ?)", rows)
+        self._executemany(_INSERT_SLICE, rows)
 
     def slices(self) -> tuple[PendingSlice, ...]:
         """Return the pending slices, oldest first."""
         rows = self._fetchall(
-            "SELECT id, app, source, first, last, keep, page, count, again, asked FROM slices ORDER BY first, id"
+            "SELECT id, app, source, first, last, owned_until, page, count, again, requested_at FROM slices"
+            " ORDER BY first, id"
         )
         return tuple(
-            PendingSlice(number, app, source, Slice(Span(first, last), keep), page, count, bool(again), asked)
-            for number, app, source, first, last, keep, page, count, again, asked in rows
+            PendingSlice(
+                number, app, source, Slice(Span(first, last), owned_until), page, count, bool(again), requested_at
+            )
+            for number, app, source, first, last, owned_until, page, count, again, requested_at in rows
         )
 
     def set_slice_page(self, one: PendingSlice) -> None:
         """Record the next page of a slice, and how many rows it has so far."""
         self._execute(
-            "UPDATE slices SET page = ?, count = ?, asked = ? WHERE id = ?", one.page, one.count, one.asked, one.id
+            "UPDATE slices SET page = ?, count = ?, requested_at = ? WHERE id = ?",
+            one.page,
+            one.count,
+            one.requested_at,
+            one.id,
         )
 
     def delete_slice(self, one: PendingSlice) -> None:
@@ -141,7 +154,7 @@ CREATE TABLE IF NOT EXISTS slices (
         return [
             PendingSlice(
                 self._fetchone(
-                    "INSERT INTO slices (app, source, first, last, keep, again) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+                    f"{_INSERT_SLICE} RETURNING id",
                     one.app,
                     one.source,
                     *new.span,

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Self
 from agora_analytics._core.files import not_linked
 from agora_analytics.errors import ExportError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Version of the tables; stored in the file."""
 
 REBUILD_HINT: Final = "rebuild=True (--rebuild) rebuilds the state from manifest.json, if that lists every file"

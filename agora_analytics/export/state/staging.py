@@ -40,7 +40,7 @@ class PartInfo:
 
 @attrs.frozen
 class Partition:
-    """Rows that are written together: those of a dataset, an App ID and a UTC day (days since 1970)."""
+    """Rows that are published together: those of a dataset, an App ID and a UTC day (days since 1970)."""
 
     dataset: str
     app: str
@@ -75,7 +75,7 @@ _SEPARATOR: Final = b"\n"
 
 _INFO_COLUMNS: Final = ("rows", "bytes", "sha256", "mark")
 
-_SELECT_PARTS: Final = "SELECT parts.id, dataset, app, day, number FROM parts JOIN groups ON groups.id = kin"
+_SELECT_PARTS: Final = "SELECT parts.id, dataset, app, day, number FROM parts JOIN partitions USING (partition_id)"
 
 
 class StagingTables(SqliteStore):
@@ -85,8 +85,6 @@ class StagingTables(SqliteStore):
     with `id <= sealed_through`, which are deleted once it is published. An unsealed part owns nothing, and is dropped
     when the export continues.
 
-    In the tables, `kin` is a partition's id in `groups`, and `upto` is `sealed_through`.
-
     Attributes:
         staged_bytes: bytes by partition that no sealed part owns; too many after a failed transaction. Other threads
             may read it.
@@ -94,22 +92,23 @@ class StagingTables(SqliteStore):
     """
 
     schema: ClassVar[str] = """
-CREATE TABLE IF NOT EXISTS groups (
-    id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, UNIQUE (dataset, app, day)
+CREATE TABLE IF NOT EXISTS partitions (
+    partition_id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, UNIQUE (dataset, app, day)
 );
 CREATE TABLE IF NOT EXISTS staged (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, kin INTEGER, provisional INTEGER, source TEXT, size INTEGER, bytes INTEGER,
-    piece BLOB
+    id INTEGER PRIMARY KEY AUTOINCREMENT, partition_id INTEGER, provisional INTEGER, source TEXT, row_count INTEGER,
+    bytes INTEGER, payload BLOB
 );
-CREATE INDEX IF NOT EXISTS staged_by_group ON staged (kin, provisional);
+CREATE INDEX IF NOT EXISTS staged_by_partition ON staged (partition_id, provisional);
 CREATE INDEX IF NOT EXISTS staged_by_source ON staged (source) WHERE provisional;
 CREATE TABLE IF NOT EXISTS parts (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, kin INTEGER, number INTEGER, upto INTEGER, written INTEGER,
-    size INTEGER, bytes INTEGER, sha256 TEXT, mark TEXT, UNIQUE (kin, number)
+    id INTEGER PRIMARY KEY AUTOINCREMENT, partition_id INTEGER, number INTEGER, sealed_through INTEGER,
+    published INTEGER, row_count INTEGER, bytes INTEGER, sha256 TEXT, mark TEXT, UNIQUE (partition_id, number)
 );
 CREATE TABLE IF NOT EXISTS database (bytes INTEGER, sha256 TEXT, mark TEXT);
-CREATE TABLE IF NOT EXISTS originals (
-    id INTEGER PRIMARY KEY, kin INTEGER, number INTEGER, size INTEGER, bytes INTEGER, sha256 TEXT, reason TEXT
+CREATE TABLE IF NOT EXISTS original_parts (
+    id INTEGER PRIMARY KEY, partition_id INTEGER, number INTEGER, row_count INTEGER, bytes INTEGER, sha256 TEXT,
+    reason TEXT
 );
 """
 
@@ -141,13 +140,14 @@ CREATE TABLE IF NOT EXISTS originals (
     def flush(self) -> None:
         """Insert buffered rows: all of one partition and source as one row, which takes fewer pages."""
         for key, buffered in self._buffer.items():
-            piece = _SEPARATOR.join([one.payload for one in buffered])
+            payload = _SEPARATOR.join([one.payload for one in buffered])
             self._execute(
-                "INSERT INTO staged (kin, provisional, source, size, bytes, piece) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO staged (partition_id, provisional, source, row_count, bytes, payload)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
                 *key,
                 sum(one.count for one in buffered),
                 sum(len(one.payload) for one in buffered),
-                piece,
+                payload,
             )
         self._buffer.clear()
 
@@ -156,15 +156,17 @@ CREATE TABLE IF NOT EXISTS originals (
         number = self._partition_ids.get(partition)
         if number is None:
             key = attrs.astuple(partition)
-            self._execute("INSERT OR IGNORE INTO groups (dataset, app, day) VALUES (?, ?, ?)", *key)
-            (number,) = self._fetchone("SELECT id FROM groups WHERE dataset = ? AND app = ? AND day = ?", *key)
+            self._execute("INSERT OR IGNORE INTO partitions (dataset, app, day) VALUES (?, ?, ?)", *key)
+            (number,) = self._fetchone(
+                "SELECT partition_id FROM partitions WHERE dataset = ? AND app = ? AND day = ?", *key
+            )
             self._partition_ids[partition] = number
         return number
 
     def take_provisional(self, source: str) -> list[tuple[str, int, ColumnBatch]]:
         """Return App ID, day and rows of all provisional rows of a source, and delete them."""
         rows = self._fetchall(
-            "SELECT dataset, app, day, piece FROM staged JOIN groups ON groups.id = kin"
+            "SELECT dataset, app, day, payload FROM staged JOIN partitions USING (partition_id)"
             " WHERE provisional AND source = ?",
             source,
         )
@@ -172,46 +174,47 @@ CREATE TABLE IF NOT EXISTS originals (
             self._execute("DELETE FROM staged WHERE provisional AND source = ?", source)
         return [
             (app, day, deserialize(dataset, payload))
-            for dataset, app, day, piece in rows
-            for payload in piece.split(_SEPARATOR)
+            for dataset, app, day, payloads in rows
+            for payload in payloads.split(_SEPARATOR)
         ]
 
     def provisional_rows(self) -> int:
         """Return the number of provisional rows."""
-        found = self._fetchone("SELECT coalesce(sum(size), 0) FROM staged WHERE provisional")
+        found = self._fetchone("SELECT coalesce(sum(row_count), 0) FROM staged WHERE provisional")
         return int(found[0])
 
     def unsealed_bytes(self) -> list[tuple[Partition, int]]:
         """Return the partitions with rows that no sealed part owns, and their bytes."""
         rows = self._fetchall(
-            "SELECT dataset, app, day, sum(bytes) FROM staged JOIN groups ON groups.id = kin WHERE NOT provisional"
-            " AND staged.id > (SELECT coalesce(max(upto), 0) FROM parts WHERE parts.kin = staged.kin)"
-            " GROUP BY kin ORDER BY dataset, app, day"
+            "SELECT dataset, app, day, sum(bytes) FROM staged JOIN partitions USING (partition_id)"
+            " WHERE NOT provisional AND staged.id > (SELECT coalesce(max(sealed_through), 0) FROM parts"
+            " WHERE parts.partition_id = staged.partition_id) GROUP BY partition_id ORDER BY dataset, app, day"
         )
         return [(Partition(*row[:3]), row[3]) for row in rows]
 
     def begin_part(self, partition: Partition) -> Part:
         """Begin a new part of a partition."""
-        kin = self._partition_id(partition)
+        partition_id = self._partition_id(partition)
         # Never the number of a file that is gone or altered: that may be put back.
         number, row = self._fetchone(
-            "INSERT INTO parts (kin, number, written) SELECT ?, coalesce(max(number), 0) + 1, 0 FROM"
-            " (SELECT kin, number FROM parts UNION ALL SELECT kin, number FROM originals) WHERE kin = ?"
+            "INSERT INTO parts (partition_id, number, published) SELECT ?, coalesce(max(number), 0) + 1, 0 FROM"
+            " (SELECT partition_id, number FROM parts UNION ALL SELECT partition_id, number FROM original_parts)"
+            " WHERE partition_id = ?"
             " RETURNING number, id",
-            kin,
-            kin,
+            partition_id,
+            partition_id,
         )
         return Part(row, partition.dataset, partition.app, partition.day, number)
 
     def seal_part(self, part: Part, sealed_through: int, size: int) -> None:
         """Seal a part: it owns all rows up to a staged id, `size` bytes."""
-        self._execute("UPDATE parts SET upto = ? WHERE id = ?", sealed_through, part.id)
+        self._execute("UPDATE parts SET sealed_through = ? WHERE id = ?", sealed_through, part.id)
         self.staged_bytes[part.partition] = self.staged_bytes.get(part.partition, 0) - size
 
     def sealed_parts(self) -> list[Part]:
         """Return the parts that were sealed and not published, and drop those that were not sealed."""
-        self._execute("DELETE FROM parts WHERE NOT written AND upto IS NULL")
-        return [Part(*row) for row in self._fetchall(f"{_SELECT_PARTS} WHERE NOT written")]
+        self._execute("DELETE FROM parts WHERE NOT published AND sealed_through IS NULL")
+        return [Part(*row) for row in self._fetchall(f"{_SELECT_PARTS} WHERE NOT published")]
 
     def provisional_parts(self) -> tuple[list[Part], list[Part]]:
         """Return the parts of provisional rows, and those that have no rows any more.
@@ -219,11 +222,12 @@ CREATE TABLE IF NOT EXISTS originals (
         Until they are published or removed, the content of their files is unknown.
         """
         self.flush()
-        self._execute("UPDATE parts SET size = NULL WHERE number = 0")
+        self._execute("UPDATE parts SET row_count = NULL WHERE number = 0")
         self._execute(
-            "INSERT OR IGNORE INTO parts (kin, number, written) SELECT DISTINCT kin, 0, 1 FROM staged WHERE provisional"
+            "INSERT OR IGNORE INTO parts (partition_id, number, published)"
+            " SELECT DISTINCT partition_id, 0, 1 FROM staged WHERE provisional"
         )
-        has_rows = "EXISTS (SELECT 1 FROM staged WHERE staged.kin = parts.kin AND provisional)"
+        has_rows = "EXISTS (SELECT 1 FROM staged WHERE staged.partition_id = parts.partition_id AND provisional)"
         full = self._fetchall(f"{_SELECT_PARTS} WHERE number = 0 AND {has_rows}")
         empty = self._fetchall(f"{_SELECT_PARTS} WHERE number = 0 AND NOT {has_rows}")
         return [Part(*row) for row in full], [Part(*row) for row in empty]
@@ -234,15 +238,16 @@ CREATE TABLE IF NOT EXISTS originals (
         size, last = 0, after
         # Read row by row: `_fetchall` would load a whole part.
         cursor = self._database.execute(
-            "SELECT staged.id, staged.bytes, piece FROM parts"
-            " JOIN staged ON staged.kin = parts.kin AND provisional = (number = 0)"
-            " WHERE parts.id = ? AND staged.id > ? AND (upto IS NULL OR staged.id <= upto) ORDER BY staged.id",
+            "SELECT staged.id, staged.bytes, payload FROM parts"
+            " JOIN staged ON staged.partition_id = parts.partition_id AND provisional = (number = 0)"
+            " WHERE parts.id = ? AND staged.id > ? AND (sealed_through IS NULL OR staged.id <= sealed_through)"
+            " ORDER BY staged.id",
             (part.id, after),
         )
-        for number, piece_size, piece in cursor:
+        for number, row_bytes, payload in cursor:
             last = number
-            found += piece.split(_SEPARATOR)
-            size += piece_size
+            found += payload.split(_SEPARATOR)
+            size += row_bytes
             if size >= most:
                 break
         cursor.close()
@@ -251,14 +256,15 @@ CREATE TABLE IF NOT EXISTS originals (
     def finish_part(self, part: Part, info: PartInfo) -> None:
         """Record a published part, and delete its staged rows unless they are provisional."""
         self._execute(
-            "UPDATE parts SET written = 1, size = ?, bytes = ?, sha256 = ?, mark = ? WHERE id = ?",
+            "UPDATE parts SET published = 1, row_count = ?, bytes = ?, sha256 = ?, mark = ? WHERE id = ?",
             *attrs.astuple(info),
             part.id,
         )
         if part.number:
             self._execute(
-                "DELETE FROM staged WHERE NOT provisional AND kin = (SELECT kin FROM parts WHERE id = ?)"
-                " AND id <= (SELECT upto FROM parts WHERE id = ?)",
+                "DELETE FROM staged WHERE NOT provisional"
+                " AND partition_id = (SELECT partition_id FROM parts WHERE id = ?)"
+                " AND id <= (SELECT sealed_through FROM parts WHERE id = ?)",
                 part.id,
                 part.id,
             )
@@ -272,10 +278,11 @@ CREATE TABLE IF NOT EXISTS originals (
         return ((part, info) for part, info in self.known_parts() if info is not None)
 
     def known_parts(self) -> list[tuple[Part, PartInfo | None]]:
-        """Return every part that may exist, in order; without info if it is being written or removed."""
+        """Return every part that may exist, in order; without info if it is being published or removed."""
         rows = self._fetchall(
-            "SELECT parts.id, dataset, app, day, number, size, bytes, sha256, mark FROM parts"
-            " JOIN groups ON groups.id = kin WHERE written OR upto IS NOT NULL ORDER BY dataset, app, day, number"
+            "SELECT parts.id, dataset, app, day, number, row_count, bytes, sha256, mark FROM parts"
+            " JOIN partitions USING (partition_id) WHERE published OR sealed_through IS NOT NULL"
+            " ORDER BY dataset, app, day, number"
         )
         return [
             (Part(*row[:5]), None if row[5] is None else PartInfo(**dict(zip(_INFO_COLUMNS, row[5:], strict=True))))

@@ -22,7 +22,7 @@ FREEZES: Final = frozenset({QualityMetric.AUDIO_FREEZE_RATE, QualityMetric.VIDEO
 _FRACTIONS: Final = frozenset(QualityMetric)
 _REASONS: Final = {
     "no data": "the service had no data",
-    "not asked": "the window was not asked for in time",
+    "not requested": "the window could not be requested in time",
     "not delivered": "the watch did not deliver it",
     "not final": "the watch did not say that it is final",
     "outage": "requests failed",

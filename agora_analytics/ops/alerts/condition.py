@@ -1,4 +1,4 @@
-"""The state of one rule: a pure machine that takes final windows in order of time and returns alerts.
+"""The state of one rule: a state machine without I/O that takes final windows in order of time and returns alerts.
 
 A window counts for a value, against it, or not at all: without a value, in a gap, or with an unknown number of users it
 is *unknown*. An unknown window interrupts a run in both directions: it neither starts an alert nor ends one.
@@ -117,7 +117,7 @@ class Condition:
         if self.state.next is None or ts < self.state.next:
             return
         if ts > self.state.next:
-            # A window that never came interrupts a run, whoever has lost it.
+            # A window that never came interrupts a run, whatever the reason.
             yield from self.skip(Span(self.state.next, ts), "not delivered")
         self.state.next = ts + WINDOW
         # Before the values: an alert about missing data ends before one about values begins.

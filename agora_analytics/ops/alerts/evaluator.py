@@ -152,7 +152,9 @@ class Evaluator:
                 end=window.ts + WINDOW,
                 final=window.final,
                 rows=rows,
-                missing={self._texts[one]: missing.get(one, "not asked") for one in self._series if one not in values},
+                missing={
+                    self._texts[one]: missing.get(one, "not requested") for one in self._series if one not in values
+                },
             )
         )
 

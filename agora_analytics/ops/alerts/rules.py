@@ -133,7 +133,7 @@ class Rule:
 
     def number(self, value: Number) -> str:
         """Return a value as the text of the rule has it: in percent for a fraction."""
-        # In decimal: 0.07 * 100 is 7.000000000000001, and rules are told apart by their text.
+        # In decimal: 0.07 * 100 is 7.000000000000001, and rules are identified by their text.
         return f"{_plain(Decimal(repr(value)) * 100)}%" if self.fraction else _plain(Decimal(repr(value)))
 
     def __str__(self) -> str:

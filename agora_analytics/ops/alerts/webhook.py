@@ -235,7 +235,7 @@ class Webhook:
             failure = await self._attempt(alert)
             if failure is None:
                 return None
-            wait = self._retry.wait(failure, attempt, loop.time() - started, self._random)
+            wait = self._retry.delay(failure, attempt, loop.time() - started, self._random)
             if wait is None:
                 return failure
             log.info("%r: attempt %d failed (%s), the next is in %.1f s", self, attempt, failure.args[0], wait)
@@ -256,7 +256,7 @@ class Webhook:
 
     def _post(self, alert: Alert) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         body = body_of(alert)
-        # Signed anew at each attempt, as receivers refuse an old time.
+        # Signed again at each attempt, as receivers refuse an old time.
         timestamp = int(self._clock())
         headers = {
             "Content-Type": "application/json",

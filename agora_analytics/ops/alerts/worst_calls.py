@@ -64,10 +64,12 @@ async def calls_in_use(
     even before that is left out. `GET /beta/analytics/call/lists`.
     """
     limits = client.plan.of_endpoint(CALL_LISTS)
-    asked = client.calls.recent(limits.longest_query) if span is None else _askable(client, CALL_LISTS, 0, span.end)
-    page = await client.calls.page(*asked, cname=cname, page_size=_PAGE)
+    queried = (
+        client.calls.recent(limits.longest_query) if span is None else _queryable_span(client, CALL_LISTS, 0, span.end)
+    )
+    page = await client.calls.page(*queried, cname=cname, page_size=_PAGE)
     if span is None:  # only now the service's time is known for certain
-        newest = limits.askable(service_time(client).utc_second()).end // WINDOW * WINDOW
+        newest = limits.queryable(service_time(client).utc_second()).end // WINDOW * WINDOW
         span = Span(newest - WINDOW, newest)
     frozen = [call for call in page.items if _in_use(call, span) and freeze_impact(call, metric)]
     # The id as tie-breaker, so that alerts that are sent again name the same calls.
@@ -190,8 +192,8 @@ class WorstCalls:
         return "; ".join(filter(None, (nothing, in_use.note)))
 
     async def _users(self, call: Call, span: Span, metric: str) -> tuple[WorstUser, ...]:
-        asked = _askable(self._client, CALL_SESSIONS, call.created_ts or 0, span.end)
-        page = await self._client.calls.sessions_page(call.call_id, *asked)
+        queried = _queryable_span(self._client, CALL_SESSIONS, call.created_ts or 0, span.end)
+        page = await self._client.calls.sessions_page(call.call_id, *queried)
         users = [user for user in map(_user, page.items) if _rate(user, metric)]
         users.sort(key=lambda user: (-_rate(user, metric), str(user.uid)))
         return tuple(users[:_WORST_USERS])
@@ -225,10 +227,10 @@ def _in_use(call: Call, span: Span) -> bool:
     return (call.created_ts or 0) < span.end and (ended is None or ended >= span.start)
 
 
-def _askable(client: AnalyticsClient, endpoint: Endpoint, start: int, end: int) -> Span:
+def _queryable_span(client: AnalyticsClient, endpoint: Endpoint, start: int, end: int) -> Span:
     """Return the longest span of one request that ends at `end` and does not begin before `start`."""
     limits = client.plan.of_endpoint(endpoint)
-    kept = limits.askable(service_time(client).utc_second())
+    kept = limits.queryable(service_time(client).utc_second())
     end = min(end, kept.end)
     return Span(max(start, end - limits.longest_query, kept.start + _MARGIN), end)
 

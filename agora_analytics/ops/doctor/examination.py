@@ -227,10 +227,10 @@ class _Examination:
         limits = self._plan.of_endpoint(CALL_LISTS)
         start = limits.oldest(service_time(self._client).utc_second()) + _EDGE
         answer = await self._send(self._client.calls.page(start, start + MINUTE, page_size=1))
-        days = f"{limits.available / DAY:g} days of calls"
+        days = f"{limits.retention / DAY:g} days of calls"
         if isinstance(answer, PlanRefused):
             named = "" if answer.limit is None else f", but {answer.limit / DAY:g} days"
-            hint = "Is it another plan? If not, pass plan=Plan.of(…).with_limits('call_lists', available=…)."
+            hint = "Is it another plan? If not, pass plan=Plan.of(…).with_limits('call_lists', retention=…)."
             return Finding(check="retention", status="failed", answer=f"not {days}{named}: {answer.args[0]}", hint=hint)
         if isinstance(answer, AgoraError):
             return _error("retention", answer)
@@ -247,8 +247,8 @@ class _Examination:
         buckets = {point.ts for point in answer}
         if end in buckets or end - HOUR in buckets:
             self._end_inclusive = end in buckets
-            said = "is included" if self._end_inclusive else "is not included"
-            return Finding(check="insights", status="ok", answer=f"included; the bucket that starts at endTs {said}")
+            verdict = "is included" if self._end_inclusive else "is not included"
+            return Finding(check="insights", status="ok", answer=f"included; the bucket that starts at endTs {verdict}")
         return Finding(check="insights", status="unknown", answer="included, but without data around that hour")
 
     async def _check_peak_metrics(self) -> Finding:

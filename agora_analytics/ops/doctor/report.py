@@ -13,7 +13,7 @@ from agora_analytics.quota.snapshot import ClockState
 __all__ = ["DoctorReport", "Finding", "HostTiming", "LimitFinding"]
 
 Status = Literal["ok", "warning", "failed", "unknown", "skipped"]
-"""`warning`: it works, but look at it; `unknown`: the answers do not tell; `skipped`: it would only have failed."""
+"""`warning`: it works, but look at it; `unknown`: the answers do not show it; `skipped`: it would only have failed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,7 +57,7 @@ class LimitFinding:
 
 @attrs.frozen(kw_only=True)
 class DoctorReport:
-    """What is known after an examination; None stands for what the answers did not tell.
+    """What is known after an examination; None stands for what the answers did not show.
 
     Attributes:
         findings: one for each check of `checklist`, in its order.

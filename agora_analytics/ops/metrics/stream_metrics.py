@@ -224,7 +224,7 @@ class WatchObserver(StreamObserver[Event]):
             found = [
                 window
                 for ts, window in windows.items()
-                if (ts < before or window.final) and window.missing.get(series) != "not asked"
+                if (ts < before or window.final) and window.missing.get(series) != "not requested"
             ]
             if found:
                 self._take(series, max(found, key=lambda window: window.ts))

@@ -43,11 +43,11 @@ def failure_of(reply: Reply, protocol: ModuleType, scrub: Callable[[str], str]) 
     if status in _SUCCESSES:
         return _doubt(reply, status) or (_partial(reply, status, scrub) if protocol is otlp else None)
     # OTLP answers an error in Protocol Buffers, remote write in plain text.
-    said = otlp.message(reply.body) if reply.content_type == _PROTOBUF else reply.body.decode(errors="replace")
+    message = otlp.message(reply.body) if reply.content_type == _PROTOBUF else reply.body.decode(errors="replace")
     # Before 2.43 Prometheus says 500 for a sample that is too old, which would be sent again for ever.
-    refused = status in _INVALID or (protocol is remote_write and remote_write.TOO_OLD in said)
+    refused = status in _INVALID or (protocol is remote_write and remote_write.TOO_OLD in message)
     return Failure(
-        text=f"HTTP {status}: {one_line(scrub(said), _QUOTED)}",
+        text=f"HTTP {status}: {one_line(scrub(message), _QUOTED)}",
         status=status,
         retried=status in protocol.RETRIED and not refused,
         refused=refused,
@@ -66,11 +66,11 @@ def _doubt(reply: Reply, status: int) -> Failure | None:
 
 def _partial(reply: Reply, status: int, scrub: Callable[[str], str]) -> Failure | None:
     """Return a failure if a part of the points was rejected; log what a receiver says that took them all."""
-    number, said = otlp.rejected(reply.body)
-    said = one_line(scrub(said), _QUOTED)
+    number, message = otlp.rejected(reply.body)
+    message = one_line(scrub(message), _QUOTED)
     if number:
-        text = f"{number} points were rejected: {said or 'no reason given'}"
+        text = f"{number} points were rejected: {message or 'no reason given'}"
         return Failure(text=text, status=status, refused=True)
-    if said:
-        log.warning("the receiver accepted a window and says: %s", said)
+    if message:
+        log.warning("the receiver accepted a window and says: %s", message)
     return None

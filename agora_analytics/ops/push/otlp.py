@@ -43,17 +43,18 @@ def rejected(answer: bytes) -> tuple[int, str]:
         found = fields(partial) if isinstance(partial, bytes) else {}
     except ValueError:
         return 0, ""
-    number, said = found.get(1, 0), found.get(2, b"")
-    return number if isinstance(number, int) else 0, said.decode(errors="replace") if isinstance(said, bytes) else ""
+    number, text = found.get(1, 0), found.get(2, b"")
+    shown = text.decode(errors="replace") if isinstance(text, bytes) else ""
+    return number if isinstance(number, int) else 0, shown
 
 
 def message(answer: bytes) -> str:
     """Return the message of a `Status`, which is the body of an error; the body as text if it is none."""
     try:
-        said = fields(answer).get(2, answer)
+        text = fields(answer).get(2, answer)
     except ValueError:
-        said = answer
-    return (said if isinstance(said, bytes) else answer).decode(errors="replace")
+        text = answer
+    return (text if isinstance(text, bytes) else answer).decode(errors="replace")
 
 
 def _gauge(family: Family, points: bytes) -> bytes:

@@ -22,8 +22,8 @@ class CoverageView:
 
     requests_per_poll: int
     requests_per_day: int
-    interval: int
-    freshness: float
+    poll_interval: int
+    mean_age: float
     complete: bool
     text: str
 
@@ -35,8 +35,8 @@ class CoverageView:
         return cls(
             requests_per_poll=coverage.requests_per_poll,
             requests_per_day=coverage.requests_per_day,
-            interval=coverage.interval,
-            freshness=coverage.freshness,
+            poll_interval=coverage.poll_interval,
+            mean_age=coverage.mean_age,
             complete=coverage.complete,
             text=str(coverage),
         )

@@ -58,7 +58,7 @@ class EventFeed:
         self.wake()
 
     def reset(self, number: int | None) -> bytes:
-        """Return the event that tells a viewer to load everything again: so many events after `number` are gone."""
+        """Return the event that makes a viewer load everything again: so many events after `number` are gone."""
         missed = None if number is None else self.last - len(self._events) - number
         self.missed += missed or 0
         return self._encoded("reset", encode({"event": self.event_id, "missed": missed}))

@@ -42,11 +42,11 @@ class PriceView:
 class Load:
     """What one load fetches: `fetch` returns JSON, in at most `requests` requests; it is kept for `lasts` seconds.
 
-    `ask` are the parameters that name it. A load that cannot be made now has a `reason`, and the time at which it can
+    `params` identify it. A load that cannot be made now has a `reason`, and the time at which it can
     be made, if that is known.
     """
 
-    ask: dict[str, object]
+    params: dict[str, object]
     title: str
     endpoint: Endpoint
     requests: int = 0
@@ -58,14 +58,14 @@ class Load:
     @property
     def key(self) -> Hashable:
         """What equal loads have in common."""
-        return self.endpoint.name, tuple((name, repr(value)) for name, value in self.ask.items())
+        return self.endpoint.name, tuple((name, repr(value)) for name, value in self.params.items())
 
 
 @attrs.frozen(kw_only=True)
-class OfferView:
+class QuoteView:
     """A load as JSON: what it would cost, and whether it is there already."""
 
-    ask: dict[str, object]
+    params: dict[str, object]
     title: str
     state: LoadState
     price: PriceView
@@ -80,7 +80,7 @@ class LoadedView:
     `spent` are the requests of the load, 0 if it was there already (`cached`); `shared` if another viewer started it.
     """
 
-    ask: dict[str, object]
+    params: dict[str, object]
     spent: int
     cached: bool
     shared: bool
@@ -108,7 +108,7 @@ class LoadError(Exception):
         self.spent = spent
 
 
-class LoadDesk:
+class Loader:
     """Makes loads, four at a time, and keeps their results: 256 of them, 32 MiB at most."""
 
     def __init__(
@@ -127,7 +127,7 @@ class LoadDesk:
         self._running: dict[Hashable, _Running] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    def offer(self, load: Load) -> OfferView:
+    def quote(self, load: Load) -> QuoteView:
         """Return what a load would cost now: nothing if it is there."""
         state: LoadState = "unavailable" if load.reason else "available"
         if load.key in self._running:
@@ -135,8 +135,8 @@ class LoadDesk:
         if self.cached(load) is not None:
             state = "loaded"
         price = self._price(load, 0 if state in {"loaded", "unavailable"} else load.requests)
-        return OfferView(
-            ask=load.ask,
+        return QuoteView(
+            params=load.params,
             title=load.title,
             state=state,
             price=price,
@@ -150,19 +150,19 @@ class LoadDesk:
         return kept.data if kept is not None and self._now() < kept.until else None
 
     async def load(self, load: Load, price: object) -> tuple[LoadedView, bytes]:
-        """Return a result; `price` is the number of requests that the caller was told.
+        """Return a result; `price` is the number of requests that the caller expects.
 
         Raises `RefusalError` if that is not the price, and for a load that cannot be made now; `LoadError` if it fails.
         """
         kept = self.cached(load)
         if kept is not None:
-            return LoadedView(ask=load.ask, spent=0, cached=True, shared=False), kept
+            return LoadedView(params=load.params, spent=0, cached=True, shared=False), kept
         if load.reason:
             raise RefusalError(409, "unavailable", load.reason, available_at=load.available_at)
         # The price may have changed since the viewer saw it: nobody pays more than was shown. (`True` equals 1.)
         if price != load.requests or isinstance(price, bool):
-            offer = self.offer(load)
-            raise RefusalError(409, "price", f"price={price!r}: this costs {offer.price.text}", price=offer.price)
+            quote = self.quote(load)
+            raise RefusalError(409, "price", f"price={price!r}: this costs {quote.price.text}", price=quote.price)
         if load.key not in self._running:
             # What is left of the day may be a minute old, and other programs spend from it too.
             await self._refresh()
@@ -174,7 +174,7 @@ class LoadDesk:
             running = self._start(load)
         # A viewer that leaves does not cancel it: its requests are spent, and others may wait for the result.
         data, spent = await asyncio.shield(running.task)
-        return LoadedView(ask=load.ask, spent=spent, cached=False, shared=shared), data
+        return LoadedView(params=load.params, spent=spent, cached=False, shared=shared), data
 
     async def close(self) -> None:
         """Cancel what is running."""

@@ -56,7 +56,7 @@ class StateMonitor:
             if self._feed.viewers:
                 await self._watch_health()
             else:
-                # The next viewer is told the health of each stream: the JSON that it has read may be older or newer.
+                # The next viewer gets the health of each stream: the JSON that it has read may be older or newer.
                 self._known.clear()
                 await self._feed.wait_for_viewer(_UNSEEN_EVERY)
 

@@ -12,7 +12,7 @@ from agora_analytics._core import merge
 from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.validation import PAGE_SIZE, SIDS
 from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
-from agora_analytics.client import AnalyticsClient, priced
+from agora_analytics.client import AnalyticsClient, with_fixed_cost
 from agora_analytics.models import Call, SessionMetrics
 from agora_analytics.ops.web.details import FreezeData, SessionsData, StatisticsData, points_data, tracks_data
 from agora_analytics.ops.web.loads import Load
@@ -39,7 +39,7 @@ _OPEN_LASTS: Final = 60.0
 """Seconds for which the details of a call are kept, and of an open one."""
 
 _MARGIN: Final = 5
-"""Seconds between what is asked for and what expires."""
+"""Seconds between what is requested and what expires."""
 
 FREEZES: Final = tuple(map(str, FreezeMetric))
 TIMELINES: Final = tuple(map(str, TimelineMetric))
@@ -56,8 +56,8 @@ ENDPOINTS: Final = {
 
 
 @attrs.frozen
-class _Available:
-    """What of a call can be asked for now, in slices of one request each; a reason if nothing."""
+class _Queryable:
+    """What of a call is queryable now, in slices of one request each; a reason if nothing."""
 
     span: Span | None
     longest: int
@@ -76,18 +76,18 @@ class CallParts:
     """Makes the loads of calls; each request is sent once, so that the price is exact."""
 
     def __init__(self, client: AnalyticsClient, now: Callable[[], float]) -> None:
-        self._calls = priced(client, MAX_WAIT).calls
+        self._calls = with_fixed_cost(client, MAX_WAIT).calls
         self._plan = client.plan
         self._now = now
         self._totals: dict[str, tuple[int, ...]] = {}
 
     def standard(self, call: Call) -> list[Load]:
-        """Return the loads that a page offers for a call at first; metrics need sessions, so they come later."""
-        asks: list[tuple[str, Mapping[str, Any]]] = [("sessions", {})]
-        asks += [("timeline", {"metric": metric}) for metric in TIMELINES]
-        asks += [("freeze", {"metric": metric}) for metric in FREEZES]
-        asks += [("statistics", {"metric": metric, "dimension": "net"}) for metric in FREEZES]
-        return [self.load(call, part, ask) for part, ask in asks]
+        """Return the loads that a page shows for a call at first; metrics need sessions, so they come later."""
+        wanted: list[tuple[str, Mapping[str, Any]]] = [("sessions", {})]
+        wanted += [("timeline", {"metric": metric}) for metric in TIMELINES]
+        wanted += [("freeze", {"metric": metric}) for metric in FREEZES]
+        wanted += [("statistics", {"metric": metric, "dimension": "net"}) for metric in FREEZES]
+        return [self.load(call, part, params) for part, params in wanted]
 
     def load(self, call: Call, part: str, values: Mapping[str, Any]) -> Load:
         """Return a load of a call; raises `RefusalError` for parameters that are not allowed."""
@@ -100,41 +100,41 @@ class CallParts:
             "statistics": self._statistics,
             "metrics": self._metrics,
         }
-        have = self._available(call, ENDPOINTS[part])
+        have = self._queryable(call, ENDPOINTS[part])
         made = builders[part](call, values, have)
         return attrs.evolve(
             made,
-            ask={"call": call.call_id, "part": part, **made.ask},
+            params={"call": call.call_id, "part": part, **made.params},
             lasts=_LASTS if call.is_over else _OPEN_LASTS,
             reason=have.reason or made.reason,
             available_at=have.available_at,
         )
 
-    def _available(self, call: Call, endpoint: Endpoint) -> _Available:
-        """Return what can be asked for: of a finished call everything or nothing, of an open one what there is."""
+    def _queryable(self, call: Call, endpoint: Endpoint) -> _Queryable:
+        """Return what is queryable: of a finished call everything or nothing, of an open one what there is."""
         if not self._plan.offers(endpoint):
-            return _Available(None, 1, f"the plan {self._plan.name} has no details of calls")
+            return _Queryable(None, 1, f"the plan {self._plan.name} has no details of calls")
         limits, now = self._plan.of_endpoint(endpoint), int(self._now())
         if not call.created_ts or not call.started_at:
-            return _Available(None, 1, "the service sent no start of this call")
+            return _Queryable(None, 1, "the service sent no start of this call")
         end = call.span.end if call.span else max(limits.newest(now), call.created_ts + 1)
         # Otherwise a part of the call would be paid for, and be outdated as soon as the rest is there.
         if end > limits.newest(now):
-            at = limits.askable_at(end)
-            return _Available(None, 1, "details come some minutes after a call", at)
+            at = limits.queryable_at(end)
+            return _Queryable(None, 1, "details come some minutes after a call", at)
         start = max(call.created_ts, limits.oldest(now) + _MARGIN)
         if start >= end:
-            return _Available(None, 1, "the plan no longer keeps this call")
-        return _Available(Span(start, end), limits.longest_query)
+            return _Queryable(None, 1, "the plan no longer keeps this call")
+        return _Queryable(Span(start, end), limits.longest_query)
 
-    def _sessions(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _sessions(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         page = int_of(values, "page", 1, 1, _MAX_PAGES) or 1
         slices, totals = have.slices(), self._totals.get(call.call_id, ())
         # Only slices that have such a page: an empty one would cost a request.
         if page > 1:
             slices = [span for span, total in zip(slices, totals, strict=False) if total > (page - 1) * PAGE_SIZE]
         return Load(
-            ask={"page": page},
+            params={"page": page},
             title="sessions" if page == 1 else f"sessions, page {page}",
             endpoint=CALL_SESSIONS,
             requests=len(slices),
@@ -161,7 +161,7 @@ class CallParts:
             )
         )
 
-    def _timeline(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _timeline(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         metric = choice_of(values, "metric", TIMELINES)
         slices = have.slices(MINUTE)
 
@@ -171,14 +171,14 @@ class CallParts:
             return encode(points_data(metric, merge.merge_points(parts)))
 
         return Load(
-            ask={"metric": metric},
+            params={"metric": metric},
             title=f"{metric} by minute",
             endpoint=CALL_TIMELINE,
             requests=len(slices),
             fetch=fetch,
         )
 
-    def _freeze(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _freeze(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         metric, slices = choice_of(values, "metric", FREEZES), have.slices()
 
         async def fetch() -> bytes:
@@ -186,7 +186,7 @@ class CallParts:
             return encode(FreezeData(metric=metric, buckets=found))
 
         return Load(
-            ask={"metric": metric},
+            params={"metric": metric},
             title=f"{metric} by users",
             endpoint=CALL_FREEZE,
             requests=1,
@@ -194,7 +194,7 @@ class CallParts:
             reason=_too_long(slices),
         )
 
-    def _statistics(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _statistics(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         metric, dimension = choice_of(values, "metric", FREEZES), choice_of(values, "dimension", DIMENSIONS)
         slices = have.slices()
 
@@ -203,7 +203,7 @@ class CallParts:
             return encode(StatisticsData(metric=metric, dimension=dimension, values=found))
 
         return Load(
-            ask={"metric": metric, "dimension": dimension},
+            params={"metric": metric, "dimension": dimension},
             title=f"{metric} by {dimension}",
             endpoint=CALL_STATISTICS,
             requests=1,
@@ -211,7 +211,7 @@ class CallParts:
             reason=_too_long(slices),
         )
 
-    def _metrics(self, call: Call, values: Mapping[str, Any], have: _Available) -> Load:
+    def _metrics(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         sids = sids_of(values)
         start, end = (int_of(values, name, None, 0, 2**33) for name in ("start", "end"))
         slices = have.slices(1, start, end)
@@ -228,7 +228,7 @@ class CallParts:
             return b'{"sessions":[%s]}' % b",".join(encoded)
 
         return Load(
-            ask={"sids": list(sids), "start": start, "end": end},
+            params={"sids": list(sids), "start": start, "end": end},
             title="metrics of a session" if len(sids) == 1 else f"metrics of {len(sids)} sessions",
             endpoint=CALL_METRICS,
             requests=len(slices),

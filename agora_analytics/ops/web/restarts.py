@@ -8,7 +8,15 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
-from agora_analytics.errors import BadRequest, NotFound, PlanRefused, QuotaExhausted, RateLimited, Unauthorized
+from agora_analytics.errors import (
+    BadRequest,
+    CheckpointError,
+    NotFound,
+    PlanRefused,
+    QuotaExhausted,
+    RateLimited,
+    Unauthorized,
+)
 from agora_analytics.spans import DAY, MINUTE
 
 _REFUSALS: Final = (BadRequest, NotFound, PlanRefused, Unauthorized)
@@ -30,5 +38,7 @@ def restart_pause(error: Exception | None, failures: int, now: float, random: Ra
     # Before midnight each start would only be refused again.
     if isinstance(error, RateLimited) and error.unit == "day":
         return DAY - now % DAY + random.uniform(0, MINUTE)
-    first, longest = _REFUSED if isinstance(error, _REFUSALS) else _OTHERS
+    # Two servers with one name take it from each other: seldom, until a person gives one of them another name.
+    taken_over = isinstance(error, CheckpointError) and error.kind == "taken_over"
+    first, longest = _REFUSED if taken_over or isinstance(error, _REFUSALS) else _OTHERS
     return min(longest, first * 2.0 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0)

@@ -16,7 +16,7 @@ from agora_analytics.ops.web.assets import load_assets
 from agora_analytics.ops.web.documents import PageIdentity
 from agora_analytics.ops.web.guard import Guard, add_headers
 from agora_analytics.ops.web.live import Viewers
-from agora_analytics.ops.web.paid import PaidApi
+from agora_analytics.ops.web.load_api import LoadApi
 from agora_analytics.ops.web.replies import RefusalError, bounded_body, failed, refused
 from agora_analytics.ops.web.state import LiveState
 from agora_analytics.streams.follow.follow import Follow
@@ -77,13 +77,13 @@ def routes(
     application[GUARD] = guard
     about = PageIdentity(title=title, simulated=validation.boolean("simulated", simulated))
     api = ReadApi(state, application[VIEWERS], metrics, about, trusts=guard.trusts)
-    paid = PaidApi(state)
-    site = _Site(guard, api, paid)
+    load_api = LoadApi(state)
+    site = _Site(guard, api, load_api)
     application.add_routes(site.table())
     application.on_response_prepare.append(add_headers)
     # At shutdown and not at cleanup, which comes only once all handlers have ended.
     application.on_shutdown.append(_end_events)
-    application.on_cleanup.append(lambda _: paid.desk.close())
+    application.on_cleanup.append(lambda _: load_api.loader.close())
     if source is not state:
         application.cleanup_ctx.append(_open_state)
     return application
@@ -137,16 +137,16 @@ def _collector(state: LiveState, application: web.Application) -> MetricsRendere
 class _Site:
     """The routes, each behind the guard."""
 
-    def __init__(self, guard: Guard, api: ReadApi, paid: PaidApi) -> None:
+    def __init__(self, guard: Guard, api: ReadApi, load_api: LoadApi) -> None:
         self._guard = guard
         self._api = api
-        self._paid = paid
+        self._loads = load_api
         self._assets = load_assets()
 
     def table(self) -> list[web.RouteDef]:
         """Return all routes."""
         # One line for each: longer than 25 lines for that.
-        api, paid = self._api, self._paid
+        api, load_api = self._api, self._loads
         reading: dict[str, tuple[Handler, Access]] = {
             "/": (self._page, "page"),
             "/static/{name}": (self._static, "open"),
@@ -157,18 +157,18 @@ class _Site:
             "/api/v1/status": (api.status, "data"),
             "/api/v1/series": (api.series, "data"),
             "/api/v1/calls": (api.calls, "data"),
-            "/api/v1/calls/{call_id}": (paid.call, "data"),
-            "/api/v1/calls/{call_id}/{part}": (paid.show_part, "data"),
-            "/api/v1/search": (paid.show_search, "data"),
-            "/api/v1/insights": (paid.show_insight, "data"),
+            "/api/v1/calls/{call_id}": (load_api.call, "data"),
+            "/api/v1/calls/{call_id}/{part}": (load_api.show_part, "data"),
+            "/api/v1/search": (load_api.show_search, "data"),
+            "/api/v1/insights": (load_api.show_insight, "data"),
             "/api/v1/quota": (api.quota, "data"),
             "/api/v1/alerts": (api.alerts, "data"),
         }
         writing: dict[str, tuple[Handler, Access]] = {
             "/login": (self._log_in, "open"),
-            "/api/v1/calls/{call_id}/{part}": (paid.load_part, "data"),
-            "/api/v1/search": (paid.load_search, "data"),
-            "/api/v1/insights": (paid.load_insight, "data"),
+            "/api/v1/calls/{call_id}/{part}": (load_api.load_part, "data"),
+            "/api/v1/search": (load_api.load_search, "data"),
+            "/api/v1/insights": (load_api.load_insight, "data"),
         }
         return [
             *(web.get(path, self._guarded(*entry)) for path, entry in reading.items()),

@@ -50,7 +50,7 @@ def sensible_series(client: AnalyticsClient, needed: tuple[Series, ...] = ()) ->
     chosen = needed or CANDIDATES[:_LEAST]
     for one in with_watched(chosen, CANDIDATES)[len(chosen) :]:
         coverage = client.realtime.coverage(*chosen, one)
-        if not coverage.complete or coverage.interval > MAX_INTERVAL:
+        if not coverage.complete or coverage.poll_interval > MAX_INTERVAL:
             # In order of importance: a later series that is cheaper does not take the place of this one.
             break
         chosen = (*chosen, one)

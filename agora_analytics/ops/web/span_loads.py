@@ -10,7 +10,7 @@ import attrs
 from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.validation import PAGE_SIZE
 from agora_analytics.catalogue import Dimension, Product, QualityMetric, UsageMetric
-from agora_analytics.client import AnalyticsClient, priced
+from agora_analytics.client import AnalyticsClient, with_fixed_cost
 from agora_analytics.models import Total
 from agora_analytics.ops.web.board import CallBoard, CallEntry, listed
 from agora_analytics.ops.web.details import points_data
@@ -31,7 +31,7 @@ _LAST: Final = 2**33
 """More than any number in a query can mean: the year 2242 in seconds."""
 
 _MARGIN: Final = 120
-"""Seconds between the oldest second that is offered and what expires: a viewer takes time to click."""
+"""Seconds between the oldest second that a viewer may choose and what expires: a viewer takes time to click."""
 
 _WEEK: Final = 7 * DAY
 _SEARCH: Final = 8 * HOUR
@@ -50,7 +50,7 @@ _PEAKS: Final = "peak"
 
 @attrs.frozen(kw_only=True)
 class TotalsData:
-    """Values over a whole span, by the values of a dimension if one was asked for."""
+    """Values over a whole span, by the values of a dimension if one was given."""
 
     metric: str
     dimension: str | None
@@ -71,7 +71,7 @@ class SpanLoads:
     """Makes the loads of spans; each request is sent once, so that the price is exact."""
 
     def __init__(self, client: AnalyticsClient, board: CallBoard, now: Callable[[], float]) -> None:
-        once = priced(client, MAX_WAIT)
+        once = with_fixed_cost(client, MAX_WAIT)
         self._calls = once.calls
         self._insights = once.insights
         self._plan = client.plan
@@ -85,7 +85,7 @@ class SpanLoads:
         metric = choice_of(values, "metric", _USAGE if usage else _QUALITY)
         if not self._plan.offers(endpoint):
             return Load(
-                ask={"kind": kind, "metric": metric},
+                params={"kind": kind, "metric": metric},
                 title=metric,
                 endpoint=endpoint,
                 reason=f"the plan {self._plan.name} has no Data Insights",
@@ -110,7 +110,7 @@ class SpanLoads:
             return encode(FoundCalls(page=page, pages=max(1, -(-total // PAGE_SIZE)), total=total, calls=entries))
 
         return Load(
-            ask={"cname": cname, "start": span.start, "end": span.end, "page": page},
+            params={"cname": cname, "start": span.start, "end": span.end, "page": page},
             title="search" if page == 1 else f"search, page {page}",
             endpoint=CALL_LISTS,
             requests=1,
@@ -131,10 +131,10 @@ class SpanLoads:
                 found = await self._insights.quality(metric, *span, product=product, granularity=granularity)
             return encode(points_data(metric, found))
 
-        ask = {"kind": kind, "metric": metric, "product": product, "granularity": granularity}
+        params = {"kind": kind, "metric": metric, "product": product, "granularity": granularity}
         # As `insights` slices it, so that the price is the number of its requests.
         slices = span.overlapping(longest, _BUCKETS[granularity])
-        return _load(ask, span, _KINDS[kind], len(slices), fetch)
+        return _load(params, span, _KINDS[kind], len(slices), fetch)
 
     def _insight_total(self, kind: str, metric: str, span: Span, values: Mapping[str, Any]) -> Load:
         given = text_of(values, "dimension")
@@ -150,8 +150,8 @@ class SpanLoads:
                 found = await self._insights.quality_total(metric, *span, dimension=dimension, product=product)
             return encode(TotalsData(metric=metric, dimension=dimension, totals=found))
 
-        ask = {"kind": kind, "metric": metric, "product": product, "dimension": dimension}
-        return _load(ask, span, _KINDS[kind], 1, fetch)
+        params = {"kind": kind, "metric": metric, "product": product, "dimension": dimension}
+        return _load(params, span, _KINDS[kind], 1, fetch)
 
     def _span(self, endpoint: Endpoint, values: Mapping[str, Any], default: int, step: int) -> Span:
         """Return the span of a query, by default the newest; raises `RefusalError` if the plan does not keep it."""
@@ -166,11 +166,11 @@ class SpanLoads:
 
 
 def _load(
-    ask: Mapping[str, object], span: Span, endpoint: Endpoint, requests: int, fetch: Callable[[], Awaitable[bytes]]
+    params: Mapping[str, object], span: Span, endpoint: Endpoint, requests: int, fetch: Callable[[], Awaitable[bytes]]
 ) -> Load:
     return Load(
-        ask={**ask, "start": span.start, "end": span.end},
-        title=str(ask["metric"]),
+        params={**params, "start": span.start, "end": span.end},
+        title=str(params["metric"]),
         endpoint=endpoint,
         requests=requests,
         fetch=fetch,

@@ -212,7 +212,7 @@ class LiveState:
         self.feed.open()
         self._opened_at = self._time.now()
         dispatcher_of(self.client).observers.add(self.usage)
-        # Before the tasks: the first viewer finds a quota, and a load can be priced.
+        # Before the tasks: the first viewer finds a quota, and a load has a price.
         await self.monitor.refresh()
         work = [self.monitor.run(), *(reader.run() for reader in (self._watch, self._follow) if reader is not None)]
         self._tasks = [asyncio.create_task(one) for one in work]
@@ -234,7 +234,7 @@ class LiveState:
     def _open_watch(self, reached: Checkpoint | None) -> Watch:
         limits = self.client.plan.of_endpoint(REALTIME_USAGE)
         # A minute less than the service keeps: what expired while the first request waited would be shown as a gap.
-        back = max(min(HOUR, limits.available - limits.delay - MINUTE), MINUTE)
+        back = max(min(HOUR, limits.retention - limits.delay - MINUTE), MINUTE)
         # A name, or else where the stream before ended: a restart repeats nothing and leaves nothing out.
         named = self._checkpoint and f"{self._checkpoint}-windows"
         watch = self.client.realtime.watch(
@@ -244,7 +244,7 @@ class LiveState:
 
     def _open_follow(self, reached: Checkpoint | None) -> Follow:
         # An hour inside the retention, for the same reason: call lists are kept for days.
-        kept = timedelta(seconds=self.client.plan.of_endpoint(CALL_LISTS).available - HOUR)
+        kept = timedelta(seconds=self.client.plan.of_endpoint(CALL_LISTS).retention - HOUR)
         named = self._checkpoint and f"{self._checkpoint}-calls"
         follow = self.client.calls.follow(
             start=min(self._back, kept), checkpoint=named or reached, with_sessions=self._sessions
@@ -252,7 +252,7 @@ class LiveState:
         return self._opened(follow)
 
     def _opened(self, stream: StreamT) -> StreamT:
-        self._stream_listeners.tell(stream)
+        self._stream_listeners.notify(stream)
         return stream
 
     def _final_before(self, series: Series) -> int | None:
@@ -264,7 +264,7 @@ class LiveState:
         change = self.board.add(event, self._final_before)
         if change is not None:
             self.feed.publish("windows", change)
-        self._listeners.tell(event)
+        self._listeners.notify(event)
 
     def _add_call(self, event: CallEvent) -> None:
         entry = entry_of(event, int(self.now()))
@@ -274,7 +274,7 @@ class LiveState:
         elif isinstance(event, Gap):
             self.call_gaps.append(CallGap(start=event.span.start, end=event.span.end, reason=event.reason))
             self.feed.publish("call_gap", self.call_gaps[-1])
-        self._listeners.tell(event)
+        self._listeners.notify(event)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -128,7 +128,7 @@ def _candidates(context: RequestContext, time_range: TimeRange) -> dict[str, Sim
     world, variants = context.world, context.variants
     select = world.calls_during if variants.calls_overlap else world.calls
     # A call without an end overlaps every later span; without a bound the world would be drawn since 1970.
-    oldest = context.now - context.limits.available if variants.calls_overlap else time_range.start
+    oldest = context.now - context.limits.retention if variants.calls_overlap else time_range.start
     candidates = chain(
         select(time_range.start, time_range.end),
         call_changes.shown_elsewhere(world, variants, time_range.start, time_range.end),
@@ -168,7 +168,7 @@ def _call_row(context: RequestContext, listed: _ListedCall) -> Document:
         "call_id": call.call_id,
         "cname": call.cname,
         "created_ts": call.created,
-        "destroyed_ts": _unknown_end(context) if context.variants.untold_ends else _end(context, call.destroyed),
+        "destroyed_ts": _unknown_end(context) if context.variants.unreported_ends else _end(context, call.destroyed),
         "finished": call.destroyed <= context.known_until,
         "call_pcu": summary.peak_users,
         "call_acu": summary.average_users,
@@ -218,12 +218,12 @@ def _tracks(
 
 
 def _page_of(variants: Variants, rows: Sequence[_RowT], page: PageRequest) -> tuple[Sequence[_RowT], Document]:
-    """Return the rows of a page and its paging fields; raises `ErrorResponse` if the page is beyond `most_rows`."""
+    """Return the rows of a page and its paging fields; raises `ErrorResponse` if the page is beyond `max_rows`."""
     arrived = _arrived_rows(variants, page)
     total = len(rows) + arrived
     first = (_served_page(variants, page) - 1) * page.size
-    limit = total if variants.most_rows is None else variants.most_rows
-    if variants.most_rows is not None and first >= limit:
+    limit = total if variants.max_rows is None else variants.max_rows
+    if variants.max_rows is not None and first >= limit:
         if variants.beyond == "refused":
             raise invalid(f"page_no * page_size must not be above {limit}")
         first = max(limit - page.size, 0) if variants.beyond == "repeated" else limit
@@ -247,7 +247,7 @@ def _page_fields(variants: Variants, page: PageRequest, total: int) -> Document:
     if variants.totals:
         fields |= {"total_size": max(total + variants.total_off, 0), "page_no": page.number, "page_size": page.size}
     if variants.has_more:
-        limit = total if variants.most_rows is None else variants.most_rows
+        limit = total if variants.max_rows is None else variants.max_rows
         announced = min(limit, total) if variants.beyond == "ended" else total
         fields["has_more"] = variants.always_more or min(page.number * page.size, limit) < announced
     return fields

@@ -69,8 +69,8 @@ class RequestContext:
         limits, now = self.limits, self.now if self.variants.whole_seconds else self.timestamp
         if not time_range.end < now - limits.delay:
             raise too_new(limits.delay)
-        if not time_range.start > now - limits.available:
-            raise too_old(limits.available)
+        if not time_range.start > now - limits.retention:
+            raise too_old(limits.retention)
         if limits.longest is not None and not time_range.end - time_range.start < limits.longest:
             raise too_long(limits.longest)
         return time_range

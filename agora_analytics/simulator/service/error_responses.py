@@ -61,9 +61,9 @@ def too_new(delay: int) -> ErrorResponse:
     return ErrorResponse(300, f"{_PREFIX}query latency limit error, query latency limit = {delay}s", "latency")
 
 
-def too_old(available: int) -> ErrorResponse:
+def too_old(retention: int) -> ErrorResponse:
     """Return the error for a time range that starts before the retention time of the plan (seconds)."""
-    reason = f"query time range limit error, query time range limit = {_format_duration(available)}"
+    reason = f"query time range limit error, query time range limit = {_format_duration(retention)}"
     return ErrorResponse(300, _PREFIX + reason, "range")
 
 

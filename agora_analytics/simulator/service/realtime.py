@@ -113,7 +113,7 @@ def _top_list(context: RequestContext, rows: list[Document]) -> Document:
 
 
 def _windows(context: RequestContext, time_range: TimeRange, metric: str) -> Iterator[int]:
-    """Yield the available windows of a time range, from that of its start to the one before that of its end."""
+    """Yield the queryable windows of a time range, from that of its start to the one before that of its end."""
     for window in range(time_range.start // WINDOW * WINDOW, time_range.end // WINDOW * WINDOW, WINDOW):
         if not _is_pending(context, window, metric, "late", context.variants.late_windows):
             yield window

@@ -265,7 +265,7 @@ class Service:
         endpoint = request.endpoint
         if endpoint is None:
             return _Answer(404, {"message": "no Route matched with those values"}, "path", gateway=True)
-        # Computed anew, since the credentials may be replaced at any time, as when a customer rotates them.
+        # Computed each time, since the credentials may be replaced at any time, as when a customer rotates them.
         expected = basic_auth(self.customer_id, self.customer_secret)
         if not compare_digest((request.authorization or "").encode(), expected.encode()):
             return _Answer(401, {"message": "Invalid authentication credentials"}, "credentials", gateway=True)

@@ -66,9 +66,9 @@ class Variants:
             that the service knows.
         has_more: pages contain `has_more`.
         totals: pages contain `total_size`, `page_no` and `page_size`.
-        most_rows: lists of calls or sessions are truncated after this many rows, though `total_size` and `has_more`
+        max_rows: lists of calls or sessions are truncated after this many rows, though `total_size` and `has_more`
             count all of them; None: never.
-        beyond: pages after `most_rows` are `empty`, `refused` with code 400, `repeated` (the last rows again), or
+        beyond: pages after `max_rows` are `empty`, `refused` with code 400, `repeated` (the last rows again), or
             `ended`: empty, and `has_more` of the page before is false.
         turning: `right`: the requested page is served; `never`: always the first; `alternating`: the first for odd page
             numbers, the second for even ones.
@@ -79,7 +79,7 @@ class Variants:
         late_calls: fraction of calls that appear in searches only `late_by` seconds after the plan's delay.
         uid_as_text: user IDs are strings.
         roles_as_text: `roles` is one comma-separated string.
-        untold_ends: `destroyed_ts` of finished calls stays what `unfinished_end` says.
+        unreported_ends: `destroyed_ts` of finished calls stays what `unfinished_end` says.
         web_audio_freeze: the audio freeze rate of web users: `null`, `zero` or `absent`.
         echo_other_name: rows use the alternative name of a dimension or of a peak metric.
         day_starts_at: second of the UTC day at which days of Data Insights start, such as 57,600.
@@ -118,7 +118,7 @@ class Variants:
     unfinished_end: UnfinishedEnd = "null"
     has_more: bool = True
     totals: bool = True
-    most_rows: int | None = None
+    max_rows: int | None = None
     beyond: Beyond = "empty"
     turning: Turning = "right"
     always_more: bool = False
@@ -128,7 +128,7 @@ class Variants:
     late_calls: float = 0.0
     uid_as_text: bool = False
     roles_as_text: bool = False
-    untold_ends: bool = False
+    unreported_ends: bool = False
     web_audio_freeze: NoFreeze = "null"
     echo_other_name: bool = False
     day_starts_at: int = 0

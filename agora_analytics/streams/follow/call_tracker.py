@@ -1,4 +1,4 @@
-"""Tracks calls while their list is followed: a pure state machine that takes calls and yields events.
+"""Tracks calls while their list is followed: a state machine without I/O that takes calls and yields events.
 
 A list only shows how calls are now. What happened follows from what was known before: each open call as it was last
 seen, each finished call whose sessions are still to be fetched, and the ids of recently closed calls, for
@@ -28,8 +28,10 @@ from agora_analytics.streams.events import (
 _REMEMBER_LOST: Final = 30 * DAY
 """Seconds for which a lost call is remembered: a search may find it again at any time."""
 
-# Stored checkpoints have these names, so they stay when attributes are renamed.
-_FIELDS: Final = frozenset({"going", "look_at", "misses", "seen", "ended", "owed", "told", "since"})
+# Stored checkpoints have these names.
+_FIELDS: Final = frozenset(
+    {"open", "next_lookup", "misses", "first_seen", "closed", "pending", "end_reported", "queryable_at"}
+)
 _RETRIABLE_REASONS: Final = frozenset({"quota", "outage"})
 """Reasons of missing sessions that may be fetched later."""
 
@@ -58,7 +60,7 @@ class PendingSessions:
 
     Attributes:
         end_reported: whether its `CallFinished` was delivered.
-        available_at: when all sessions are queryable.
+        queryable_at: when all sessions are queryable.
         next_at: when to try again.
         tries: failed attempts.
         own_failures: failed attempts while other calls were answered.
@@ -68,7 +70,7 @@ class PendingSessions:
 
     call: Call
     end_reported: bool = False
-    available_at: float = 0.0
+    queryable_at: float = 0.0
     next_at: float = 0.0
     tries: int = 0
     own_failures: int = 0
@@ -154,10 +156,10 @@ class CallTracker:
         # Bounded: a wrong end in the far future would keep the id for ever.
         return max(self.now if end is None else min(end, self.read_to + DAY), self.read_to)
 
-    def add_pending(self, call: Call, available_at: float) -> None:
+    def add_pending(self, call: Call, queryable_at: float) -> None:
         """Record that a call is over, and that its sessions are to be fetched."""
         self.open.pop(call.call_id, None)
-        self.pending[call.call_id] = PendingSessions(call=call, available_at=available_at, next_at=available_at)
+        self.pending[call.call_id] = PendingSessions(call=call, queryable_at=queryable_at, next_at=queryable_at)
 
     def unreported(self) -> int:
         """Return the number of finished calls whose end waits for their sessions."""
@@ -186,21 +188,21 @@ class CallTracker:
         """Return the state as a checkpoint."""
         entries: dict[str, Mapping[str, Any]] = {
             call_id: {
-                "going": attrs.asdict(known.call),
+                "open": attrs.asdict(known.call),
                 "misses": known.misses,
-                "look_at": known.next_lookup,
-                "seen": known.first_seen,
+                "next_lookup": known.next_lookup,
+                "first_seen": known.first_seen,
             }
             for call_id, known in self.open.items()
         }
-        entries |= {call_id: {"ended": until} for call_id, until in self.recently_closed.items()}
+        entries |= {call_id: {"closed": until} for call_id, until in self.recently_closed.items()}
         entries |= {
             call_id: {
                 # A finished call may be remembered and owe its sessions: one entry has both.
                 **entries.get(call_id, {}),
-                "owed": attrs.asdict(pending.call),
-                "told": pending.end_reported,
-                "since": pending.available_at,
+                "pending": attrs.asdict(pending.call),
+                "end_reported": pending.end_reported,
+                "queryable_at": pending.queryable_at,
             }
             for call_id, pending in self.pending.items()
         }
@@ -213,21 +215,21 @@ class CallTracker:
         """Read the state back; raises `CheckpointError` for unknown fields and for what is no such state."""
         for key, entry in checkpoint.open.items():
             check_known(entry, _FIELDS, f"call {key!r} in the checkpoint")
-        lookups, misses = opened(checkpoint, "look_at", float), opened(checkpoint, "misses", int)
-        reported, available = opened(checkpoint, "told", bool), opened(checkpoint, "since", float)
-        first_seen = opened(checkpoint, "seen", int)
-        closed = opened(checkpoint, "ended", int)
+        lookups, misses = opened(checkpoint, "next_lookup", float), opened(checkpoint, "misses", int)
+        reported, queryable_from = opened(checkpoint, "end_reported", bool), opened(checkpoint, "queryable_at", float)
+        first_seen = opened(checkpoint, "first_seen", int)
+        closed = opened(checkpoint, "closed", int)
         tracker = cls(checkpoint.done[-1].end, recently_closed=closed, late_sessions=late_sessions)
-        for key, call in opened(checkpoint, "going", Call).items():
+        for key, call in opened(checkpoint, "open", Call).items():
             tracker.open[key] = OpenCall(
                 call=call,
                 next_lookup=lookups.get(key, 0.0),
                 misses=misses.get(key, 0),
                 first_seen=first_seen.get(key, tracker.read_to),
             )
-        for key, call in opened(checkpoint, "owed", Call).items():
-            available_at = available.get(key, 0.0)
+        for key, call in opened(checkpoint, "pending", Call).items():
+            queryable_at = queryable_from.get(key, 0.0)
             tracker.pending[key] = PendingSessions(
-                call=call, end_reported=reported.get(key, False), available_at=available_at, next_at=available_at
+                call=call, end_reported=reported.get(key, False), queryable_at=queryable_at, next_at=queryable_at
             )
         return tracker

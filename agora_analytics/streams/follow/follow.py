@@ -148,6 +148,11 @@ class FollowPoller(Poller[CallEvent]):
                 queryable = self._bounds.queryable(self.downtime.started_at(self.read_clock()))
                 self._first = max(queryable.start, queryable.end - (self._settings.back or 0))
                 self._tracker = self._new_tracker(self._first)
+            elif self.position.checkpoint.done:
+                # When the last run would have: neither a restart nor a takeover costs a request.
+                await self._sleep_until_due(
+                    self._tracker, lists, since=self._lists.queryable().end - self._tracker.read_to
+                )
             tracker = self._tracker
             try:
                 async with aclosing(self._poll_loop(tracker, lists, sessions)) as events:
@@ -186,7 +191,7 @@ class FollowPoller(Poller[CallEvent]):
         for call in sorted(calls, key=lambda call: (call.created_ts or 0, call.call_id)):
             for event in tracker.diff(call, self._bounds.oldest_accepted):
                 if self._session_fetcher is not None and isinstance(event, CallFinished):
-                    tracker.add_pending(call, self._session_fetcher.available_at(call))
+                    tracker.add_pending(call, self._session_fetcher.queryable_at(call))
                 else:
                     yield event
         for gap in self._incomplete_gaps(tracker):  # after the calls of their span, because a gap moves the checkpoint
@@ -243,7 +248,7 @@ class FollowPoller(Poller[CallEvent]):
             len(calls),
             span or "nothing new",
             len(tracker.open),
-            extra={"agora_calls": len(calls), "agora_going": len(tracker.open), "agora_read_to": self._read_to},
+            extra={"agora_calls": len(calls), "agora_open_calls": len(tracker.open), "agora_read_to": self._read_to},
         )
 
     def _next_span(self, tracker: CallTracker, utc: float) -> Span | None:
@@ -287,7 +292,7 @@ class FollowPoller(Poller[CallEvent]):
 
     def _loss_reason(self, start: int) -> Loss:
         utc = self._time.utc()
-        if self._bounds.is_reduced and start + self._bounds.limits.available > utc:
+        if self._bounds.is_reduced and start + self._bounds.limits.retention > utc:
             return "service"
         return self.downtime.main_reason(start + self._bounds.delay, utc)
 
@@ -311,8 +316,11 @@ class FollowPoller(Poller[CallEvent]):
         if self.position.named:
             await self.position.save(tracker.to_checkpoint(self.position.stream, self._first))
 
-    async def _sleep_until_due(self, tracker: CallTracker, reserve: Reserve) -> None:
-        """Sleep as the day's requests allow, and not at all while there is more to read."""
+    async def _sleep_until_due(self, tracker: CallTracker, reserve: Reserve, *, since: float = 0.0) -> None:
+        """Sleep as the day's requests allow, and not at all while there is more to read.
+
+        `since` are the seconds since the last poll.
+        """
         # The last poll is the best estimate of the next: as many pages, and as many lookups.
         cost, self._lists.requests_made = max(self._lists.requests_made, 1.0), 0.0
         every, failures = self._settings.every, self.monitor.health.failures
@@ -326,7 +334,7 @@ class FollowPoller(Poller[CallEvent]):
         is_behind = min(newest, self._settings.stop or newest) - tracker.read_to > every and not failures
         backoff = min(every * 2.0 ** min(failures, 10), _MAX_INTERVAL) if failures else 0.0
         # At least a moment, so that a loop without anything to wait for gives others their turn.
-        await self.pause(max(affordable, 0.0 if is_behind else every, backoff, 0.01))
+        await self.pause(max(max(affordable, 0.0 if is_behind else every, backoff) - since, 0.01))
 
     def _finished(self, tracker: CallTracker) -> bool:
         stop = self._settings.stop

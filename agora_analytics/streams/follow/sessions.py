@@ -83,9 +83,9 @@ class SessionFetcher:
         self._paused_until = 0.0
         self._next_pause = _MIN_RETRY
 
-    def available_at(self, call: Call) -> float:
+    def queryable_at(self, call: Call) -> float:
         """Return when all sessions of a call are queryable (UTC seconds), 0 if they never are."""
-        return 0.0 if call.span is None else float(self._limits.askable_at(call.span.end))
+        return 0.0 if call.span is None else float(self._limits.queryable_at(call.span.end))
 
     async def fetch_pending(self, tracker: CallTracker, reserve: Reserve, until: float) -> AsyncGenerator[SessionEvent]:
         """Yield the events of pending calls until a time (UTC seconds): first of calls whose end is not yet reported.
@@ -103,7 +103,7 @@ class SessionFetcher:
                     event = await self._fetch(tracker, pending)
                 except _OutOfQuotaError:
                     spent = True
-            if event is None and not pending.end_reported and (spent or utc > pending.available_at + _MAX_HOLD):
+            if event is None and not pending.end_reported and (spent or utc > pending.queryable_at + _MAX_HOLD):
                 event = CallFinished(call=pending.call, reason="quota" if spent else "outage")
             if event is not None:
                 yield event

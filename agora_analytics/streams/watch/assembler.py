@@ -1,4 +1,4 @@
-"""Assembles windows from answers: a pure state machine; points go in, windows, revisions and gaps come out.
+"""Assembles windows from answers: a state machine without I/O: points go in; windows, revisions and gaps come out.
 
 Windows are deduplicated and delivered in order; the *watermark* is the next one to deliver. A window is complete once
 every series has points for it. A series without points holds it back until an answer from after the allowed lateness
@@ -7,7 +7,7 @@ outage merely delays.
 
 The rows of one series in one window are a set: a group (a dimension's value, a user, or nothing) and a value each, in
 no order. Late data with other values or new groups makes a revision. An answer that lacks rows takes nothing back: the
-reference does not promise complete answers, and which groups are shown may depend on what else was asked for.
+reference does not promise complete answers, and which groups are shown may depend on what else was requested.
 
 docs/concepts/streams.md explains this with a picture.
 """
@@ -44,10 +44,10 @@ _GAP_STEPS: Final = 500
 
 @attrs.define
 class _SeriesState:
-    """One series in one window: its points, when the service was asked last, and what was delivered (None: nothing)."""
+    """One series in one window: its points, when it was last requested, and what was delivered (None: nothing)."""
 
     points: tuple[Point, ...]
-    asked_at: float
+    requested_at: float
     delivered: tuple[Point, ...] | None = None
     _encoded: tuple[tuple[Point, ...], list[Row]] | None = attrs.field(default=None, init=False)
 
@@ -58,7 +58,7 @@ class _SeriesState:
         """
         if self._encoded is None or self._encoded[0] is not points:
             self._encoded = points, [[point.dimension_value, point.uid, point.value] for point in points]
-        return {"at": self.asked_at, "rows": self._encoded[1]}
+        return {"at": self.requested_at, "rows": self._encoded[1]}
 
 
 class WindowAssembler:
@@ -114,16 +114,16 @@ class WindowAssembler:
 
     def _may_change(self, ts: int, index: int) -> bool:
         state = self._buffer[ts].get(index)
-        return state is None or (ts, index) in self._pending_revisions or not self._is_final(ts, state.asked_at)
+        return state is None or (ts, index) in self._pending_revisions or not self._is_final(ts, state.requested_at)
 
     # Answers.
 
-    def add(self, indexes: Iterable[int], asked: Span, points: Sequence[Point], asked_at: float) -> None:
-        """Add the answer about these series for the windows of `asked`, requested at `asked_at` (UTC seconds)."""
+    def add(self, indexes: Iterable[int], span: Span, points: Sequence[Point], requested_at: float) -> None:
+        """Add the answer about these series for the windows of a span, requested at `requested_at` (UTC seconds)."""
         rows = {index: _by_window(self._series[index].select(points)) for index in indexes}
         # Windows before it are final or lost: an answer cannot change them.
-        first = max(asked.start // WINDOW * WINDOW, self.oldest_open())
-        for ts in range(first, asked.end // WINDOW * WINDOW, WINDOW):
+        first = max(span.start // WINDOW * WINDOW, self.oldest_open())
+        for ts in range(first, span.end // WINDOW * WINDOW, WINDOW):
             if ts < self.watermark and ts not in self._buffer:
                 continue
             self._encoded.pop(ts, None)
@@ -131,20 +131,21 @@ class WindowAssembler:
             for index, windows in rows.items():
                 state, new = window.get(index), windows.get(ts, ())
                 if state is not None and state.points is state.delivered and state.points == new:
-                    state.asked_at = max(asked_at, state.asked_at)  # most windows do not change until they are final
+                    # Most windows do not change until they are final.
+                    state.requested_at = max(requested_at, state.requested_at)
                 else:
-                    self._merge(ts, index, window, new, asked_at)
+                    self._merge(ts, index, window, new, requested_at)
 
     def _merge(
-        self, ts: int, index: int, window: dict[int, _SeriesState], points: tuple[Point, ...], asked_at: float
+        self, ts: int, index: int, window: dict[int, _SeriesState], points: tuple[Point, ...], requested_at: float
     ) -> None:
         state = window.get(index)
         if state is None:
             # A delivered window lacked this series, so its points are a revision of nothing.
             delivered = None if ts >= self.watermark else ()
-            state = window[index] = _SeriesState(merge_rows((), points), asked_at, delivered)
+            state = window[index] = _SeriesState(merge_rows((), points), requested_at, delivered)
         else:
-            state.asked_at = max(asked_at, state.asked_at)
+            state.requested_at = max(requested_at, state.requested_at)
             state.points = merge_rows(state.points, points)
         if state.delivered is not None and state.points is not state.delivered and self._revisions:
             self._pending_revisions[ts, index] = None
@@ -173,7 +174,7 @@ class WindowAssembler:
             state = self._buffer[ts][index]
             before = state.delivered or ()
             if merge_rows(before, state.points) is not before:
-                final = self._is_final(ts, state.asked_at)
+                final = self._is_final(ts, state.requested_at)
                 yield Revision(ts=ts, series=self._series[index], before=before, after=state.points, final=final)
             # After the yield: a consumer that leaves has not got it, and its checkpoint must not say so.
             self._pending_revisions.pop((ts, index), None)
@@ -225,7 +226,9 @@ class WindowAssembler:
             return False
         lateness = self._final_after if self._only_final else self._allowed_lateness
         deadline = self._queryable_at(ts) + lateness
-        return all(state.asked_at >= deadline or (state.points and not self._only_final) for state in window.values())
+        return all(
+            state.requested_at >= deadline or (state.points and not self._only_final) for state in window.values()
+        )
 
     def _queryable_at(self, ts: int) -> int:
         return ts + WINDOW + self._delay
@@ -244,22 +247,22 @@ class WindowAssembler:
             if state is not None and state.points:
                 values[series] = state.points
             else:
-                missing[series] = "no data" if state is not None and self._is_missing(ts, state) else "not asked"
-        asked_at = min((state.asked_at for state in window.values()), default=0.0)
+                missing[series] = "no data" if state is not None and self._is_missing(ts, state) else "not requested"
+        requested_at = min((state.requested_at for state in window.values()), default=0.0)
         whole = ts < oldest or not self._unanswered(window)
-        return Window(ts=ts, values=values, missing=missing, final=whole and self._is_final(ts, asked_at))
+        return Window(ts=ts, values=values, missing=missing, final=whole and self._is_final(ts, requested_at))
 
     def _is_missing(self, ts: int, state: _SeriesState) -> bool:
-        """Whether the service was asked so late that data which it lacked then will not come."""
+        """Whether the service was queried so late that data which it lacked then will not come."""
         # A final window waits no longer than until it is final: what it lacks then will not come.
         lateness = min(self._allowed_lateness, self._final_after) if self._only_final else self._allowed_lateness
-        return not state.points and state.asked_at >= self._queryable_at(ts) + lateness
+        return not state.points and state.requested_at >= self._queryable_at(ts) + lateness
 
-    def _is_final(self, ts: int, asked_at: float) -> bool:
-        return asked_at >= self._queryable_at(ts) + self._final_after
+    def _is_final(self, ts: int, requested_at: float) -> bool:
+        return requested_at >= self._queryable_at(ts) + self._final_after
 
     def _is_wholly_final(self, ts: int, window: Mapping[int, _SeriesState]) -> bool:
-        return not self._unanswered(window) and all(self._is_final(ts, state.asked_at) for state in window.values())
+        return not self._unanswered(window) and all(self._is_final(ts, state.requested_at) for state in window.values())
 
     def _evict(self, oldest: int) -> None:
         """Discard delivered windows that are final or no longer queryable; without revisions, all of them."""
@@ -306,11 +309,11 @@ class WindowAssembler:
     ) -> dict[str, Any]:
         """Return what a checkpoint keeps of a delivered series.
 
-        A pending revision is not kept: the series counts as asked before it was final, so that a restart asks again.
+        A pending revision is not kept: the series counts as requested before it was final: a restart requests it again.
         """
         kept = state.encode(delivered)
         if (ts, index) in self._pending_revisions:
-            kept["at"] = min(state.asked_at, self._queryable_at(ts) + self._final_after - 1)
+            kept["at"] = min(state.requested_at, self._queryable_at(ts) + self._final_after - 1)
         return kept
 
     def _apply_current(self, kept: dict[str, Mapping[str, Any]], current: Window | Revision) -> None:

@@ -91,8 +91,8 @@ class PollSchedule:
         """Whether the last poll of a query was answered."""
         return not self._failures[index]
 
-    def next_due(self, current: int, requests: int, windows: int) -> int:
-        """Return when the next query is due, if `requests` must last for `windows`."""
+    def next_due(self, current: int, requests: int, windows: int, after: int = 1) -> int:
+        """Return when the next query is due, `after` windows from now or later, if `requests` last for `windows`."""
         intervals = poll_intervals(self._weights, requests, windows, self._min_interval)
         # The clock may have been set back since.
         self._last_poll = [min(last, current) for last in self._last_poll]
@@ -102,8 +102,8 @@ class PollSchedule:
             return min(self._next_poll)
         for index, interval in enumerate(intervals):
             delay = self._retry_interval(self._failures[index], interval)
-            # Not before the next window: an answer in the same one would be the same.
-            self._next_poll[index] = max(self._last_poll[index] + delay, current + 1)
+            # By default not before the next window: an answer in the same one would be the same.
+            self._next_poll[index] = max(self._last_poll[index] + delay, current + after)
         return min(self._next_poll)
 
     def _retry_interval(self, failures: int, interval: int) -> int:
@@ -122,30 +122,30 @@ class Coverage:
     Attributes:
         requests_per_poll: requests that poll all series once.
         requests_per_day: requests that the plan allows.
-        interval: seconds between two polls; the longest of all series, where their weights differ.
-        freshness: seconds from the end of a window to its delivery, on average.
+        poll_interval: seconds between two polls; the longest of all series, where their weights differ.
+        mean_age: seconds from the end of a window to its delivery, on average.
         complete: whether every window of every series can be delivered.
-        most: the most requests per poll that the plan could carry without gaps.
+        max_requests_per_poll: the most requests per poll that the plan could carry without gaps.
 
     """
 
     requests_per_poll: int
     requests_per_day: int
-    interval: int
-    freshness: float
+    poll_interval: int
+    mean_age: float
     complete: bool
-    most: int
+    max_requests_per_poll: int
 
     def __str__(self) -> str:
         if self.complete:
             requests = "1 request" if self.requests_per_poll == 1 else f"{self.requests_per_poll} requests"
             return (
-                f"{requests} every {self.interval} s, of {self.requests_per_day:,} a day;"
-                f" windows are {self.freshness:.0f} s old on average"
+                f"{requests} every {self.poll_interval} s, of {self.requests_per_day:,} a day;"
+                f" windows are {self.mean_age:.0f} s old on average"
             )
         return (
             f"{self.requests_per_poll} requests a poll are more than {self.requests_per_day:,} a day can carry without"
-            f" gaps: at most {self.most} fit"
+            f" gaps: at most {self.max_requests_per_poll} fit"
         )
 
 
@@ -153,7 +153,7 @@ def max_windows_per_request(plan: Plan) -> int:
     """Return how many windows one request can bring at most, whenever it is made."""
     limits = plan.of_endpoint(REALTIME_USAGE)
     # The two ends of a span are strict, at the cost of a second each.
-    return (limits.available - limits.delay - 2) // WINDOW
+    return (limits.retention - limits.delay - 2) // WINDOW
 
 
 def coverage(plan: Plan, weights: Sequence[float], min_interval: int = 1) -> Coverage:
@@ -168,8 +168,8 @@ def coverage(plan: Plan, weights: Sequence[float], min_interval: int = 1) -> Cov
     return Coverage(
         requests_per_poll=len(weights),
         requests_per_day=limits.per_day,
-        interval=longest * WINDOW,
-        freshness=limits.delay + 1 + mean_wait,
+        poll_interval=longest * WINDOW,
+        mean_age=limits.delay + 1 + mean_wait,
         complete=longest <= max_windows_per_request(plan) and len(weights) <= most,
-        most=most,
+        max_requests_per_poll=most,
     )

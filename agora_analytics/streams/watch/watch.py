@@ -164,6 +164,7 @@ class WatchPoller(Poller[Event]):
             await self.calibrate_clock()
             self.check_checkpoint_time()
             self._assembler = assembler = self._create_assembler()
+            await self._resume_schedule(reserve)
             while not self._finished(assembler):
                 await self.unless_stopped(self._poll(assembler))
                 for event in assembler.drain(self._bounds.oldest_accepted, self._settings.stop, self._loss_reason):
@@ -196,6 +197,15 @@ class WatchPoller(Poller[Event]):
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
             raise unreadable("the checkpoint", f"windows of this watch: {error!r}") from None
         return assembler
+
+    async def _resume_schedule(self, reserve: Reserve) -> None:
+        """Wait until the last run would have polled: neither a restart nor a takeover costs a request."""
+        done = self.position.checkpoint.done
+        # The answer of a probe is there, and as new as any.
+        if done and not self._probe_answers:
+            for index in range(len(self._source.queries)):
+                self._schedule.record_success(index, done[-1].end // WINDOW - 1)
+            await self._sleep_until_due(reserve, after=0)
 
     async def probe(self, number: int) -> AgoraError | None:
         """Poll one query for the newest windows; the answer is kept for the first poll."""
@@ -303,7 +313,7 @@ class WatchPoller(Poller[Event]):
 
     def _loss_reason(self, ts: int) -> Loss:
         """Return why a window was not polled in time."""
-        kept_until = ts + self._bounds.limits.available
+        kept_until = ts + self._bounds.limits.retention
         if ts < self.oldest_at_start():
             return "before_start"
         if self._bounds.is_reduced and kept_until > self._time.utc():
@@ -324,15 +334,16 @@ class WatchPoller(Poller[Event]):
             self.position.mark_done(event.span)
         self.current = None
 
-    async def _sleep_until_due(self, reserve: Reserve) -> None:
-        """Sleep until a query is due, as the day's requests allow."""
+    async def _sleep_until_due(self, reserve: Reserve, *, after: int = 1) -> None:
+        """Sleep until a query is due, as the day's requests allow, and at least until `after` further windows."""
         budget = await self._update_reservation(reserve)
         self.monitor.update(requests_left=budget.requests)
         started = self.start_poll()
         left = math.ceil(budget.seconds / WINDOW)
         # What other programs probably use is left to them, unless it would cost a window.
         needed = self._schedule.requests_needed(left, self._max_gap)
-        due = self._schedule.next_due(self._newest_window(started.utc), budget.leaving(needed), left)
+        newest = self._newest_window(started.utc)
+        due = self._schedule.next_due(newest, budget.leaving(needed), left, after)
         # Without a request for each query it waits for the next day; in an outage, for the end of the outage.
         short = budget.requests < len(self._source.queries) and not self.downtime.is_failing
         now = started

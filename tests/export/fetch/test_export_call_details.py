@@ -116,7 +116,7 @@ async def test_a_run_resumed_between_two_pages_repeats_no_request_and_exports_th
 
 async def test_the_progress_of_a_call_is_deleted_when_the_call_is_done(tmp_path, large_calls):
     await export(large_calls, last_hours(3, "sessions"), tmp_path)
-    assert (count_rows(tmp_path, "pages"), count_rows(tmp_path, "halves")) == (0, 0)
+    assert (count_rows(tmp_path, "pages"), count_rows(tmp_path, "partials")) == (0, 0)
 
 
 # Invalid ids
@@ -139,7 +139,7 @@ async def test_only_a_call_with_an_invalid_id_is_skipped(tmp_path, simulation, w
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last_hours(1), tmp_path / "invalid", format="jsonl")
     (skipped,) = report.skipped
-    assert (skipped.what, skipped.reason, skipped.calls) == ("details", "an id that cannot be asked for", 1)
+    assert (skipped.what, skipped.reason, skipped.calls) == ("details", "an id that cannot be sent", 1)
     assert report.rows["calls"] == len(found["calls"]) > 1
     others = {row[1] for row in rows(tmp_path / "invalid", "calls")} & {row[1] for row in found["calls"]}
     assert {row[1] for row in rows(tmp_path / "invalid", "metrics")} == others
@@ -154,7 +154,7 @@ async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_
         report = await client.export.run(last_hours(1), tmp_path / "invalid", format="jsonl")
     (skipped,) = report.skipped
     assert (skipped.what, skipped.rows) == ("metrics", len(found["calls"]))
-    assert skipped.reason.endswith("a session with an id that cannot be asked for")
+    assert skipped.reason.endswith("a session with an id that cannot be sent")
     sids = {row[2] for row in rows(tmp_path / "invalid", "sessions")} & {row[2] for row in found["metrics"]}
     assert report.rows["sessions"] == len(found["sessions"])
     assert {row[2] for row in rows(tmp_path / "invalid", "metrics")} == sids

@@ -126,7 +126,7 @@ async def test_data_kept_longer_than_the_plan_says_is_exported(tmp_path, simulat
     remove_rate_limits(simulation)
     selection = Selection(NOON - 3 * DAY, NOON - HOUR, datasets=("calls",))
     await export(simulation, selection, tmp_path / "whole")
-    shorter = simulation.service.plan.with_limits("call_lists", available=2 * DAY)
+    shorter = simulation.service.plan.with_limits("call_lists", retention=2 * DAY)
     report = await run(simulation, selection, tmp_path / "small", plan=shorter)
     assert report.complete
     assert rows(tmp_path / "small", "calls") == rows(tmp_path / "whole", "calls")
@@ -135,7 +135,7 @@ async def test_data_kept_longer_than_the_plan_says_is_exported(tmp_path, simulat
 async def test_data_kept_shorter_than_the_plan_says_expires_once_refused(tmp_path, simulation):
     remove_rate_limits(simulation)
     generous = simulation.service.plan
-    simulation.service.plan = generous.with_limits("call_lists", available=2 * HOUR)
+    simulation.service.plan = generous.with_limits("call_lists", retention=2 * HOUR)
     selection = Selection(NOON - 3 * HOUR, NOON - HOUR, datasets=("calls",))
     report = await run(simulation, selection, tmp_path, plan=generous)
     [skipped] = report.skipped
@@ -167,4 +167,4 @@ async def test_an_estimate_works_with_a_wrong_host_clock(simulation, clock):
 
 
 def test_the_enterprise_plan_keeps_calls_for_fifteen_days():
-    assert Plan.of("enterprise").limits["call_lists"].available == 15 * DAY
+    assert Plan.of("enterprise").limits["call_lists"].retention == 15 * DAY

@@ -49,7 +49,7 @@ async def test_spans_beyond_retention_are_expired_and_cost_no_extra_request(
     (skipped,) = report.skipped
     limits = simulation.service.plan.limits[{"calls": "call_lists", "realtime": "realtime"}.get(what, "insight_usage")]
     assert (skipped.reason, skipped.span.start) == ("expired", start)
-    assert 0 <= skipped.span.end - (NOON - limits.available) <= DAY + HOUR
+    assert 0 <= skipped.span.end - (NOON - limits.retention) <= DAY + HOUR
     assert len(all_added) < 80
     before = request_count(simulation)
     assert before < 80
@@ -77,7 +77,7 @@ async def test_data_kept_longer_than_the_plan_says_is_exported_from_long_spans(t
     documented = simulation.service.plan
     for table, limits in documented.limits.items():
         longer = 6 * HOUR if table == "realtime" else 60 * DAY
-        simulation.service.plan = simulation.service.plan.with_limits(table, available=max(limits.available, longer))
+        simulation.service.plan = simulation.service.plan.with_limits(table, retention=max(limits.retention, longer))
     start, end = (NOON - 3 * HOUR, NOON - 600) if what == "realtime" else (NOON - 35 * DAY, NOON - 20 * DAY)
     start, end = (start, end) if what == "realtime" else (start // DAY * DAY, end // DAY * DAY)
     for name, plan in (("right", simulation.service.plan), ("wrong", documented)):

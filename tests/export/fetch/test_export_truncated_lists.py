@@ -41,7 +41,7 @@ def exported_ids(folder) -> list[str]:
 @pytest.mark.slow_except("refused", "repeated")
 @pytest.mark.parametrize("beyond", ["empty", "refused", "repeated", "ended"])
 async def test_an_export_of_a_truncated_list_has_all_calls_and_reports_extra_requests(tmp_path, clock, beyond):
-    simulation = simulate(clock, most_rows=200, beyond=beyond)
+    simulation = simulate(clock, max_rows=200, beyond=beyond)
     report = await export(simulation, tmp_path)
     assert exported_ids(tmp_path) == world_ids(BUSY, START, END)
     assert report.complete
@@ -50,7 +50,7 @@ async def test_an_export_of_a_truncated_list_has_all_calls_and_reports_extra_req
 
 @pytest.mark.parametrize("variants", [{"calls_overlap": True}, {"has_more": False}, {"turning": "never"}], ids=str)
 async def test_an_export_of_a_truncated_list_has_all_calls_in_every_service_variant(tmp_path, clock, variants):
-    report = await export(simulate(clock, **{"most_rows": 200, **variants}), tmp_path)
+    report = await export(simulate(clock, **{"max_rows": 200, **variants}), tmp_path)
     assert set(world_ids(BUSY, START, END)) <= set(exported_ids(tmp_path))
     assert len(set(exported_ids(tmp_path))) == len(exported_ids(tmp_path))
     assert report.complete
@@ -65,7 +65,7 @@ async def test_a_list_that_is_not_truncated_costs_no_extra_request(tmp_path, clo
 @pytest.mark.slow_except("1", "5", "11")
 @pytest.mark.parametrize("max_requests", range(1, 12))
 async def test_an_export_of_a_truncated_list_resumes_wherever_it_stopped(tmp_path, clock, max_requests):
-    simulation = simulate(clock, most_rows=200, beyond="refused")
+    simulation = simulate(clock, max_rows=200, beyond="refused")
     await export(simulation, tmp_path, max_requests=max_requests)
     report = await export(simulation, tmp_path)
     assert exported_ids(tmp_path) == world_ids(BUSY, START, END)
@@ -79,10 +79,10 @@ async def test_a_span_still_truncated_at_one_second_is_reported_and_requested_ag
         if len(found := [call.cname for call in CROWDED.calls(at, at + 1)]) > 3 and found[0] not in found[1:]
     )
     count = len(world_ids(CROWDED, *second))
-    simulation = simulate(clock, CROWDED, most_rows=count - 1)
+    simulation = simulate(clock, CROWDED, max_rows=count - 1)
     report = await export(simulation, tmp_path, span=second)
     ((what, reason, span),) = [(one.what, one.reason, one.span) for one in report.skipped]
-    assert (what, reason, span) == ("calls", "cut off", second)
+    assert (what, reason, span) == ("calls", "truncated", second)
     assert not report.complete
     assert len(exported_ids(tmp_path)) == count - 1
     simulation.variants = Variants()
@@ -93,7 +93,7 @@ async def test_a_span_still_truncated_at_one_second_is_reported_and_requested_ag
 async def test_an_export_of_truncated_lists_of_sessions_has_all_sessions(tmp_path, clock):
     whole, cut = (
         simulate(clock, LARGE, sessions_overlap=False),
-        simulate(clock, LARGE, sessions_overlap=False, most_rows=100),
+        simulate(clock, LARGE, sessions_overlap=False, max_rows=100),
     )
     await export(whole, tmp_path / "whole", "calls", "sessions")
     report = await export(cut, tmp_path / "cut", "calls", "sessions")

@@ -105,12 +105,12 @@ def test_slices_are_pending_oldest_first_from_their_next_page(state, reopen):
         (first, "calls room", True),
         (later, "calls", False),
     ]
-    assert (one.page, one.count, one.asked) == (1, 0, 0)
+    assert (one.page, one.count, one.requested_at) == (1, 0, 0)
     with state.transaction():
-        state.set_slice_page(attrs.evolve(one, page=3, count=200, asked=77))
+        state.set_slice_page(attrs.evolve(one, page=3, count=200, requested_at=77))
         state.delete_slice(requested_again)
     after = reopen().slices()
-    assert [(slice_.id, slice_.page, slice_.count, slice_.asked) for slice_ in after] == [
+    assert [(slice_.id, slice_.page, slice_.count, slice_.requested_at) for slice_ in after] == [
         (one.id, 3, 200, 77),
         (other.id, 1, 0, 0),
     ]

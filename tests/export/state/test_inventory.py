@@ -113,7 +113,7 @@ async def test_the_database_of_a_killed_run_is_compared_part_by_part(tmp_path, s
     assert (await export(simulation, SELECTION, tmp_path, format=form)).complete
     with sqlite3.connect(state_file(tmp_path)) as state:
         state.execute("DELETE FROM database")
-        state.execute("UPDATE parts SET size = size + 1 WHERE id = 1")
+        state.execute("UPDATE parts SET row_count = row_count + 1 WHERE id = 1")
     state.close()
     with pytest.raises(ExportError, match=r"altered: part 1 of \w+"):
         await export(simulation, SELECTION, tmp_path, format=form)
@@ -266,7 +266,7 @@ def overwrite_unused_table(path: Path) -> None:
     with sqlite3.connect(path) as state:
         ((page,), (size,)) = (
             state.execute(query).fetchone()
-            for query in ("SELECT rootpage FROM sqlite_master WHERE name = 'halves'", "PRAGMA page_size")
+            for query in ("SELECT rootpage FROM sqlite_master WHERE name = 'partials'", "PRAGMA page_size")
         )
     state.close()
     content = path.read_bytes()

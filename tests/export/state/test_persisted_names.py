@@ -38,13 +38,13 @@ def stored_cursors(folder: Path) -> list[str]:
     return found
 
 
-async def stop_before(simulation, folder: Path, step: str) -> None:
-    """Run an export until the next request of a call is of this step."""
+async def stop_before(simulation, folder: Path, stage: str) -> None:
+    """Run an export until the next request of a call is of this stage."""
     for _ in range(60):
         await export(simulation, LONG, folder, max_requests=1, concurrency=1)
-        if any(f'"{step}"' in cursor for cursor in stored_cursors(folder)):
+        if any(f'"{stage}"' in cursor for cursor in stored_cursors(folder)):
             return
-    raise AssertionError(step)
+    raise AssertionError(stage)
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ def single_call(simulation):
     return simulation
 
 
-@pytest.mark.parametrize("step", ["metrics", "statistics"])
-async def test_a_state_with_any_step_ever_written_resumes(tmp_path, single_call, step):
+@pytest.mark.parametrize("stage", ["metrics", "statistics"])
+async def test_a_state_with_any_stage_ever_written_resumes(tmp_path, single_call, stage):
     await export(single_call, LONG, tmp_path / "whole")
-    await stop_before(single_call, tmp_path / "cut", step)
+    await stop_before(single_call, tmp_path / "cut", stage)
     # The fields that all earlier versions have written.
-    cursor_fields = {"step": step, "cut": 7_200, "part": 0, "page": 1, "count": 0, "number": 0}
+    cursor_fields = {"stage": stage, "slice_seconds": 7_200, "slice": 0, "page": 1, "rows_read": 0, "item": 0}
     assert json.loads(stored_cursors(tmp_path / "cut")[0]).keys() == cursor_fields.keys() | {"total"}
     update_state(tmp_path / "cut", "UPDATE calls SET cursor = json_remove(cursor, '$.total') WHERE cursor != ''")
     await export(single_call, LONG, tmp_path / "cut")
@@ -69,23 +69,27 @@ async def test_a_state_with_any_step_ever_written_resumes(tmp_path, single_call,
 
 CURSOR = "UPDATE calls SET cursor = ? WHERE cursor != ''"
 UNKNOWN = {
-    "a step": (CURSOR, '{"step": "transcripts", "cut": 5}', "transcripts"),
-    "a name that is no step": (
+    "a stage": (CURSOR, '{"stage": "transcripts", "slice_seconds": 5}', "transcripts"),
+    "a name that is no stage": (
         CURSOR,
-        '{"step": "due", "cut": 5}',
+        '{"stage": "due", "slice_seconds": 5}',
         "due",
     ),
-    "a negative part": (
+    "a negative slice": (
         CURSOR,
-        '{"step": "sessions", "cut": 5, "part": -1}',
+        '{"stage": "sessions", "slice_seconds": 5, "slice": -1}',
         "no cursor of a call",
     ),
-    "no cut": (CURSOR, '{"step": "metrics"}', "no cursor of a call"),
+    "no length of slices": (CURSOR, '{"stage": "metrics"}', "no cursor of a call"),
     "no JSON": (CURSOR, "metrics 3", "'metrics 3' is no cursor"),
-    "a status of spans": ("UPDATE spans SET kind = ?", 4, "4 is no kind of spans"),
-    "no status of spans": ("UPDATE spans SET kind = ?", None, "None is no kind of spans"),
+    "a status of spans": ("UPDATE spans SET status = ?", 4, "4 is no status of spans"),
+    "no status of spans": ("UPDATE spans SET status = ?", None, "None is no status of spans"),
     "a status of calls": ("UPDATE calls SET status = ?", -1, "-1 is no status of calls"),
-    "a dataset": ("UPDATE groups SET dataset = ? WHERE id = 1", "transcripts", "'transcripts' is no dataset"),
+    "a dataset": (
+        "UPDATE partitions SET dataset = ? WHERE partition_id = 1",
+        "transcripts",
+        "'transcripts' is no dataset",
+    ),
 }
 
 
@@ -100,10 +104,10 @@ async def test_an_unknown_name_is_reported_before_any_request(tmp_path, single_c
     assert "Put back a copy" in error.value.hint
 
 
-async def test_a_state_with_an_unknown_step_is_rebuilt(tmp_path, single_call):
+async def test_a_state_with_an_unknown_stage_is_rebuilt(tmp_path, single_call):
     await export(single_call, LONG, tmp_path / "whole")
     await stop_before(single_call, tmp_path / "cut", "metrics")
-    update_state(tmp_path / "cut", *UNKNOWN["a step"][:2])
+    update_state(tmp_path / "cut", *UNKNOWN["a stage"][:2])
     report = await export(single_call, LONG, tmp_path / "cut", rebuild=True)
     assert [(one.calls, one.reason) for one in report.skipped] == [(1, "half fetched when the state was lost")]
     assert rows(tmp_path / "cut", "calls") == rows(tmp_path / "whole", "calls")

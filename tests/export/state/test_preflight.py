@@ -179,7 +179,7 @@ def manifest(*parts: tuple[Part, bytes], **others: object) -> bytes:
             "database": None,
             "spans": [
                 {"app_id": "app", "source": "calls", "start": start, "end": start + 10, "state": state}
-                for start, state in ((0, "read"), (10, "unsettled"), (20, "expired"), (30, "cut off"))
+                for start, state in ((0, "read"), (10, "unsettled"), (20, "expired"), (30, "truncated"))
             ],
             "parts": [
                 {

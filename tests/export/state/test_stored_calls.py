@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.export.fetch.cursor import CallCursor
+from agora_analytics.export.fetch.call_cursor import CallCursor
 from agora_analytics.export.state.calls import CallStatus, DueFilter
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.slices import SpanStatus
@@ -12,7 +12,7 @@ from agora_analytics.export.state.staging import SerializedRows
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
 
-METRICS = CallCursor("metrics", cut=100, number=3)
+METRICS = CallCursor("metrics", slice_seconds=100, item=3)
 
 
 def add_call(

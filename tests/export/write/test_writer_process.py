@@ -221,7 +221,7 @@ def test_a_writer_of_an_invalid_database_releases_its_lock(tmp_path, is_closed):
 
 @pytest.fixture
 def subprocess_writer() -> None:
-    """Exports write in a process of their own unless told otherwise."""
+    """Exports write in a process of their own unless configured otherwise."""
 
 
 @pytest.mark.parametrize("where", ["subprocess_writer", "in_process_writer"])

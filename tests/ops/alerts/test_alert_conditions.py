@@ -246,13 +246,13 @@ def test_a_series_of_users_has_a_state_for_each():
 
 def test_silence_of_the_watch_is_an_alert_about_missing_data_with_the_same_key():
     rule = alerts.parse(f"{FREEZES} no data 1m")
-    silent, told = alerts.Evaluator([rule]), alerts.Evaluator([rule])
-    for evaluator in (silent, told):
+    silent, notified = alerts.Evaluator([rule]), alerts.Evaluator([rule])
+    for evaluator in (silent, notified):
         evaluator.add(events(rule, [0.01])[0])
     assert silent.silent(59.0, START + 100) == []
     found = silent.silent(60.0, START + 100)
     assert short(found) == [("no_data", 3)]
-    assert found == told.add(Gap(span=Span(START + STEP, START + 500)))
+    assert found == notified.add(Gap(span=Span(START + STEP, START + 500)))
     assert silent.silent(100.0, START + 200) == []
     assert silent.add(Gap(span=Span(START + STEP, START + 500))) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from helpers.alerting import run
+from helpers.checkpoints import store_checkpoint
 from helpers.streaming import HOUR, NOON, simulated
 
 from agora_analytics import CheckpointError, MemoryCheckpoints
@@ -31,7 +32,7 @@ async def evaluated(client, *sinks, worst=None, stop: int = END) -> list[alerts.
 
 
 class Slow:
-    """A sink that delivers nothing until it is told to, or at once."""
+    """A sink that delivers nothing until it is released, or at once."""
 
     def __init__(self, key: str = "", *, delivers: bool = False) -> None:
         self.key = key
@@ -86,7 +87,7 @@ async def test_only_the_sink_that_lacks_an_alert_gets_it_again_whatever_the_orde
     assert [sink.kinds for sink in after] == [["recovered"], ["firing", "recovered"]]
 
 
-async def test_sinks_of_one_class_are_told_apart_by_their_order():
+async def test_sinks_of_one_class_are_distinguished_by_their_order():
     before, after = [Slow(delivers=True), Slow()], [Slow(), Slow()]
     async with simulation().client(checkpoints=MemoryCheckpoints()) as client:
         await evaluated(client, *before, stop=NOON + 1_200)
@@ -135,6 +136,6 @@ async def test_a_delivery_that_cannot_be_read_is_refused():
         await evaluated(client, stop=NOON + 1_200)
         saved = await store.load("prod.alerts")
         saved.open["delivery"]["state"] = {"pending": 5}
-        await store.save("prod.alerts", saved)
+        await store_checkpoint(store, "prod.alerts", saved)
         with pytest.raises(CheckpointError, match="holds no checkpoint"):
             await evaluated(client)

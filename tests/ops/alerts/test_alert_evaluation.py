@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 import pytest
 from helpers.alerting import window
+from helpers.checkpoints import store_checkpoint
 from helpers.heartbeat import Heartbeat
 from helpers.streaming import HOUR, NOON, simulated
 
@@ -37,7 +38,7 @@ async def all_alerts(client, rules, *, worst=None, sinks=(), **more) -> list[ale
         return [alert async for alert in alerts.evaluate(watch, rules, worst=worst, sinks=sinks)]
 
 
-def told(found) -> list[tuple]:
+def summaries(found) -> list[tuple]:
     return [(alert.key, alert.kind, alert.group, alert.ts) for alert in found]
 
 
@@ -99,7 +100,7 @@ async def test_each_value_of_a_dimension_is_reported_by_itself_and_alike_from_a_
             shared = [alert async for alert in alerts.evaluate(watch, [BY_COUNTRY], events=subscription)]
             await task
     assert len({alert.group for alert in direct}) > 2
-    assert told(shared) == told(direct)
+    assert summaries(shared) == summaries(direct)
 
 
 @pytest.mark.slow_except("only final")
@@ -116,7 +117,7 @@ async def test_restarts_neither_repeat_nor_lose_an_alert(more):
             async with watched(client, [BY_COUNTRY], checkpoint="prod", **more) as watch:
                 events = _first(watch, length, taken)
                 found += [alert async for alert in alerts.evaluate(watch, [BY_COUNTRY], events=events)]
-    assert sorted(told(found)) == sorted(told(whole))
+    assert sorted(summaries(found)) == sorted(summaries(whole))
     assert len(whole) > 10
 
 
@@ -189,7 +190,7 @@ async def test_the_state_of_another_project_is_refused():
         await all_alerts(client, [RULE], checkpoint="prod", stop=NOON + 60)
         assert (await store.load("prod.alerts")).stream.startswith("alerts ")
         other = alerts.Evaluator([RULE], source="other").checkpoint
-        await store.save("prod.alerts", other)
+        await store_checkpoint(store, "prod.alerts", other)
         with pytest.raises(CheckpointError, match="belongs to another stream"):
             await all_alerts(client, [RULE], checkpoint="prod", stop=NOON + 120)
 

@@ -158,7 +158,7 @@ def test_when_windows_become_final_does_not_matter(stream, data):
     """Windows come early with other values, are revised, and count once the mark has passed them."""
     rule, found = stream
     needed = alerts.watched([rule])
-    evaluator, told, open_windows, mark = alerts.Evaluator([rule]), [], [], START
+    evaluator, found_alerts, open_windows, mark = alerts.Evaluator([rule]), [], [], START
     end = max((event.span.end for event in found), default=START)
     found.append(Gap(span=Span(end, end + STEP)))
     for event in found:
@@ -167,15 +167,15 @@ def test_when_windows_become_final_does_not_matter(stream, data):
             wrong = {series: 0.9 if series == PLAIN else {"CN": 0.9} for series in event.values}
             early = window(event.ts, wrong | dict.fromkeys(event.missing), final=False)
             open_windows.append(event)
-        told += evaluator.add(early, dict.fromkeys(needed, mark))
+        found_alerts += evaluator.add(early, dict.fromkeys(needed, mark))
         if isinstance(event, Gap) or data.draw(st.booleans()):
             for one in open_windows:
                 for series, points in one.values.items():
                     late = Revision(ts=one.ts, series=series, before=(), after=points)
-                    told += evaluator.add(late, dict.fromkeys(needed, mark))
+                    found_alerts += evaluator.add(late, dict.fromkeys(needed, mark))
             open_windows, mark = [], event.span.end
-    told += evaluator.add(found[-1], dict.fromkeys(needed, mark))
-    assert told == alerts_of(rule, found)
+    found_alerts += evaluator.add(found[-1], dict.fromkeys(needed, mark))
+    assert found_alerts == alerts_of(rule, found)
 
 
 @few

@@ -52,7 +52,7 @@ async def test_an_export_that_waits_for_quota_shows_when_its_oldest_data_expires
         found, labels = await scrape(collector), {"export": "export"}
         assert found.by("agora_export_pending", "kind", **labels)["calls"] > 0
         left = found.value("agora_export_expires_in_seconds", **labels)
-        keeps = plan.of_endpoint(CALL_SESSIONS).available
+        keeps = plan.of_endpoint(CALL_SESSIONS).retention
         assert keeps - 5 * HOUR < left < keeps - HOUR
         run.cancel()
         await asyncio.wait((run,))

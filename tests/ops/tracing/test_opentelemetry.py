@@ -182,10 +182,10 @@ async def test_no_span_or_metric_holds_a_secret_the_app_id_a_channel_or_a_user(s
         simulation.faults = Faults.always(Fault("refusal", message=f"no {APP_ID} of secret-channel"))
         with pytest.raises(AgoraError):
             await page(client, cname="secret-channel")
-    told = telemetry.everything()
+    exported = telemetry.everything()
     assert len(telemetry.requests()) >= 4
     words = (APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, "secret-channel", call.call_id, "987654321", "url.full", "start_ts")
-    assert [word for word in words if word in told] == []
+    assert [word for word in words if word in exported] == []
 
 
 async def test_a_span_of_the_caller_is_the_parent_and_current_again_afterwards(simulation, telemetry):

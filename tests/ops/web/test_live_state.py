@@ -109,7 +109,7 @@ async def test_without_viewers_the_quota_is_read_once_a_minute_and_with_them_eve
             assert state.now() - state.monitor.quota.at < 7
 
 
-async def test_the_first_viewer_is_told_the_health_of_each_stream_and_then_what_changes():
+async def test_the_first_viewer_gets_the_health_of_each_stream_and_then_what_changes():
     simulation = simulated("enterprise")
     async with simulation.client() as client, LiveState(client, USERS) as state:
         await asyncio.sleep(600)
@@ -247,10 +247,10 @@ class FullDisk(MemoryCheckpoints):
 
     full = True
 
-    async def save(self, name, checkpoint):
+    async def save(self, name, checkpoint, epoch):
         if self.full:
             raise CheckpointError(f"{name}: {errno.ENOSPC}") from OSError(errno.ENOSPC, "No space left on device")
-        await super().save(name, checkpoint)
+        await super().save(name, checkpoint, epoch)
 
 
 async def test_a_full_disk_is_shown_and_the_streams_go_on_once_there_is_room():
@@ -313,7 +313,7 @@ async def test_without_series_it_watches_what_the_plan_keeps_fresh(plan, series,
     async with simulated(plan).client() as client:
         state = LiveState(client)
         assert len(state.series) == series
-        assert (state.coverage and state.coverage.interval) == interval
+        assert (state.coverage and state.coverage.poll_interval) == interval
 
 
 async def test_a_plan_without_real_time_data_has_calls_alone():

@@ -12,16 +12,16 @@ from helpers.web_server import until
 from agora_analytics import Plan
 from agora_analytics.ops import LiveState
 from agora_analytics.ops.web.budget import CounterView, QuotaView
-from agora_analytics.ops.web.loads import Load, LoadDesk
+from agora_analytics.ops.web.loads import Load, Loader
 from agora_analytics.ops.web.replies import RefusalError
 from agora_analytics.ops.web.span_loads import SpanLoads
 from agora_analytics.ops.web.usage import METER
 from agora_analytics.plans import CALL_FREEZE
 
 
-def desk_of(state) -> tuple[LoadDesk, SpanLoads]:
-    desk = LoadDesk(state.client.plan, lambda: state.monitor.quota, state.now, state.monitor.refresh)
-    return desk, SpanLoads(state.client, state.calls, state.now)
+def loader_of(state) -> tuple[Loader, SpanLoads]:
+    loader = Loader(state.client.plan, lambda: state.monitor.quota, state.now, state.monitor.refresh)
+    return loader, SpanLoads(state.client, state.calls, state.now)
 
 
 def fortnight(spans: SpanLoads):
@@ -31,10 +31,10 @@ def fortnight(spans: SpanLoads):
 
 async def test_a_load_of_more_requests_than_a_minute_allows_takes_minutes_and_costs_what_was_said():
     async with simulated("premium").client() as client, LiveState(client, USERS, calls=False) as state:
-        desk, spans = desk_of(state)
+        loader, spans = loader_of(state)
         load = fortnight(spans)
         assert load.requests == 7
-        view, data = await desk.load(load, 7)
+        view, data = await loader.load(load, 7)
         assert view.spent == 7
         assert asyncio.get_running_loop().time() > 60
         assert data.count(b"[") >= 13
@@ -47,29 +47,29 @@ async def test_a_load_that_the_day_cannot_carry_is_refused_before_it_spends():
             await client.insights.usage("userCount", *client.insights.recent(3 * DAY))
         await asyncio.sleep(10)
         spent = simulation.service.counts["insight_usage"]
-        desk, spans = desk_of(state)
+        loader, spans = loader_of(state)
         with pytest.raises(RefusalError, match="more than the") as caught:
-            await desk.load(fortnight(spans), 7)
+            await loader.load(fortnight(spans), 7)
         assert caught.value.retry_after > HOUR
         assert simulation.service.counts["insight_usage"] == spent
 
 
 async def test_results_are_kept_for_a_while():
     async with simulated("premium").client() as client, LiveState(client, USERS, calls=False) as state:
-        desk, spans = desk_of(state)
+        loader, spans = loader_of(state)
         load = spans.search({})
-        await desk.load(load, 1)
-        assert (await desk.load(load, 1))[0].cached
+        await loader.load(load, 1)
+        assert (await loader.load(load, 1))[0].cached
         await asyncio.sleep(61)
-        assert not (await desk.load(load, 1))[0].cached
+        assert not (await loader.load(load, 1))[0].cached
 
 
 async def test_cancelling_the_desk_ends_what_runs():
     async with simulated("premium").client() as client, LiveState(client, USERS, calls=False) as state:
-        desk, spans = desk_of(state)
-        task = asyncio.create_task(desk.load(fortnight(spans), 7))
+        loader, spans = loader_of(state)
+        task = asyncio.create_task(loader.load(fortnight(spans), 7))
         await asyncio.sleep(30)
-        await desk.close()
+        await loader.close()
         with pytest.raises(asyncio.CancelledError):
             await task
 
@@ -80,7 +80,7 @@ async def test_loads_at_one_time_do_not_share_what_is_left_of_the_day():
     async def refresh() -> None:
         read.append(left)
 
-    desk = LoadDesk(plan, lambda: a_day(read[-1] if read else 2_000), lambda: NOON, refresh)
+    loader = Loader(plan, lambda: a_day(read[-1] if read else 2_000), lambda: NOON, refresh)
     release = asyncio.Event()
 
     async def fetch() -> bytes:
@@ -93,12 +93,12 @@ async def test_loads_at_one_time_do_not_share_what_is_left_of_the_day():
         return b"{}"
 
     first, second = (
-        Load(ask={"number": number}, title="", endpoint=CALL_FREEZE, requests=2, fetch=fetch) for number in range(2)
+        Load(params={"number": number}, title="", endpoint=CALL_FREEZE, requests=2, fetch=fetch) for number in range(2)
     )
-    running = asyncio.create_task(desk.load(first, 2))
+    running = asyncio.create_task(loader.load(first, 2))
     await until(lambda: left == 2)
     with pytest.raises(RefusalError, match="more than the 1 that are left") as caught:
-        await desk.load(second, 2)
+        await loader.load(second, 2)
     assert (caught.value.code, caught.value.retry_after > 0) == ("quota", True)
     release.set()
     view, _ = await running
@@ -115,5 +115,5 @@ def a_day(left: int) -> QuotaView:
 
 def test_a_channel_named_none_is_not_every_channel():
     every, one = ({"cname": name, "page": 1} for name in (None, "None"))
-    loads = [Load(ask=ask, title="", endpoint=CALL_FREEZE) for ask in (every, one)]
+    loads = [Load(params=params, title="", endpoint=CALL_FREEZE) for params in (every, one)]
     assert loads[0].key != loads[1].key

@@ -166,7 +166,7 @@ async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed, tab)
     async with site(routes(followed)) as here, tab() as viewer:
         address = f"http://127.0.0.1:{here.port}/"
         await viewer.show(f"{address}#/call/{call.call_id}")
-        button = viewer.page.locator("button.paid", has_text="Load everything")
+        button = viewer.page.locator("button.load", has_text="Load everything")
         await button.wait_for()
         label = await button.inner_text()
         price, left = (int(text.replace(",", "")) for text in re.findall(r"([\d,]+) of ([\d,]+) requests", label)[0])
@@ -178,7 +178,7 @@ async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed, tab)
         assert spent == price == 10
         link = viewer.page.locator(".sessions a").first
         await link.click()
-        metrics = viewer.page.locator("button.paid", has_text="metrics")
+        metrics = viewer.page.locator("button.load", has_text="metrics")
         assert re.search(r"1 of [\d,]+ requests of today", await metrics.inner_text())
         await metrics.click()
         await viewer.until("() => document.querySelectorAll('canvas').length > 8")
@@ -300,7 +300,7 @@ async def test_a_load_beyond_the_day_is_refused_and_says_why(tab):
     async with following(plan=plan) as state, site(routes(state)) as here, tab() as viewer:
         call = over(state)
         await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{call.call_id}")
-        await viewer.page.locator("button.paid", has_text="Load everything").click()
+        await viewer.page.locator("button.load", has_text="Load everything").click()
         await viewer.says("Try again", "main")
         assert "left of today" in await viewer.text(".failure")
         assert await used(state, "call_details") == 2
@@ -324,7 +324,7 @@ async def test_an_alert_leads_to_the_calls_behind_it(state, tab):
 async def test_minutes_of_a_month_are_set_against_the_budget_in_the_address(followed, tab):
     async with site(routes(followed)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/insights?budget=1000")
-        button = viewer.page.locator("button.paid", has_text="Load minutes by day")
+        button = viewer.page.locator("button.load", has_text="Load minutes by day")
         requests = int((await button.inner_text()).split("\n")[-1].split(" ")[0])
         await button.click()
         await viewer.says("of 1,000 min", "main")
@@ -340,7 +340,7 @@ async def test_a_search_costs_its_price_and_its_calls_can_be_opened(followed, ta
     async with site(routes(followed)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls?find=1&from={NOON - 3_000}&to={NOON - 600}")
         before = await used(followed, "call_lists")
-        await viewer.page.locator("button.paid", has_text="Search").click()
+        await viewer.page.locator("button.load", has_text="Search").click()
         await viewer.says("found · page 1 of", ".search")
         assert await used(followed, "call_lists") == before + 1
         await viewer.page.locator(".search tbody a").first.click()

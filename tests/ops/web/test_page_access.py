@@ -63,10 +63,10 @@ async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width,
         tab(color_scheme=scheme, viewport={"width": width, "height": 900}) as viewer,
     ):
         await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{over(state).call_id}")
-        await viewer.page.locator("button.paid", has_text="Load everything").click()
+        await viewer.page.locator("button.load", has_text="Load everything").click()
         await viewer.until("() => document.querySelectorAll('[data-metric]').length === 4")  # what is loaded last
         await viewer.page.locator(".sessions a").first.click()
-        await viewer.page.locator("button.paid", has_text="metrics").click()
+        await viewer.page.locator("button.load", has_text="metrics").click()
         await viewer.until("() => document.querySelectorAll('canvas').length > 8")
         assert await serious(viewer) == []
         assert await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0

@@ -142,7 +142,7 @@ async def test_going_back_shows_the_same_place_of_the_same_list(state, tab):
 async def test_a_session_is_chosen_without_losing_the_order(tab):
     async with following() as state, site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{over(state).call_id}")
-        await viewer.page.locator("button.paid", has_text="Load the sessions").click()
+        await viewer.page.locator("button.load", has_text="Load the sessions").click()
         await viewer.page.get_by_role("radio", name="Worst first").click()
         await viewer.page.locator(".sessions a").nth(1).click()
         await viewer.until("() => location.hash.includes('session=') && location.hash.includes('sort=worst')")

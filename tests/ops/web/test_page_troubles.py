@@ -106,10 +106,10 @@ class FullDisk(MemoryCheckpoints):
 
     full = True
 
-    async def save(self, name, checkpoint):
+    async def save(self, name, checkpoint, epoch):
         if self.full:
             raise CheckpointError(f"{name}: {errno.ENOSPC}") from OSError(errno.ENOSPC, "No space left on device")
-        await super().save(name, checkpoint)
+        await super().save(name, checkpoint, epoch)
 
 
 async def test_a_full_disk_is_said_and_the_windows_go_on_once_there_is_room(monkeypatch, tab):

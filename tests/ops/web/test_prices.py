@@ -1,4 +1,4 @@
-"""What costs requests: the price that GET says is what the quota then shows, once for all who ask."""
+"""What costs requests: the price that GET says is what the quota then shows, once for all viewers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agora_analytics.models import Call
 from agora_analytics.ops import LiveState, routes
 from agora_analytics.ops.web.board import listed
 from agora_analytics.ops.web.details import thinned
-from agora_analytics.ops.web.loads import Load, LoadDesk
+from agora_analytics.ops.web.loads import Load, Loader
 from agora_analytics.ops.web.parts import DIMENSIONS, FREEZES
 from agora_analytics.ops.web.usage import METER
 from agora_analytics.plans import CALL_FREEZE
@@ -66,25 +66,25 @@ def path_of(call: Call, part: str = "") -> str:
     return f"/api/v1/calls/{quote(call.call_id)}" + (f"/{part}" if part else "")
 
 
-@pytest.mark.parametrize(("part", "ask"), PARTS, ids=lambda value: value if isinstance(value, str) else "")
-async def test_a_part_costs_what_was_said_and_nothing_the_second_time(state, part, ask):
+@pytest.mark.parametrize(("part", "params"), PARTS, ids=lambda value: value if isinstance(value, str) else "")
+async def test_a_part_costs_what_was_said_and_nothing_the_second_time(state, part, params):
     call = old_call(state)
     async with site(routes(state)) as here:
-        offer = await here.get(path_of(call, part), params=ask)
-        assert (offer["state"], offer["data"]) == ("available", None)
-        price = offer["price"]
+        quote = await here.get(path_of(call, part), params=params)
+        assert (quote["state"], quote["data"]) == ("available", None)
+        price = quote["price"]
         assert price["counter"] == "call_details"
         assert price["text"] == f"{price['requests']} of {price['left']:,} requests of today"
         before = await used(state, "call_details")
         assert price["left"] == 2_000 - before
-        status, answer = await post(here, path_of(call, part), price=price["requests"], **ask)
+        status, answer = await post(here, path_of(call, part), price=price["requests"], **params)
         assert status == 200
         assert answer["spent"] == price["requests"] == await used(state, "call_details") - before == 1
         assert answer["data"]
         assert (answer["cached"], answer["shared"]) == (False, False)
-        offer = await here.get(path_of(call, part), params=ask)
-        assert (offer["state"], offer["price"]["requests"], offer["data"]) == ("loaded", 0, answer["data"])
-        status, again = await post(here, path_of(call, part), price=0, **ask)
+        quote = await here.get(path_of(call, part), params=params)
+        assert (quote["state"], quote["price"]["requests"], quote["data"]) == ("loaded", 0, answer["data"])
+        status, again = await post(here, path_of(call, part), price=0, **params)
         assert (again["spent"], again["cached"], again["data"]) == (0, True, answer["data"])
         assert await used(state, "call_details") == before + 1
 
@@ -94,7 +94,7 @@ async def test_a_call_lists_the_prices_of_its_parts(state):
     async with site(routes(state)) as here:
         found = await here.get(path_of(call))
         assert found["entry"]["call"]["call_id"] == call.call_id
-        assert [one["ask"]["part"] for one in found["parts"]] == [
+        assert [one["params"]["part"] for one in found["parts"]] == [
             "sessions", *["timeline"] * 5, *["freeze"] * 2, *["statistics"] * 2
         ]  # fmt: skip
         assert {one["state"] for one in found["parts"]} == {"available"}
@@ -112,8 +112,8 @@ async def test_the_sessions_and_their_metrics_are_those_of_the_world(state, simu
         assert {one["sid"] for one in data["sessions"]} == {one.sid for one in expected}
         assert (data["total"], data["pages"]) == (len(expected), 1)
         sids = [one["sid"] for one in data["sessions"][:2]]
-        offer = await here.get(path_of(call, "metrics"), params={"sids": ",".join(sids)})
-        assert offer["price"]["requests"] == 1
+        quote = await here.get(path_of(call, "metrics"), params={"sids": ",".join(sids)})
+        assert quote["price"]["requests"] == 1
         _, answer = await post(here, path_of(call, "metrics"), sids=sids, price=1)
         assert [one["sid"] for one in answer["data"]["sessions"]] == sids
         track = answer["data"]["sessions"][0]["tracks"][0]
@@ -133,8 +133,8 @@ async def test_many_sessions_have_pages_each_with_its_price():
             assert pages == -(-first["data"]["total"] // 100) > 1
             sids = {one["sid"] for one in first["data"]["sessions"]}
             for page in range(2, pages + 1):
-                offer = await here.get(path_of(call, "sessions"), params={"page": page})
-                assert offer["price"]["requests"] == 1
+                quote = await here.get(path_of(call, "sessions"), params={"page": page})
+                assert quote["price"]["requests"] == 1
                 _, answer = await post(here, path_of(call, "sessions"), page=page, price=1)
                 sids |= {one["sid"] for one in answer["data"]["sessions"]}
             assert len(sids) == first["data"]["total"]
@@ -151,18 +151,18 @@ async def test_a_long_call_costs_a_request_for_each_slice():
         slices = -(-call.span.duration // (3 * HOUR - 1))
         assert slices > 1
         async with site(routes(state)) as here:
-            for part, ask in PARTS[:2]:
-                offer = await here.get(path_of(call, part), params=ask)
-                assert offer["price"]["requests"] in {slices, slices + 1}
+            for part, params in PARTS[:2]:
+                quote = await here.get(path_of(call, part), params=params)
+                assert quote["price"]["requests"] in {slices, slices + 1}
                 before = await used(state, "call_details")
-                status, answer = await post(here, path_of(call, part), price=offer["price"]["requests"], **ask)
+                status, answer = await post(here, path_of(call, part), price=quote["price"]["requests"], **params)
                 assert status == 200
-                assert answer["spent"] == offer["price"]["requests"] == await used(state, "call_details") - before
-            for part, ask in PARTS[2:]:
-                offer = await here.get(path_of(call, part), params=ask)
-                assert (offer["state"], offer["price"]["requests"]) == ("unavailable", 0)
-                assert "longer than one request" in offer["reason"]
-                status, answer = await post(here, path_of(call, part), price=1, **ask)
+                assert answer["spent"] == quote["price"]["requests"] == await used(state, "call_details") - before
+            for part, params in PARTS[2:]:
+                quote = await here.get(path_of(call, part), params=params)
+                assert (quote["state"], quote["price"]["requests"]) == ("unavailable", 0)
+                assert "longer than one request" in quote["reason"]
+                status, answer = await post(here, path_of(call, part), price=1, **params)
                 assert (status, answer["error"]["code"]) == (409, "unavailable")
 
 
@@ -241,11 +241,11 @@ async def test_details_of_a_call_that_has_just_ended_say_when_they_come(state):
     call = Call(call_id="fresh", created_ts=NOON - 300, destroyed_ts=NOON - 30, finished=True)
     state.calls.add(listed(call, NOON))
     async with site(routes(state)) as here:
-        offer = await here.get(path_of(call, "sessions"))
-        assert offer["state"] == "unavailable"
-        assert offer["available_at"] == NOON - 30 + 1 + 150 + 1
+        quote = await here.get(path_of(call, "sessions"))
+        assert quote["state"] == "unavailable"
+        assert quote["available_at"] == NOON - 30 + 1 + 150 + 1
         status, answer = await post(here, path_of(call, "sessions"), price=1)
-        assert (status, answer["available_at"]) == (409, offer["available_at"])
+        assert (status, answer["available_at"]) == (409, quote["available_at"])
 
 
 async def test_an_insight_costs_what_was_said(state):
@@ -253,27 +253,27 @@ async def test_an_insight_costs_what_was_said(state):
         end = NOON - 13 * HOUR
         before = await used(state, "insight_usage")
         for days, expected in ((13, 7), (7, 4), (3, 2)):
-            ask = {"metric": "userCount", "start": end - days * 86_400, "end": end}
-            offer = await here.get("/api/v1/insights", params=ask)
-            assert offer["price"]["requests"] == expected
+            params = {"metric": "userCount", "start": end - days * 86_400, "end": end}
+            quote = await here.get("/api/v1/insights", params=params)
+            assert quote["price"]["requests"] == expected
         assert await used(state, "insight_usage") == before
-        status, answer = await post(here, "/api/v1/insights", price=2, **ask)
+        status, answer = await post(here, "/api/v1/insights", price=2, **params)
         assert status == 200
         assert answer["spent"] == await used(state, "insight_usage") - before == 2
         assert len(answer["data"]["points"]) >= 3
 
 
 async def test_every_kind_of_insight_can_be_loaded(state):
-    asks = [
+    wanted = [
         {"kind": "quality", "metric": "videoFreezeRate", "product": "Native", "granularity": "1h"},
         {"kind": "usage_total", "metric": "userCount", "dimension": "country"},
         {"kind": "quality_total", "metric": "networkDelay"},
     ]
     async with site(routes(state)) as here:
-        for ask in asks:
-            offer = await here.get("/api/v1/insights", params=ask)
-            given = {name: value for name, value in offer["ask"].items() if value is not None}
-            status, answer = await post(here, "/api/v1/insights", price=offer["price"]["requests"], **given)
+        for params in wanted:
+            quote = await here.get("/api/v1/insights", params=params)
+            given = {name: value for name, value in quote["params"].items() if value is not None}
+            status, answer = await post(here, "/api/v1/insights", price=quote["price"]["requests"], **given)
             assert status == 200, answer
             assert answer["data"].get("points") or answer["data"]["totals"]
         for bad in ({"metric": "x"}, {"kind": "x"}, {"start": "1"}, {"granularity": "1m"}, {"end": str(NOON + 9)},
@@ -283,66 +283,66 @@ async def test_every_kind_of_insight_can_be_loaded(state):
 
 async def test_a_search_costs_a_request_for_each_page_and_makes_the_calls_known(state):
     async with site(routes(state)) as here:
-        ask = {"start": NOON - 20 * HOUR, "end": NOON - 10 * HOUR}
-        offer = await here.get("/api/v1/search", params=ask)
-        assert (offer["price"]["requests"], offer["price"]["counter"]) == (1, "call_lists")
+        params = {"start": NOON - 20 * HOUR, "end": NOON - 10 * HOUR}
+        quote = await here.get("/api/v1/search", params=params)
+        assert (quote["price"]["requests"], quote["price"]["counter"]) == (1, "call_lists")
         before = await used(state, "call_lists")
-        status, answer = await post(here, "/api/v1/search", price=1, **ask)
+        status, answer = await post(here, "/api/v1/search", price=1, **params)
         assert (status, answer["spent"]) == (200, 1)
         assert await used(state, "call_lists") - before in {1, 2}  # the follow goes on meanwhile
         found = answer["data"]
         assert len(found["calls"]) == min(found["total"], 100)
         known = found["calls"][0]["call"]
         assert (await here.get(f"/api/v1/calls/{known['call_id']}"))["entry"]["call"] == known
-        status, narrow = await post(here, "/api/v1/search", price=1, cname=known["cname"], **ask)
+        status, narrow = await post(here, "/api/v1/search", price=1, cname=known["cname"], **params)
         assert {one["call"]["cname"] for one in narrow["data"]["calls"]} == {known["cname"]}
         wide = {"start": NOON - 30 * HOUR, "end": NOON - HOUR}
         assert (await here.get("/api/v1/search", params=wide))["state"] == "unavailable"
 
 
 @pytest.mark.parametrize(
-    "ask", [{}, {"sids": ""}, {"sids": ","}, {"sids": ",".join(map(str, range(21)))}, {"sids": "x" * 300},
+    "params", [{}, {"sids": ""}, {"sids": ","}, {"sids": ",".join(map(str, range(21)))}, {"sids": "x" * 300},
             {"sids": "a", "start": "9" * 13}, {"sids": "a", "start": "1", "end": "2"}],
     ids=str,
 )  # fmt: skip
-async def test_invalid_parameters_of_metrics_are_refused(state, ask):
+async def test_invalid_parameters_of_metrics_are_refused(state, params):
     async with site(routes(state)) as here:
-        assert await here.status(path_of(old_call(state), "metrics"), params=ask) == 400
+        assert await here.status(path_of(old_call(state), "metrics"), params=params) == 400
 
 
 async def test_a_plan_without_insights_says_so():
     simulation = Simulation(world=BUSY, plan="standard", clock=NOON)
     async with simulation.client() as client, LiveState(client) as state, site(routes(state)) as here:
-        offer = await here.get("/api/v1/insights")
-        assert offer["state"] == "unavailable"
-        assert "standard" in offer["reason"]
+        quote = await here.get("/api/v1/insights")
+        assert quote["state"] == "unavailable"
+        assert "standard" in quote["reason"]
 
 
 async def test_the_results_are_bounded_and_the_oldest_go_first(state):
-    desk = LoadDesk(state.client.plan, lambda: None, state.now, state.monitor.refresh)
+    loader = Loader(state.client.plan, lambda: None, state.now, state.monitor.refresh)
     sizes = []
     for at in range(400):
-        load = an_offer(at, b"x" * 2**20)
-        await desk.load(load, 1)
-        sizes.append(desk._size)
+        load = a_load(at, b"x" * 2**20)
+        await loader.load(load, 1)
+        sizes.append(loader._size)
     assert max(sizes) <= 32 * 2**20
-    assert desk.cached(an_offer(399, b"")) is not None
-    assert desk.cached(an_offer(0, b"")) is None
+    assert loader.cached(a_load(399, b"")) is not None
+    assert loader.cached(a_load(0, b"")) is None
 
 
-def an_offer(number: int, data: bytes):
+def a_load(number: int, data: bytes):
     async def fetch() -> bytes:
         return data
 
-    return Load(ask={"number": number}, title="", endpoint=CALL_FREEZE, requests=1, fetch=fetch)
+    return Load(params={"number": number}, title="", endpoint=CALL_FREEZE, requests=1, fetch=fetch)
 
 
 async def test_loads_are_limited_and_end_with_the_server(state, simulation):
     simulation.faults = Faults.always(Fault("slow", seconds=30))
     call = old_call(state)
     async with site(routes(state)) as here:
-        asks = [{"metric": metric, "dimension": dimension} for metric in FREEZES for dimension in DIMENSIONS]
-        tasks = [asyncio.create_task(post(here, path_of(call, "statistics"), price=1, **ask)) for ask in asks]
+        wanted = [{"metric": metric, "dimension": dimension} for metric in FREEZES for dimension in DIMENSIONS]
+        tasks = [asyncio.create_task(post(here, path_of(call, "statistics"), price=1, **params)) for params in wanted]
         done, pending = await asyncio.wait(tasks, timeout=1)
         assert [task.result()[0] for task in done] == [503, 503]
         assert len(pending) == 16

@@ -39,7 +39,7 @@ async def test_an_outage_that_waits_for_quota_is_an_outage(monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [-5 * HOUR, 3 * DAY])
-async def test_the_start_is_told_by_the_service_s_clock_though_the_host_s_was_wrong(wrong):
+async def test_the_start_is_given_by_the_service_s_clock_though_the_host_s_was_wrong(wrong):
     def clock() -> float:
         return NOON + wrong + asyncio.get_running_loop().time()
 

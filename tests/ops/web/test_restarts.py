@@ -59,10 +59,10 @@ class Broken(MemoryCheckpoints):
 
     broken = True
 
-    async def save(self, name, checkpoint):
+    async def save(self, name, checkpoint, epoch):
         if self.broken:
             raise CheckpointError(name)
-        await super().save(name, checkpoint)
+        await super().save(name, checkpoint, epoch)
 
 
 async def test_a_store_that_stays_broken_costs_few_requests_and_is_tried_again_within_minutes():

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from functools import partial
 
 import pytest
+from helpers.checkpoints import store_checkpoint
 from helpers.streaming import (
     DAY,
     DEFAULT,
@@ -203,7 +204,7 @@ async def test_the_checkpoint_is_saved_at_every_poll():
                     break
         assert saved is not None
         assert NOON + 600 < saved.done[-1].end < follow.checkpoint.done[-1].end + 120
-        await store.save("killed", saved)
+        await store_checkpoint(store, "killed", saved)
         rest = await collect(client.calls.follow(checkpoint="killed", stop=NOON + 1_800, every=60))
     started, finished = starts_and_ends([*delivered, *rest])
     assert set(started) == set(finished) == set(calls_started(simulation.world, NOON, NOON + 1_800))
@@ -226,7 +227,7 @@ async def test_wrong_arguments_raise_before_any_request():
 
 async def test_a_call_longer_than_the_retention_is_lost_with_the_reason():
     simulation = enterprise(world=World(seed=7, long_share=0.2))
-    plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
+    plan = simulation.service.plan.with_limits("call_lists", retention=2 * HOUR, longest=HOUR)
     simulation.service.plan = plan
     async with simulation.client(plan=plan) as client:
         events = await collect(client.calls.follow(start=NOON, stop=NOON + 1_800, every=600))

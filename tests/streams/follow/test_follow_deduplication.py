@@ -38,7 +38,7 @@ def duplicates(kind, events) -> list[str]:
 @pytest.mark.parametrize("unfinished_end", ["null", "zero"])
 @pytest.mark.parametrize("situation", ["backlog", "outage", "rare polls"])
 async def test_finished_calls_without_an_end_are_reported_once(overlap, unfinished_end, situation):
-    simulation = simulated(world=BUSY, calls_overlap=overlap, unfinished_end=unfinished_end, untold_ends=True)
+    simulation = simulated(world=BUSY, calls_overlap=overlap, unfinished_end=unfinished_end, unreported_ends=True)
     if situation == "outage":
         simulation.faults = Faults.outage(NOON + HOUR, NOON + 2 * HOUR + 1_800)
     start = NOON - 6 * HOUR if situation == "backlog" else NOON
@@ -77,7 +77,7 @@ async def test_a_call_whose_sessions_come_after_a_restart_is_not_reported_again(
 
 @pytest.mark.slow
 async def test_a_lost_call_is_not_reported_again_when_it_ends():
-    plan = PREMIUM.with_limits("call_lists", available=2 * HOUR)
+    plan = PREMIUM.with_limits("call_lists", retention=2 * HOUR)
     simulation = simulated(plan, world=LONG, calls_overlap=True)
     async with simulation.client(plan=plan) as client:
         events = await consume_for(client.calls.follow(start=NOON), 16 * HOUR)
@@ -144,7 +144,7 @@ async def test_an_acknowledged_event_is_not_repeated_however_the_consumer_leaves
 
 
 async def test_the_checkpoint_does_not_pass_unreported_calls_of_a_truncated_list():
-    simulation = simulated(world=BUSY, most_rows=20)
+    simulation = simulated(world=BUSY, max_rows=20)
     simulation.clock.suspend(2 * HOUR)
     store = MemoryCheckpoints()
     events: list = []

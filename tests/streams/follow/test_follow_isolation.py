@@ -97,8 +97,8 @@ async def test_a_refused_call_does_not_end_the_follow_at_a_restart():
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("with_sessions", [False, True])
 async def test_calls_at_the_retention_limit_are_reported(overlap, with_sessions):
-    plan = PREMIUM.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
-    plan = plan.with_limits("call_details", available=2 * HOUR, longest=HOUR)
+    plan = PREMIUM.with_limits("call_lists", retention=2 * HOUR, longest=HOUR)
+    plan = plan.with_limits("call_details", retention=2 * HOUR, longest=HOUR)
     simulation = simulated(plan, world=LONG, calls_overlap=overlap)
     oldest = NOON - 2 * HOUR
     async with simulation.client(plan=plan) as client:
@@ -163,7 +163,7 @@ async def test_an_endless_call_is_lost_once_although_it_stays_listed():
     endless = {call.call_id for call in world.calls(NOON, NOON + HOUR)[:3]}
     changes = [CallChange(call_id, endless=True) for call_id in endless]
     simulation = simulated(world=world, changes=changes, calls_overlap=True)
-    simulation.service.plan = plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR)
+    simulation.service.plan = plan = simulation.service.plan.with_limits("call_lists", retention=2 * HOUR)
     async with simulation.client(plan=plan) as client:
         events = await consume_for(client.calls.follow(start=NOON), 14 * HOUR)
     assert {event.call.call_id: event.reason for event in of_type(CallLost, events)} == dict.fromkeys(
@@ -274,18 +274,18 @@ async def test_an_unknown_field_in_a_checkpoint_is_reported(where):
     async with simulation.client() as client:
         follow = client.calls.follow(start=NOON - HOUR, stop=NOON)
         async for _ in follow:
-            if any("going" in entry for entry in follow.checkpoint.open.values()):
+            if any("open" in entry for entry in follow.checkpoint.open.values()):
                 break
         text = json.loads(follow.checkpoint.encode())
         await follow.aclose()
-        entry = next(entry for entry in text["open"].values() if "going" in entry)
-        {"call": entry["going"], "entry": entry, "checkpoint": text}[where]["unknown"] = 1
+        entry = next(entry for entry in text["open"].values() if "open" in entry)
+        {"call": entry["open"], "entry": entry, "checkpoint": text}[where]["unknown"] = 1
         with pytest.raises(CheckpointError, match="unknown"):
             await collect(client.calls.follow(checkpoint=Checkpoint.decode(json.dumps(text)), stop=NOON))
 
 
 async def test_an_outage_longer_than_the_retention_is_a_gap_with_the_reason():
-    plan = PREMIUM.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
+    plan = PREMIUM.with_limits("call_lists", retention=2 * HOUR, longest=HOUR)
     simulation = simulated(plan, world=BUSY, faults=Faults.outage(NOON + HOUR, NOON + 6 * HOUR))
     async with simulation.client(plan=plan) as client:
         events = await consume_for(client.calls.follow(start=NOON), 8 * HOUR)

@@ -100,7 +100,7 @@ def follower(error_for=lambda call_id: None, *calls: Call) -> Follower:
     reader = FakeReader(limiters, error_for)
     fetcher = SessionFetcher(reader, limiters)
     for call in calls or (ended_call("x"),):
-        tracker.add_pending(call, fetcher.available_at(call))
+        tracker.add_pending(call, fetcher.queryable_at(call))
     return Follower(tracker, limiters, reader, fetcher)
 
 
@@ -156,7 +156,7 @@ async def test_a_fault_of_the_service_abandons_no_call(error):
 
 @pytest.mark.parametrize("error", SERVICE_ERRORS, ids=repr)
 async def test_three_failures_abandon_a_call_if_others_succeed(error):
-    # Each minute, the sessions of one more call become available.
+    # Each minute, the sessions of one more call become queryable.
     calls = [ended_call(f"good {number}", HOUR - number * 60) for number in range(70)]
     follow = follower(lambda call_id: error if call_id == "bad" else None, ended_call("bad", 2 * HOUR), *calls)
     events = await follow.poll_for(4 * HOUR)
@@ -177,7 +177,7 @@ async def test_a_refusal_as_expired_is_trusted_if_a_confirmed_clock_agrees(ago, 
     follow = follower(lambda call_id: refused("range"), ended_call("x", ago))
     follow.limiters.confirmed = confirmed
     # The end of the call still waits for its sessions.
-    follow.tracker.pending["x"] = attrs.evolve(follow.tracker.pending["x"], available_at=NOON)
+    follow.tracker.pending["x"] = attrs.evolve(follow.tracker.pending["x"], queryable_at=NOON)
     assert [event.reason for event in await follow.poll()] == reasons
     assert len(follow.reader.requests) == 1
 
@@ -254,7 +254,7 @@ async def test_a_call_without_a_start_or_an_end_is_not_requested(times):
 
 async def test_the_end_of_a_call_waits_five_minutes_for_available_sessions():
     follow = follower(lambda call_id: SERVICE_ERRORS[0], ended_call("x", 0))
-    assert await follow.poll_for(480) == []  # the sessions are available after 152 s
+    assert await follow.poll_for(480) == []  # the sessions are queryable after 152 s
     assert [event.reason for event in await follow.poll()] == ["outage"]
 
 

@@ -86,5 +86,5 @@ async def test_a_start_in_1970_costs_no_more_requests_than_the_retention(end, re
             return
         assert await collect(results)
         assert results.missing[0].start == 5
-        assert results.missing[0].end >= NOON - limits.available
-        assert results.requests <= limits.available // limits.longest_query + 1
+        assert results.missing[0].end >= NOON - limits.retention
+        assert results.requests <= limits.retention // limits.longest_query + 1

@@ -97,8 +97,8 @@ async def test_a_day_with_faults_loses_only_what_the_service_dropped(simulation,
             if series in window.values:
                 assert window.value(series) == true_value(world, series, ts)
     # Data are missing only for windows not yet requested when an outage began and expired soon after its end.
-    retention = client.plan.limits["realtime"].available
-    interval = client.realtime.coverage(*FIVE_SERIES).interval
+    retention = client.plan.limits["realtime"].retention
+    interval = client.realtime.coverage(*FIVE_SERIES).poll_interval
     without_data = expired | {ts for ts, window in windows.items() if window.missing}
     outage_losses = [(start - 1.5 * interval, start + seconds + interval / 3 - retention) for start, seconds in outages]
     assert all(any(first <= ts <= last for first, last in outage_losses) for ts in without_data)
@@ -289,7 +289,7 @@ async def test_coverage_reports_how_many_series_fit(simulation, plan, most):
     async with simulation.client(plan=plan) as client:
         assert client.realtime.coverage(*many[:-1]).complete
         coverage = client.realtime.coverage(*many)
-        assert (coverage.complete, coverage.most) == (False, most)
+        assert (coverage.complete, coverage.max_requests_per_poll) == (False, most)
         with pytest.raises(ValueError, match=f"at most {most} fit"):
             client.realtime.watch(*many)
         assert client.realtime.watch(*many, gaps=True)

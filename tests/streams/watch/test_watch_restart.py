@@ -104,7 +104,7 @@ async def test_the_value_of_several_groups_raises_and_names_the_alternatives():
     assert window.by_group(USERS) == {None: window.value(USERS)}
 
 
-async def test_missing_distinguishes_no_data_from_not_asked():
+async def test_missing_distinguishes_no_data_from_not_requested():
     outage = Faults.outage(0, NOON + 2_600).only("realtime_quality")
     simulation = simulated(world=NO_WEB_USERS, faults=outage)
     async with simulation.client() as client:
@@ -113,7 +113,7 @@ async def test_missing_distinguishes_no_data_from_not_asked():
     assert of_type(Gap, events) == []
     first = [window for window in events if window.ts < NOON + 180]
     assert first
-    assert [window.missing for window in first] == [{EMPTY_SERIES: "not asked"}] * len(first)
+    assert [window.missing for window in first] == [{EMPTY_SERIES: "not requested"}] * len(first)
     later = [window for window in events if window.ts > NOON + 500]
     assert later
     assert [window.missing for window in later] == [{EMPTY_SERIES: "no data"}] * len(later)
@@ -142,7 +142,7 @@ async def test_an_empty_series_is_reported_although_another_was_not_requested():
     async with simulation.client() as client:
         events = await collect(client.realtime.watch(WEB, EMPTY_SERIES, start=NOON, stop=NOON + 600))
     assert [type(event) for event in events] == [Window] * 30
-    assert [window.missing for window in events] == [{WEB: "not asked", EMPTY_SERIES: "no data"}] * 30
+    assert [window.missing for window in events] == [{WEB: "not requested", EMPTY_SERIES: "no data"}] * 30
 
 
 async def test_an_empty_response_erases_no_known_value():

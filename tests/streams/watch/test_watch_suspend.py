@@ -70,7 +70,7 @@ async def test_the_host_clock_separates_a_sleep_from_the_outage_it_ends_in(first
     assert is_contiguous(events, NOON)
     gaps = [(gap.span.start - asleep.start, gap.span.end - asleep.end, gap.reason) for gap in of_type(Gap, events)]
     assert [reason for _, _, reason in gaps] == ["asleep", "outage"]
-    # A window is lost to whatever took more of the 40 minutes in which it was available.
+    # A window is lost to whatever took more of the 40 minutes in which it was queryable.
     assert abs(gaps[0][1] + 1_200) < 180
 
 

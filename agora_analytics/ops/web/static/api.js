@@ -12,7 +12,7 @@ export class ApiError extends Error {
   }
 }
 
-async function ask(path, options) {
+async function request(path, options) {
   let response;
   try {
     response = await fetch(`api/v1/${path}`, { credentials: "same-origin", ...options });
@@ -31,10 +31,10 @@ export const query = (values) => {
   return given.length ? `?${text}` : "";
 };
 
-export const read = (path, values = {}) => ask(path + query(values), { headers: { Accept: "application/json" } });
+export const read = (path, values = {}) => request(path + query(values), { headers: { Accept: "application/json" } });
 
 export const load = (path, body) =>
-  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  request(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
 const KINDS = ["windows", "call", "call_gap", "quota", "stream", "alert", "reset"];
 const LONGEST = 15_000;

@@ -35,7 +35,7 @@ const saved = {
   set(key, value) { try { localStorage.setItem(key, value); } catch { /* storage is off */ } },
 };
 
-// Tells a screen reader; the same text twice is told twice.
+// Announces a text to a screen reader; the same text twice is announced twice.
 function announce(text) {
   const live = byId("live");
   live.textContent = live.textContent === text ? `${text} ` : text;

@@ -75,9 +75,9 @@ export function throttled(run, pause) {
     last = performance.now();
     run();
   };
-  const ask = () => {
+  const later = () => {
     if (timer === null) timer = setTimeout(now, Math.max(0, pause - (performance.now() - last)));
   };
-  ask.cancel = () => clearTimeout(timer);
-  return ask;
+  later.cancel = () => clearTimeout(timer);
+  return later;
 }

@@ -27,7 +27,7 @@ export class Store {
     this.allCalls = false;
     this.missed = null;
     this.clock = { utc: Date.now() / 1000, read: performance.now(), ahead: Date.now() - performance.now() };
-    this.ready = new Promise((tell) => { this.isReady = tell; });
+    this.ready = new Promise((resolve) => { this.isReady = resolve; });
     this.listeners = new Map();
     this.stream = new EventStream({
       onEvent: (kind, value) => this.apply(kind, value),
@@ -44,7 +44,7 @@ export class Store {
     return () => this.listeners.get(topic).delete(listener);
   }
 
-  tell(topic) {
+  notify(topic) {
     for (const listener of [...(this.listeners.get(topic) ?? [])]) listener();
   }
 
@@ -57,7 +57,7 @@ export class Store {
   tick() {
     const jumped = Math.abs(Date.now() - performance.now() - this.clock.ahead) > 2_000;
     if (jumped || performance.now() - this.clock.read > STATUS_EVERY) this.readStatus();
-    if (this.missed && this.now() - this.missed.at > MISSED_FOR) { this.missed = null; this.tell("status"); }
+    if (this.missed && this.now() - this.missed.at > MISSED_FOR) { this.missed = null; this.notify("status"); }
   }
 
   // Reads everything, then listens to what changes; tries again until it works.
@@ -80,11 +80,11 @@ export class Store {
       this.pause = 1_000;
       this.stream.open(oldest([status, series, calls, worst, quota, alerts].map((one) => one.event)));
       if (this.allCalls) this.readAllCalls();
-      for (const topic of ["status", "series", "calls", "quota", "alerts", "problem"]) this.tell(topic);
+      for (const topic of ["status", "series", "calls", "quota", "alerts", "problem"]) this.notify(topic);
     } catch (error) {
       this.problem = error;
       this.connected("reconnecting");
-      this.tell("problem");
+      this.notify("problem");
       this.pause = Math.min((this.pause ?? 500) * 2, 10_000);
       setTimeout(() => this.load(), this.pause);
     } finally {
@@ -98,7 +98,7 @@ export class Store {
     try {
       const { calls } = await read("calls", { limit: MAX_LISTED });
       this.calls = new Map([...calls.map((entry) => [entry.call.call_id, entry]), ...this.calls]);
-      this.tell("calls");
+      this.notify("calls");
     } catch { /* the stream of events says that the server is away */ }
   }
 
@@ -106,8 +106,8 @@ export class Store {
     // One line for each kind of event.
     if (kind === "windows") this.addWindows(value);
     else if (kind === "call") this.addCall(value);
-    else if (kind === "call_gap") { this.gaps = [...this.gaps, value].slice(-200); this.tell("calls"); }
-    else if (kind === "quota") { this.quota = value; this.tell("quota"); this.readQuota(); }
+    else if (kind === "call_gap") { this.gaps = [...this.gaps, value].slice(-200); this.notify("calls"); }
+    else if (kind === "quota") { this.quota = value; this.notify("quota"); this.readQuota(); }
     else if (kind === "stream") this.readStatus();
     else if (kind === "alert") this.addAlert(value);
     else if (kind === "reset") this.reload(value);
@@ -118,7 +118,7 @@ export class Store {
     await this.load();
     if (!missed) return;
     this.missed = { events: missed, at: this.now() };
-    this.tell("missed");
+    this.notify("missed");
   }
 
   addWindows(change) {
@@ -131,7 +131,7 @@ export class Store {
     }
     if (this.status && change.end - WINDOW > (this.status.newest_window ?? 0)) this.status.newest_window = change.end - WINDOW;
     if (this.status && this.status.probe.status === "starting") this.readStatus();
-    this.tell("series");
+    this.notify("series");
   }
 
   addCall(entry) {
@@ -141,14 +141,14 @@ export class Store {
       kept.push(...sorted([...this.calls.values()], "worst").slice(0, 200));
       this.calls = new Map(kept.map((one) => [one.call.call_id, one]));
     }
-    this.tell("calls");
+    this.notify("calls");
   }
 
   addAlert(entry) {
     if (this.alerts.some((one) => one.id === entry.id)) return;
     this.alerts = [entry, ...this.alerts].slice(0, 200);
-    this.tell("alerts");
-    this.tell("alerted");
+    this.notify("alerts");
+    this.notify("alerted");
   }
 
   // What a click has spent is shown at once: the server reads the quota every few seconds.
@@ -157,7 +157,7 @@ export class Store {
       const found = await read(what);
       if (what === "status") this.takeStatus(found);
       else this.takeQuota(found);
-      this.tell(what);
+      this.notify(what);
     } catch { /* the stream of events says that the server is away */ }
   }
 
@@ -175,7 +175,7 @@ export class Store {
   connected(name) {
     if (name === this.connection) return;
     this.connection = name;
-    this.tell("connection");
+    this.notify("connection");
     if (name === "live") this.readStatus(); // this viewer counts, too
   }
 }

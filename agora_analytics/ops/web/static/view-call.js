@@ -7,7 +7,7 @@ import { el, put, say } from "./dom.js";
 import { clock, count, duration, minute, moment, name, plural, words, zoneName } from "./format.js";
 import { lengthOf, stateBadge } from "./call-table.js";
 import { chartsOf, joined, peersOf } from "./metrics.js";
-import { Offer, priceText } from "./offers.js";
+import { LoadButton, priceText } from "./load-button.js";
 import { href, replace } from "./router.js";
 import { SessionList } from "./sessions.js";
 import { limitsOf, severity } from "./thresholds.js";
@@ -30,7 +30,7 @@ class CallPage {
     this.known = { sessions: [], timelines: {}, tracks: {} };
     this.total = 0;
     this.charts = new Map();
-    this.offers = [];
+    this.buttons = [];
     this.title = el("h2", {}, name(params.channel, "Call"));
     this.copying = el("button", { type: "button", hidden: true, onclick: () => this.copy() }, "Copy link");
     this.badge = el("span");
@@ -45,7 +45,7 @@ class CallPage {
   close() {
     this.stop();
     this.stopQuota?.();
-    this.offers.forEach((offer) => offer.close());
+    this.buttons.forEach((one) => one.close());
     this.charts.forEach((chart) => chart.destroy());
   }
 
@@ -80,7 +80,7 @@ class CallPage {
     this.known.call = entry.call;
     this.drawHead();
     this.drawFindings();
-    if (ended) this.offers.forEach((offer) => offer.show());
+    if (ended) this.buttons.forEach((one) => one.show());
   }
 
   get span() {
@@ -118,19 +118,19 @@ class CallPage {
     // The cards of the page, each with its own price.
     const { call_id: id } = this.entry.call;
     const part = (name_) => `calls/${encodeURIComponent(id)}/${name_}`;
-    const offer = (text, items, onData) => this.offer(text, items, onData);
-    this.all = el("button.paid", { type: "button", onclick: () => this.loadAll() }, el("span", {}, "Load everything"), el("span.price"));
+    const button = (text, items, onData) => this.button(text, items, onData);
+    this.all = el("button.load", { type: "button", onclick: () => this.loadAll() }, el("span", {}, "Load everything"), el("span.price"));
     this.stopQuota = this.store.on("quota", () => this.allPrice());
     this.who = new SessionList(this.entry.call, (values) => this.change(values));
-    this.sessions = offer("Load the sessions", [{ key: 1, path: part("sessions"), ask: { page: 1 } }], (_, data) => this.addSessions(data));
-    this.more = offer("Load more sessions", [], (_, data) => this.addSessions(data));
-    this.minutes = offer("Load minute by minute", TIMELINES.map((metric) => ({ key: metric, path: part("timeline"), ask: { metric } })), (metric, data) => this.addMinutes(metric, data));
-    this.buckets = offer("Load how many users froze", FREEZES.map((metric) => ({ key: metric, path: part("freeze"), ask: { metric } })), (metric, data) => this.addBuckets(metric, data));
-    this.groups = offer("Load by dimension", [], (metric, data) => this.addGroups(metric, data));
-    this.metrics = offer("Load the session's metrics", [], (sid, data) => this.addTracks(sid, data));
-    this.groupItems = (dimension) => FREEZES.map((metric) => ({ key: metric, path: part("statistics"), ask: { metric, dimension } }));
-    this.metricItems = (sid) => [{ key: sid, path: part("metrics"), ask: { sids: [sid] } }];
-    this.pageItems = (page) => [{ key: page, path: part("sessions"), ask: { page } }];
+    this.sessions = button("Load the sessions", [{ key: 1, path: part("sessions"), params: { page: 1 } }], (_, data) => this.addSessions(data));
+    this.more = button("Load more sessions", [], (_, data) => this.addSessions(data));
+    this.minutes = button("Load minute by minute", TIMELINES.map((metric) => ({ key: metric, path: part("timeline"), params: { metric } })), (metric, data) => this.addMinutes(metric, data));
+    this.buckets = button("Load how many users froze", FREEZES.map((metric) => ({ key: metric, path: part("freeze"), params: { metric } })), (metric, data) => this.addBuckets(metric, data));
+    this.groups = button("Load by dimension", [], (metric, data) => this.addGroups(metric, data));
+    this.metrics = button("Load the session's metrics", [], (sid, data) => this.addTracks(sid, data));
+    this.groupItems = (dimension) => FREEZES.map((metric) => ({ key: metric, path: part("statistics"), params: { metric, dimension } }));
+    this.metricItems = (sid) => [{ key: sid, path: part("metrics"), params: { sids: [sid] } }];
+    this.pageItems = (page) => [{ key: page, path: part("sessions"), params: { page } }];
     this.whoBox = el("div");
     this.minuteBox = el("div.grid.charts");
     this.bucketBox = el("div.pair");
@@ -154,9 +154,9 @@ class CallPage {
     return DIMENSIONS.includes(this.params.by) ? this.params.by : "net";
   }
 
-  offer(text, items, onData) {
-    const made = new Offer({ store: this.store, announce: this.announce, label: text, items, onData, onState: () => this.allPrice() });
-    this.offers.push(made);
+  button(text, items, onData) {
+    const made = new LoadButton({ store: this.store, announce: this.announce, label: text, items, onData, onState: () => this.allPrice() });
+    this.buttons.push(made);
     return made;
   }
 
@@ -169,7 +169,7 @@ class CallPage {
     const pending = this.standard.filter((one) => one?.pending().length && !one.busy);
     const requests = pending.reduce((sum, one) => sum + one.requests(), 0);
     this.all.hidden = pending.length < 2;
-    if (requests) say(this.all.lastChild, priceText(requests, pending[0].pending()[0].offer.price, this.store.quota));
+    if (requests) say(this.all.lastChild, priceText(requests, pending[0].pending()[0].quote.price, this.store.quota));
   }
 
   async loadAll() {
@@ -190,14 +190,14 @@ class CallPage {
     if (this.shownBy !== this.dimension) {
       this.shownBy = this.dimension;
       put(this.groupBox);
-      this.groups.ask(this.groupItems(this.dimension));
+      this.groups.replace(this.groupItems(this.dimension));
     }
     if (this.shownSid !== this.params.session) {
       this.shownSid = this.params.session;
       this.dropCharts("metric");
       put(this.metricBox);
       this.metricHint.hidden = Boolean(this.shownSid);
-      this.metrics.ask(this.shownSid ? this.metricItems(this.shownSid) : []);
+      this.metrics.replace(this.shownSid ? this.metricItems(this.shownSid) : []);
     } else if (this.known.tracks[this.shownSid]) this.drawTracks();
     this.drawSessions();
   }
@@ -207,7 +207,7 @@ class CallPage {
     this.known.sessions = [...bySid.values()];
     this.total = Math.max(this.total, data.total);
     this.more.options.label = `Load page ${data.page + 1} of ${data.pages}`;
-    this.more.ask(data.page < data.pages ? this.pageItems(data.page + 1) : []);
+    this.more.replace(data.page < data.pages ? this.pageItems(data.page + 1) : []);
     this.drawSessions();
     this.drawFindings();
   }

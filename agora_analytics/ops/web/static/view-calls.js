@@ -3,7 +3,7 @@
 import { CallTable, tally } from "./call-table.js";
 import { el, put, say, throttled } from "./dom.js";
 import { count, dayTime, fromInput, inputTime, iso, plural, zoneName } from "./format.js";
-import { Offer } from "./offers.js";
+import { LoadButton } from "./load-button.js";
 import { replace } from "./router.js";
 import { sorted } from "./store.js";
 import { card, choices, empty, field, loading, select } from "./widgets.js";
@@ -90,10 +90,10 @@ function drawGaps(box, gaps) {
 // The search: the form is in the address, so that a colleague sees the same; its price is on the button.
 function searchCard(store, announce, filters, change) {
   const found = el("div");
-  const offer = new Offer({ store, announce, label: "Search", onData: (_, data) => results(found, data, store, filters, change, again) });
+  const button = new LoadButton({ store, announce, label: "Search", onData: (_, data) => results(found, data, store, filters, change, again) });
   const form = el("form.toolbar.plainly", { onsubmit: (event) => event.preventDefault() });
   const box = el("details.search", { open: Boolean(filters().find), ontoggle: () => { if (box.open && !started) again(); } },
-    el("summary", {}, "Search the service by channel and time"), form, offer.node, found);
+    el("summary", {}, "Search the service by channel and time"), form, button.node, found);
   let started = false;
 
   function draw() {
@@ -119,8 +119,8 @@ function searchCard(store, announce, filters, change) {
     started = true;
     put(found);
     const { sc, from, to, page } = filters();
-    const ask = { cname: sc, start: timeOf(from), end: timeOf(to), page: Number(page) || 1 };
-    offer.ask([{ key: "search", path: "search", ask }]);
+    const params = { cname: sc, start: timeOf(from), end: timeOf(to), page: Number(page) || 1 };
+    button.replace([{ key: "search", path: "search", params }]);
   }
 
   draw();
@@ -128,7 +128,7 @@ function searchCard(store, announce, filters, change) {
   return {
     node: el("section.card", { "aria-label": "Search" }, box),
     route() { draw(); box.open = Boolean(filters().find) || box.open; if (box.open) again(); },
-    close: () => offer.close(),
+    close: () => button.close(),
   };
 }
 

@@ -5,7 +5,7 @@ import { Chart } from "./charts.js";
 import { el, put } from "./dom.js";
 import { count, day, month, percent, plural, quantity, words } from "./format.js";
 import { months } from "./months.js";
-import { Offer } from "./offers.js";
+import { LoadButton } from "./load-button.js";
 import { replace } from "./router.js";
 import { limitsOf, severity } from "./thresholds.js";
 import { bars, card, choices, empty, failure, field, loading, mark, meter, select } from "./widgets.js";
@@ -46,40 +46,40 @@ export function insightsView({ store, params, announce, saved }) {
 }
 
 // The newest so many whole days (or hours) of those that the plan keeps.
-async function spanOf(store, ask, days) {
-  const step = ask.granularity === "1h" ? 3_600 : DAY;
-  const offer = await read("insights", ask);
-  if (offer.state === "unavailable") return ask;
-  const end = Math.floor(offer.ask.end / step) * step;
+async function spanOf(store, params, days) {
+  const step = params.granularity === "1h" ? 3_600 : DAY;
+  const quote = await read("insights", params);
+  if (quote.state === "unavailable") return params;
+  const end = Math.floor(quote.params.end / step) * step;
   const oldest = store.now() - (KEPT[store.status?.plan] ?? KEPT.premium) * DAY + MARGIN;
-  return { ...ask, start: Math.max(end - days * DAY, Math.ceil(oldest / step) * step), end };
+  return { ...params, start: Math.max(end - days * DAY, Math.ceil(oldest / step) * step), end };
 }
 
 // The service includes the bucket at the end of a span, which is not over: leave it out.
 const within = (data, { end }) => (data.points && end ? { ...data, points: data.points.filter(([ts]) => ts < end) } : data);
 
-// An offer of one insight, whose span is found first; `show(data, ask)` draws it.
+// A load of one insight, whose span is found first; `show(data, params)` draws it.
 function insight({ store, announce }, text, result, show) {
-  let ask = null;
+  let params = null;
   let turn = 0;
-  const offer = new Offer({ store, announce, label: text, onData: (_, data) => show(within(data, ask), ask) });
+  const button = new LoadButton({ store, announce, label: text, onData: (_, data) => show(within(data, params), params) });
   return {
-    node: offer.node,
-    async ask(values, days) {
+    node: button.node,
+    async choose(values, days) {
       const mine = ++turn;
       put(result);
-      put(offer.node, loading("Asking for the price…"));
+      put(button.node, loading("Asking for the price…"));
       try {
         await store.ready;
         const found = await spanOf(store, values, days);
         if (mine !== turn) return;
-        ask = found;
-        await offer.ask([{ key: "insight", path: "insights", ask }]);
+        params = found;
+        await button.replace([{ key: "insight", path: "insights", params }]);
       } catch (error) {
-        if (mine === turn) put(offer.node, failure(error, () => this.ask(values, days)));
+        if (mine === turn) put(button.node, failure(error, () => this.choose(values, days)));
       }
     },
-    close() { turn += 1; offer.close(); },
+    close() { turn += 1; button.close(); },
   };
 }
 
@@ -103,7 +103,7 @@ function timeCard(context, { title, key, kind, metrics, products }) {
   });
   function again() {
     const granularity = get("g", "1d");
-    loaded.ask({ kind, metric: get("m", metrics[0]), granularity, product: products ? get("p", PRODUCTS[0]) : undefined }, Number(get("d", "7")) || 7);
+    loaded.choose({ kind, metric: get("m", metrics[0]), granularity, product: products ? get("p", PRODUCTS[0]) : undefined }, Number(get("d", "7")) || 7);
   }
   const tools = el("div.toolbar.plainly", {},
     field("Metric", select(listed(metrics), get("m", metrics[0]), set("m"))),
@@ -138,7 +138,7 @@ function dimensionCard(context) {
   });
   function again() {
     const kind = QUALITY.includes(metric()) ? "quality_total" : "usage_total";
-    loaded.ask({ kind, metric: metric(), dimension: context.get("by", "country") }, Number(context.get("td", "7")) || 7);
+    loaded.choose({ kind, metric: metric(), dimension: context.get("by", "country") }, Number(context.get("td", "7")) || 7);
   }
   const tools = el("div.toolbar.plainly", {},
     field("Metric", select(listed([...USAGE.filter((one) => !one.startsWith("peak")), ...QUALITY]), metric(), set("tm"))),
@@ -167,7 +167,7 @@ function budgetCard(context) {
     put(result, el("ul.meters", {}, rows.map((row) => monthRow(row, budget()))), chart.node);
     chart.draw({ xs: data.points.map(([ts]) => ts), ys: [data.points.map(([, value]) => value)] });
   }
-  queueMicrotask(() => loaded.ask({ kind: "usage", metric: "totalDuration", granularity: "1d" }, KEPT.enterprise));
+  queueMicrotask(() => loaded.choose({ kind: "usage", metric: "totalDuration", granularity: "1d" }, KEPT.enterprise));
   return {
     node: card("Minutes a month against a budget", { id: "insight-budget", wide: true }, el("div.toolbar.plainly", {}, field("Budget a month", el("span.suffixed", {}, input, el("span", { "aria-hidden": "true" }, "min")))), loaded.node, result),
     close() { loaded.close(); chart?.destroy(); },

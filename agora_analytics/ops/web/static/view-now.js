@@ -188,7 +188,7 @@ function streamRows(store) {
   const rows = streams.map((stream) => streamRow(stream, store.now()));
   const more = [
     ["Plan", name(plan)], ["App ID", name(app)],
-    coverage && ["Windows come every", duration(coverage.interval)],
+    coverage && ["Windows come every", duration(coverage.poll_interval)],
     service && ["Clock", clockRange(service)],
     ["Viewers", count(viewers)],
   ].filter(Boolean);

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from agora_analytics._core.decoding.json import encode
 from agora_analytics.ops.web.board import CallEntry
-from agora_analytics.ops.web.loads import Load, LoadDesk, LoadError, OfferView
+from agora_analytics.ops.web.loads import Load, Loader, LoadError, QuoteView
 from agora_analytics.ops.web.parts import CallParts
 from agora_analytics.ops.web.replies import RefusalError, failed, json_body, json_response, raw_response
 from agora_analytics.ops.web.span_loads import SpanLoads
@@ -25,22 +25,22 @@ class CallView:
 
     event: str
     entry: CallEntry
-    parts: list[OfferView]
+    parts: list[QuoteView]
 
 
-class PaidApi:
+class LoadApi:
     """What costs requests."""
 
     def __init__(self, state: LiveState) -> None:
         self._state = state
-        self.desk = LoadDesk(state.client.plan, lambda: state.monitor.quota, state.now, state.monitor.refresh)
+        self.loader = Loader(state.client.plan, lambda: state.monitor.quota, state.now, state.monitor.refresh)
         self._parts = CallParts(state.client, state.now)
         self._spans = SpanLoads(state.client, state.calls, state.now)
 
     async def call(self, request: web.Request) -> web.Response:
         """A call, and the price of each part of its details."""
         entry = self._entry(request)
-        parts = [self.desk.offer(load) for load in self._parts.standard(entry.call)]
+        parts = [self.loader.quote(load) for load in self._parts.standard(entry.call)]
         return json_response(CallView(event=self._state.feed.event_id, entry=entry, parts=parts))
 
     async def show_part(self, request: web.Request) -> web.Response:
@@ -78,14 +78,14 @@ class PaidApi:
         return lambda values: self._parts.load(entry.call, request.match_info["part"], values)
 
     def _show(self, load: Load) -> web.Response:
-        return _with_data(self.desk.offer(load), self.desk.cached(load))
+        return _with_data(self.loader.quote(load), self.loader.cached(load))
 
     async def _load(self, request: web.Request, make: Maker) -> web.Response:
         values = await json_body(request)
         if not self._state.is_open:
             raise RefusalError(503, "closed", "the live state is not open, so what this costs would not be counted")
         try:
-            view, data = await self.desk.load(make(values), values.get("price"))
+            view, data = await self.loader.load(make(values), values.get("price"))
         except LoadError as error:
             return failed(error.error, error.spent)
         return _with_data(view, data)

@@ -17,11 +17,11 @@ export function priceText(requests, price, quota) {
 }
 
 // Loads that belong together, behind one button. `options`: store, announce(text), label, hint (a line above the button),
-// items [{key, path, ask}], onData(key, data, cached), onState() after every change.
-export class Offer {
+// items [{key, path, params}], onData(key, data, cached), onState() after every change.
+export class LoadButton {
   constructor(options) {
     this.options = options;
-    this.node = el("div.offer");
+    this.node = el("div.loads");
     this.priceNode = el("span.price");
     this.turn = 0;
     this.busy = false;
@@ -38,58 +38,58 @@ export class Offer {
   reset(items) {
     this.turn += 1;
     clearTimeout(this.timer);
-    this.items = items.map((item) => ({ ...item, offer: null, data: null }));
+    this.items = items.map((item) => ({ ...item, quote: null, data: null }));
   }
 
-  // Offers other loads in place of these.
-  ask(items) {
+  // Replaces the loads.
+  replace(items) {
     this.reset(items);
     put(this.node);
     return this.show();
   }
 
-  // Asks for the prices, which is free; what is there already is shown at once.
+  // Reads the prices, which is free; what is there already is shown at once.
   async show() {
     const turn = ++this.turn;
     try {
-      const found = await Promise.all(this.items.map((item) => (item.data ? item.offer : read(item.path, item.ask))));
+      const found = await Promise.all(this.items.map((item) => (item.data ? item.quote : read(item.path, item.params))));
       if (turn !== this.turn) return;
-      found.forEach((offer, at) => this.known(this.items[at], offer));
-      this.offered();
+      found.forEach((quote, at) => this.known(this.items[at], quote));
+      this.draw();
     } catch (error) {
       if (turn === this.turn) this.failed(error);
     }
   }
 
-  known(item, offer) {
-    item.offer = offer;
-    if (item.data || offer.state !== "loaded" || !offer.data) return;
-    item.data = offer.data;
+  known(item, quote) {
+    item.quote = quote;
+    if (item.data || quote.state !== "loaded" || !quote.data) return;
+    item.data = quote.data;
     this.options.onData(item.key, item.data, true);
   }
 
   pending() {
-    return this.items.filter((item) => item.offer?.state === "available");
+    return this.items.filter((item) => item.quote?.state === "available");
   }
 
   requests() {
-    return this.pending().reduce((sum, item) => sum + item.offer.price.requests, 0);
+    return this.pending().reduce((sum, item) => sum + item.quote.price.requests, 0);
   }
 
-  offered() {
+  draw() {
     // What is to be done first decides what is shown.
     this.options.onState?.();
     const { label, hint } = this.options;
-    const waiting = this.items.find((item) => item.offer?.state === "loading");
-    const refused = this.items.find((item) => item.offer?.state === "unavailable");
+    const waiting = this.items.find((item) => item.quote?.state === "loading");
+    const refused = this.items.find((item) => item.quote?.state === "unavailable");
     if (waiting) {
       put(this.node, loading("Somebody is loading this…"));
       this.timer = setTimeout(() => this.show(), AGAIN);
     } else if (this.pending().length) {
       this.price();
       put(this.node, hint && el("p.hint", {}, hint),
-        el("button.paid", { type: "button", onclick: () => this.load() }, el("span", {}, label), this.priceNode));
-    } else if (refused) this.refused(refused.offer);
+        el("button.load", { type: "button", onclick: () => this.load() }, el("span", {}, label), this.priceNode));
+    } else if (refused) this.refused(refused.quote);
     else put(this.node);
   }
 
@@ -101,7 +101,7 @@ export class Offer {
 
   price() {
     const [first] = this.pending();
-    if (first) this.priceNode.textContent = priceText(this.requests(), first.offer.price, this.options.store.quota);
+    if (first) this.priceNode.textContent = priceText(this.requests(), first.quote.price, this.options.store.quota);
   }
 
   failed(error) {
@@ -120,15 +120,15 @@ export class Offer {
     let spent = 0;
     try {
       for (const item of this.pending()) {
-        const found = await load(item.path, { ...item.offer.ask, price: item.offer.price.requests });
+        const found = await load(item.path, { ...item.quote.params, price: item.quote.price.requests });
         if (turn !== this.turn) return;
         spent += found.spent;
-        item.offer = { ...item.offer, state: "loaded" };
+        item.quote = { ...item.quote, state: "loaded" };
         item.data = found.data;
         this.options.onData(item.key, found.data, false);
       }
       announce?.(`${label}: done, it cost ${plural(spent, "request")}.`);
-      this.offered();
+      this.draw();
     } catch (error) {
       if (turn !== this.turn) return;
       if (error.code === "price") {

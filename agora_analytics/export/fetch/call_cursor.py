@@ -12,7 +12,7 @@ SESSIONS: Final = "sessions"
 METRICS: Final = "metrics"
 STATISTICS: Final = "statistics"
 
-STEPS: Final = frozenset({SESSIONS, METRICS, STATISTICS})
+STAGES: Final = frozenset({SESSIONS, METRICS, STATISTICS})
 """The stages of a call's details. States contain these names: they must not change."""
 
 
@@ -21,22 +21,22 @@ class CallCursor:
     """The next request of a call. States contain it as JSON: names and meanings of the fields must not change.
 
     Attributes:
-        step: the stage, one of `STEPS`.
-        cut: seconds of the parts into which the call's span is split.
-        part: index of the part.
+        stage: what is fetched, one of `STAGES`.
+        slice_seconds: length of the slices into which the call's span is split.
+        slice: index of the slice.
         page: page of the list of sessions, from 1 on.
-        count: rows of this list that were read.
-        number: index of the batch of sessions, or of the breakdown.
+        rows_read: rows of this list that were read.
+        item: index of the batch of sessions, or of the breakdown.
         total: rows of the list as the page before reported them, 0 if unknown.
 
     """
 
-    step: str
-    cut: int = 0
-    part: int = 0
+    stage: str
+    slice_seconds: int = 0
+    slice: int = 0
     page: int = 1
-    count: int = 0
-    number: int = 0
+    rows_read: int = 0
+    item: int = 0
     total: int = 0
 
 
@@ -49,16 +49,16 @@ def stored(cursor: CallCursor) -> str:
 
 
 def restored(text: str) -> CallCursor:
-    """Read a cursor back; raises `ValueError` for an invalid one, or a step that this version does not know."""
+    """Read a cursor back; raises `ValueError` for an invalid one, or a stage that this version does not know."""
     try:
         cursor = _decode(text.encode())
     except (json.SchemaError, *json.DecodeFailures) as error:
         raise ValueError(f"{text!r} is no cursor of a call") from error
     if (
-        cursor.step not in STEPS
-        or cursor.cut < 1
+        cursor.stage not in STAGES
+        or cursor.slice_seconds < 1
         or cursor.page < 1
-        or min(cursor.part, cursor.count, cursor.number, cursor.total) < 0
+        or min(cursor.slice, cursor.rows_read, cursor.item, cursor.total) < 0
     ):
         raise ValueError(f"{text!r} is no cursor of a call that this version knows")
     return cursor

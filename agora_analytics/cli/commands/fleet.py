@@ -1,0 +1,163 @@
+"""`agora-analytics fleet …`: check a fleet's description, run a worker, see who holds what, and hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import attrs
+import typer
+
+from agora_analytics.cli.formatting import format_count, format_duration
+from agora_analytics.cli.options import OutputOptions, command, option
+from agora_analytics.cli.runner import FAILED
+from agora_analytics.cli.signals import stop_on_signal
+from agora_analytics.cli.tables import Table
+
+if TYPE_CHECKING:
+    from agora_analytics.fleet import AccountCheck, Fleet, FleetStatus
+    from agora_analytics.streams import CallEvent, Event
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Watches, follows and exports of many accounts, shared out among workers on any hosts.\n\n"
+    "Example: agora-analytics fleet check fleet.toml",
+)
+
+_SHOWN: Final = 50
+"""Jobs that a table shows: those that nobody holds first, then the oldest."""
+
+Description = Annotated[Path, typer.Argument(metavar="FILE", help="The description: a TOML file.", show_default=False)]
+
+
+@attrs.frozen
+class JobEvent:
+    """JSON of an event: the key of its job, and the event as `watch` and `follow` print it."""
+
+    job: str
+    value: object
+
+
+@app.command()
+@command
+async def check(output: OutputOptions, *, file: Description) -> None:
+    """Check a description on this host: its secrets, and whether each plan carries its watches. Sends nothing.
+
+    Exit code: 0 if a worker could do all of it, 1 if not.
+
+    Example: agora-analytics fleet check fleet.toml
+    """
+    found = _fleet(file).check()
+    output.screen.show(found, _check_table(found))
+    if not all(one.ok for one in found):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@command
+async def worker(
+    output: OutputOptions,
+    *,
+    file: Description,
+    name: Annotated[str | None, option("Name of the worker (default: host and process).")] = None,
+    concurrency: Annotated[int, option("Jobs at once, at most (default: 1000).", min=1)] = 1_000,
+) -> None:
+    """Do jobs until Ctrl-C or SIGTERM, then hand them over. Events go to the sink, or as JSON lines to standard output.
+
+    Example: agora-analytics fleet worker fleet.toml --name host-1
+    """
+    import asyncio  # noqa: PLC0415 - help does not need it
+
+    from agora_analytics.cli.events import event_row  # noqa: PLC0415 - loads the client
+
+    fleet = _fleet(file)
+
+    async def show(key: str, event: Event | CallEvent) -> None:
+        output.screen.emit(JobEvent(key, event_row(event)))
+
+    running = asyncio.ensure_future(
+        fleet.run_worker(None if fleet.has_sink else show, worker=name, concurrency=concurrency)
+    )
+    output.screen.note(f"worker of {fleet.name}: {format_count(len(fleet.jobs), 'job')}; Ctrl-C hands them over")
+    with stop_on_signal(running.cancel), suppress(asyncio.CancelledError):
+        await running
+
+
+@app.command()
+@command
+async def status(output: OutputOptions, *, file: Description) -> None:
+    """Show who holds which job, since when, and how far each is. Costs no request.
+
+    Example: agora-analytics fleet status fleet.toml
+    """
+    found = await _fleet(file).status()
+    output.screen.show([found], _workers_table(found), _jobs_table(found))
+
+
+@app.command()
+@command
+async def drain(
+    output: OutputOptions,
+    *,
+    file: Description,
+    name: Annotated[str | None, option("Only the worker of this name (default: all that run now).")] = None,
+) -> None:
+    """Let workers hand over what they have and end; returns before they have.
+
+    Example: agora-analytics fleet drain fleet.toml --name host-1
+    """
+    await _fleet(file).drain(name)
+    output.screen.note(f"{name or 'all workers'} will hand over and end")
+
+
+def _fleet(file: Path) -> Fleet:
+    from agora_analytics.fleet import Fleet  # noqa: PLC0415 - loads the client, which help does not need
+
+    return Fleet.from_file(file)
+
+
+def _check_table(found: Sequence[AccountCheck]) -> Table:
+    rows = tuple(
+        (
+            one.account,
+            "ok" if one.ok else "wrong",
+            ", ".join(f"{count} {kind}" for kind, count in one.jobs.items()),
+            "; ".join((*one.missing, *([str(one.coverage)] if one.coverage else ()))),
+        )
+        for one in found
+    )
+    return Table("accounts", ("account", "status", "jobs", "finding"), rows)
+
+
+def _workers_table(found: FleetStatus) -> Table:
+    held = found.held
+    rows = tuple(
+        (
+            worker.name,
+            "lost" if worker.lost(found.at) else "draining" if worker.draining else "working",
+            str(held.get(worker.name, 0)),
+            format_duration(found.at - worker.since),
+        )
+        for worker in found.workers
+    )
+    return Table(f"workers of {found.name}", ("worker", "state", ">jobs", ">since"), rows)
+
+
+def _jobs_table(found: FleetStatus) -> Table:
+    unheld = {job.key for job in found.unheld}
+    ordered = sorted(found.jobs, key=lambda job: (job.key not in unheld, -(job.age(found.at) or 0.0), job.key))
+    rows = tuple(
+        (
+            job.key,
+            "nobody" if job.key in unheld else job.worker,
+            "" if (age := job.age(found.at)) is None else format_duration(age),
+            str(job.events),
+            str(job.takeovers),
+            job.error,
+        )
+        for job in ordered[:_SHOWN]
+    )
+    title = f"{format_count(len(found.jobs), 'job')}, {len(unheld)} of them with nobody"
+    return Table(title, ("job", "worker", ">age", ">events", ">takeovers", "error"), rows)

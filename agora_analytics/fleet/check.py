@@ -1,0 +1,64 @@
+"""What a description would do on this host: secrets that are missing, and what the watches of each account cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import attrs
+
+from agora_analytics.fleet.description import Account, Secret, WatchJob
+from agora_analytics.spans import WINDOW
+from agora_analytics.streams.watch.schedule import Coverage, coverage
+from agora_analytics.streams.watch.series import queries
+
+__all__ = ["AccountCheck"]
+
+
+@attrs.frozen(kw_only=True)
+class AccountCheck:
+    """What an account's description would do, without a request.
+
+    Attributes:
+        account: its name.
+        jobs: how many it has of each kind.
+        missing: why secrets cannot be read on this host, without their values.
+        coverage: what its plan can do for all its watches together; None without a watch.
+        ok: whether all secrets are there, and the plan carries its watches without gaps (or each accepts them).
+
+    """
+
+    account: str
+    jobs: dict[str, int]
+    missing: tuple[str, ...]
+    coverage: Coverage | None
+    ok: bool
+
+
+def check(account: Account) -> AccountCheck:
+    """Check an account; raises `ValueError` if it has watches and its plan has no real-time requests."""
+    missing = tuple(missing_secrets((account.customer_id, account.customer_secret)))
+    watches = [job for job in account.jobs if isinstance(job, WatchJob)]
+    weights = [query.weight for job in watches for query in queries(job.series)]
+    found = (
+        coverage(account.plan, weights, min((job.every for job in watches), default=WINDOW) // WINDOW)
+        if watches
+        else None
+    )
+    covered = found is None or found.complete or all(job.gaps for job in watches)
+    return AccountCheck(
+        account=account.name,
+        jobs=dict(Counter(job.kind for job in account.jobs)),
+        missing=missing,
+        coverage=found,
+        ok=covered and not missing,
+    )
+
+
+def missing_secrets(secrets: Iterable[Secret]) -> Iterable[str]:
+    """Yield why secrets cannot be read."""
+    for secret in secrets:
+        try:
+            secret.read()
+        except ValueError as error:
+            yield str(error)

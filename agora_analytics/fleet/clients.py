@@ -1,0 +1,86 @@
+"""The clients of a worker: one for each account that it has jobs of, all on shared connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import attrs
+
+from agora_analytics._core.transport import AiohttpTransport, Credentials, SharedConnections
+from agora_analytics.client import AnalyticsClient
+from agora_analytics.fleet.description import Account
+from agora_analytics.protocols import CheckpointStore, Ledger, RequestObserver
+
+_IDLE: Final = 300.0
+"""Seconds after its last job in which a client stays open: turns follow each other, and jobs move to and fro."""
+
+
+@attrs.define
+class _Open:
+    client: AnalyticsClient
+    users: int = 0
+    idle_since: float = 0.0
+
+
+class ClientPool:
+    """Opens the client of an account at its first job, and closes it a while after the last."""
+
+    def __init__(
+        self, ledger: Ledger, checkpoints: CheckpointStore, observers: tuple[RequestObserver, ...] = ()
+    ) -> None:
+        self._ledger = ledger
+        self._checkpoints = checkpoints
+        self._observers = observers
+        # Hundreds of accounts ask the same two hosts: with connections of its own, each would hold some open.
+        self._connections = SharedConnections()
+        self._open: dict[str, _Open] = {}
+
+    @asynccontextmanager
+    async def client(self, account: Account) -> AsyncIterator[AnalyticsClient]:
+        """Lend the client of an account; raises `ValueError` if its secrets cannot be read."""
+        opened = self._open.get(account.name)
+        if opened is None:
+            opened = self._open[account.name] = _Open(self._made(account))
+        opened.users += 1
+        try:
+            yield opened.client
+        finally:
+            opened.users -= 1
+            opened.idle_since = asyncio.get_running_loop().time()
+
+    def _made(self, account: Account) -> AnalyticsClient:
+        customer_id = account.customer_id.read()
+        credentials = Credentials(customer_id, account.customer_secret.read())
+        return AnalyticsClient(
+            customer_id,
+            "unused",  # by a client whose transport has the credentials
+            plan=account.plan,
+            base_url=account.base_url,
+            transport=AiohttpTransport(credentials, hosts=account.base_url, shared=self._connections),
+            ledger=self._ledger,
+            checkpoints=self._checkpoints,
+            observers=self._observers,
+        )
+
+    async def forget(self, account: str) -> None:
+        """Close the client of an account as soon as nobody uses it: its credentials were refused, and may be new."""
+        opened = self._open.get(account)
+        if opened is not None and opened.users == 0:
+            del self._open[account]
+            await opened.client.close()
+
+    async def close_idle(self) -> None:
+        """Close the clients that nobody has used for a while."""
+        before = asyncio.get_running_loop().time() - _IDLE
+        for name in [name for name, opened in self._open.items() if not opened.users and opened.idle_since < before]:
+            await self._open.pop(name).client.close()
+
+    async def close(self) -> None:
+        """Close all clients, and their connections."""
+        opened, self._open = self._open, {}
+        for one in opened.values():
+            await one.client.close()
+        await self._connections.close()

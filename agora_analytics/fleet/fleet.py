@@ -1,0 +1,225 @@
+"""A fleet: the accounts and jobs of a team, done by any number of workers on any hosts."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from agora_analytics._core import validation
+from agora_analytics.fleet import description_file
+from agora_analytics.fleet.check import AccountCheck, check
+from agora_analytics.fleet.clients import ClientPool
+from agora_analytics.fleet.description import Account, FollowJob, Job, Secret, WatchJob
+from agora_analytics.fleet.queue import WorkQueue
+from agora_analytics.fleet.sinks import DatabaseSink, FunctionSink, OnEvent
+from agora_analytics.fleet.status import FleetStatus, job_status, now, worker_status
+from agora_analytics.fleet.worker import DRAIN, JOBS, WORKERS, FleetWorker
+from agora_analytics.quota.ledger_state import MemoryLedger
+from agora_analytics.quota.redis_ledger import RedisLedger
+from agora_analytics.streams.checkpoint_stores import MemoryCheckpoints
+from agora_analytics.streams.redis_checkpoints import RedisCheckpoints
+
+if TYPE_CHECKING:
+    from agora_analytics.protocols import CheckpointStore, Ledger, RequestObserver
+
+__all__ = ["Fleet"]
+
+_MEMORY: Final = "memory://"
+
+
+class Fleet:
+    """Accounts and jobs, shared out among workers on any hosts; each job is done by one worker at a time.
+
+    ```python
+    from agora_analytics import Series
+    from agora_analytics.fleet import Account, Fleet, Secret, WatchJob
+
+
+    async def show(key, event):
+        print(key, event)
+
+
+    users = Series("userCount", product="Native")
+    acme = Account(
+        name="acme",
+        plan="premium",
+        customer_id=Secret(env="ACME_ID"),
+        customer_secret=Secret(env="ACME_SECRET"),
+        jobs=[WatchJob(app_id="0123456789abcdef", series=[users])],
+    )
+    fleet = Fleet(acme, store=Secret(env="FLEET_REDIS_URL"))
+
+
+    async def main():
+        await fleet.run_worker(show)
+    ```
+
+    Every worker has the same description. What is shared is in Redis or Valkey: the work list, the quota of each
+    account (`RedisLedger`), and the positions of streams (`RedisCheckpoints`). Credentials are not.
+
+    When a worker dies, others have its jobs within ten seconds. An event may then come again, on the other worker: each
+    is delivered at least once, and a worker that was frozen delivers at most one more event of each job. With a `sink`
+    each is written exactly once.
+
+    Args:
+        accounts: the accounts; each name once.
+        store: URL of Redis or Valkey (`redis://`, `rediss://`, `unix://`), or a `Secret` that has it; `memory://` for
+            tests, in which workers of one process share the work.
+        sink: URL of PostgreSQL, or a `Secret` that has it: windows and calls are written there by a `PostgresSink`,
+            each exactly once. Without it they go to the function of `run_worker`.
+        name: of this fleet in the store.
+        turn: seconds, at most, in which a worker keeps a job before others may take it; more of them cost less, and
+            spread more slowly over new workers.
+        ledger, checkpoints: in place of those in the store.
+        observers: are called for each request, for metrics and traces.
+
+    Raises:
+        ValueError, TypeError: for a description that cannot work.
+
+    """
+
+    def __init__(
+        self,
+        *accounts: Account,
+        store: str | Secret,
+        sink: str | Secret | None = None,
+        name: str = "agora",
+        turn: float = 60.0,
+        ledger: Ledger | None = None,
+        checkpoints: CheckpointStore | None = None,
+        observers: Iterable[RequestObserver] = (),
+    ) -> None:
+        self.accounts = validation.instances("accounts", accounts, Account)
+        names = [account.name for account in self.accounts]
+        if twice := next((one for one in names if names.count(one) > 1), None):
+            raise ValueError(f"accounts: {twice!r} is there twice")
+        self.name = validation.non_empty_str("name", name)
+        self._store = store if isinstance(store, Secret) else validation.non_empty_str("store", store)
+        self._sink = sink if sink is None or isinstance(sink, Secret) else validation.non_empty_str("sink", sink)
+        self._turn = validation.number_in_range("turn", turn, above=True)
+        self._observers = tuple(observers)
+        self._ledger = ledger
+        self._checkpoints = checkpoints
+        if isinstance(self._store, str) and self._store.startswith(_MEMORY):
+            self._ledger = ledger or MemoryLedger()
+            self._checkpoints = checkpoints or MemoryCheckpoints()
+
+    @classmethod
+    def from_file(cls, path: str | Path, **settings: Any) -> Self:
+        """Return the fleet that a TOML file describes; keyword arguments override its settings.
+
+        See docs/guides/fleet.md for the keys. Raises `ValueError` that names the table and the key of what cannot work.
+        """
+        described = description_file.read(path)
+        found = {
+            "store": described.store,
+            "sink": described.sink,
+            "name": described.name,
+            "turn": described.turn,
+            **settings,
+        }
+        return cls(*described.accounts, **found)
+
+    def __repr__(self) -> str:
+        return f"Fleet({self.name!r}, accounts={len(self.accounts)}, jobs={len(self.jobs)})"
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """The jobs of all accounts by key: account, kind and name, such as `acme.watch.web`."""
+        return {key: job for account in self.accounts for key, job in account.keyed()}
+
+    @property
+    def has_sink(self) -> bool:
+        """Whether events are written to PostgreSQL."""
+        return self._sink is not None
+
+    def check(self) -> tuple[AccountCheck, ...]:
+        """Return what each account would do on this host: missing secrets, and what its plan can do for its watches.
+
+        Reads files, and sends nothing.
+        """
+        return tuple(check(account) for account in self.accounts)
+
+    async def run_worker(
+        self, on_event: OnEvent | None = None, *, worker: str | None = None, concurrency: int = 1_000
+    ) -> None:
+        """Do jobs until drained or cancelled; then hand them over, and return.
+
+        Adds the jobs of the description to the work list, and removes those that it no longer has: the worker that
+        starts last decides.
+
+        Args:
+            on_event: takes the key of a job and an event of it; the next event of that job comes when it has returned.
+                If it raises, the turn of the job ends, and is tried again. Needed unless the fleet has a `sink`.
+            worker: name of the worker, unique in the fleet; by default host and process.
+            concurrency: jobs at once, at most.
+
+        """
+        streams = {
+            key: (account, job)
+            for account in self.accounts
+            for key, job in account.keyed()
+            if isinstance(job, WatchJob | FollowJob)
+        }
+        name = worker or f"{socket.gethostname()}-{os.getpid()}"
+        async with self._opened() as queue, self._pool() as pool, aclosing(self._sink_for(on_event)) as sink:
+            made = FleetWorker(name, streams, queue=queue, pool=pool, sink=sink, turn=self._turn)
+            await made.apply()
+            await made.run(concurrency=validation.int_in_range("concurrency", concurrency, 1))
+
+    async def status(self) -> FleetStatus:
+        """Return who holds which job, since when, and how far each is; costs no request of any account."""
+        async with self._opened() as queue:
+            jobs, workers = await queue.read(JOBS), await queue.read(WORKERS)
+        return FleetStatus(
+            name=self.name,
+            at=now(),
+            workers=tuple(worker_status(name, text) for name, text in sorted(workers.items())),
+            jobs=tuple(job_status(key, jobs.get(key)) for key in sorted({*jobs, *self.jobs})),
+        )
+
+    async def drain(self, worker: str | None = None) -> None:
+        """Let a worker, or all that run now, hand over what they have and end; returns before they have.
+
+        Raises `ValueError` for a worker that does not run.
+        """
+        async with self._opened() as queue:
+            running = await queue.read(WORKERS)
+            if worker is not None and worker not in running:
+                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(sorted(running)) or 'none'}")
+            await queue.write(DRAIN, dict.fromkeys([worker] if worker else running, ""))
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[WorkQueue]:
+        async with WorkQueue(self._url(), self.name).opened() as queue:
+            yield queue
+
+    @asynccontextmanager
+    async def _pool(self) -> AsyncIterator[ClientPool]:
+        async with AsyncExitStack() as opened:
+            ledger, checkpoints = self._ledger, self._checkpoints
+            if ledger is None:
+                ledger = await opened.enter_async_context(RedisLedger(self._url(), prefix=self.name))
+            if checkpoints is None:
+                checkpoints = await opened.enter_async_context(RedisCheckpoints(self._url(), prefix=self.name))
+            pool = ClientPool(ledger, checkpoints, self._observers)
+            opened.push_async_callback(pool.close)
+            yield pool
+
+    def _sink_for(self, on_event: OnEvent | None) -> FunctionSink | DatabaseSink:
+        if self._sink is not None:
+            return DatabaseSink(_read(self._sink), on_event)
+        if on_event is None:
+            raise ValueError("on_event is missing: events go to a function, or to the fleet's sink (sink=...)")
+        return FunctionSink(validation.function("on_event", on_event, "an async function of a key and an event"))
+
+    def _url(self) -> str:
+        return _read(self._store)
+
+
+def _read(secret: str | Secret) -> str:
+    return secret.read() if isinstance(secret, Secret) else secret

@@ -1,0 +1,167 @@
+"""The work list in Redis: docket hands each job to one worker, and again to another when that one has died.
+
+docket (PyPI: pydocket) does the leases, the redelivery and the schedule. Its tasks carry a job's key and nothing else:
+every worker has the description.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from agora_analytics._core.extras import MissingExtraError, install_command
+
+if TYPE_CHECKING:
+    from docket import Docket
+
+REDELIVERY: Final = 6.0
+"""Seconds after the last sign of life in which a worker keeps its jobs; it renews them four times as often.
+
+With the search for lost jobs, which runs every quarter of it, another worker has them within ten seconds.
+"""
+
+_RECONNECT: Final = 1.0
+_CONNECTIONS: Final = 1_000
+"""Each running task of docket may hold a connection, and a full pool ends its worker."""
+
+_HEARTBEAT: Final = 1.0
+_MISSED: Final = 5
+"""A worker that died counts until then when the others compute their share: before they are offered its jobs."""
+
+Run = Callable[[str], Awaitable[float | None]]
+"""Does a job's turn, given its key; returns the seconds until the next, or None if there is none."""
+
+
+class WorkQueue:
+    """Jobs by key, each with one worker at a time for as long as the store and the clocks behave.
+
+    A worker that is frozen for longer than its lease may wake up beside its successor. So whatever a job writes must be
+    fenced.
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        if find_spec("docket") is None:
+            raise MissingExtraError(f"a fleet needs docket: {install_command('fleet')}")
+        self._url = _with_connections(url)
+        self._name = name
+        self._docket: Docket | None = None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[WorkQueue]:
+        """Connect to the store."""
+        from docket import Docket  # noqa: PLC0415 - an extra, which takes half a second
+
+        docket = Docket(
+            name=self._name,
+            url=self._url,
+            heartbeat_interval=timedelta(seconds=_HEARTBEAT),
+            missed_heartbeats=_MISSED,
+            execution_ttl=timedelta(0),
+        )
+        async with docket:
+            self._docket = docket
+            try:
+                yield self
+            finally:
+                self._docket = None
+
+    async def add(self, keys: Iterable[str], run: Run) -> None:
+        """Add jobs; one that is there already stays as it is."""
+        docket, task = self._opened(), _task(run)
+        for key in keys:
+            await docket.add(task, key=key)(key)
+
+    async def remove(self, keys: Iterable[str]) -> None:
+        """Remove jobs, and cancel their turns wherever they run."""
+        for key in keys:
+            await self._opened().cancel(key)
+
+    async def work(self, run: Run, *, worker: str, concurrency: int) -> None:
+        """Do the turns of jobs until cancelled; then wait for those under way, and return."""
+        from docket import Worker  # noqa: PLC0415 - as above
+
+        docket = self._opened()
+        docket.register(_task(run))
+        made = Worker(
+            docket,
+            name=worker,
+            concurrency=concurrency,
+            redelivery_timeout=timedelta(seconds=REDELIVERY),
+            reconnection_delay=timedelta(seconds=_RECONNECT),
+            schedule_automatic_tasks=False,
+        )
+        async with made:
+            # Cancelled, it takes no further job and returns when those under way are done.
+            with suppress(asyncio.CancelledError):
+                await made.run_forever()
+
+    async def workers(self) -> set[str]:
+        """Return the names of the workers that are alive."""
+        return {worker.name for worker in await self._opened().workers()}
+
+    async def read(self, table: str) -> dict[str, str]:
+        """Return the entries of a table beside the jobs."""
+        docket = self._opened()
+        async with docket.redis() as redis:
+            found: dict[Any, Any] = await redis.hgetall(docket.key(table))
+        return {_text(key): _text(value) for key, value in found.items()}
+
+    async def read_one(self, table: str, key: str) -> str | None:
+        """Return an entry of a table, None if it is not there."""
+        docket = self._opened()
+        async with docket.redis() as redis:
+            found: Any = await redis.hget(docket.key(table), key)
+        return None if found is None else _text(found)
+
+    async def write(self, table: str, entries: dict[str, str], *, remove: Iterable[str] = ()) -> None:
+        """Set entries of a table, and remove others."""
+        docket, gone = self._opened(), list(remove)
+        async with docket.redis() as redis:
+            if entries:
+                # Hundreds of pairs are one command.
+                pairs: dict[Any, Any] = dict(entries)
+                await redis.hset(docket.key(table), mapping=pairs)
+            if gone:
+                await redis.hdel(docket.key(table), *gone)
+
+    def _opened(self) -> Docket:
+        if self._docket is None:
+            raise RuntimeError("the queue is closed")
+        return self._docket
+
+
+def _task(run: Run) -> Callable[..., Awaitable[None]]:
+    """Return the function that docket calls with a key; its name is stored with each job, so it must not change."""
+    from docket import Perpetual  # noqa: PLC0415 - as above
+
+    async def turn(key: str, perpetual: Perpetual = Perpetual()) -> None:  # noqa: B008 - how docket injects
+        pause = await run(key)
+        if pause is None:
+            perpetual.cancel()
+        else:
+            perpetual.at(datetime.now(UTC) + timedelta(seconds=pause))
+
+    return turn
+
+
+def _with_connections(url: str) -> str:
+    """Return the URL with room for a connection of each task, unless it says itself how many."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.scheme == "memory" or "max_connections" in query:
+        return url
+    return urlunsplit(parts._replace(query=urlencode({**query, "max_connections": _CONNECTIONS})))
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+# docket logs each task's arguments and result; a job's turn is nothing to log.
+logging.getLogger("docket").addFilter(lambda record: record.levelno >= logging.WARNING)

@@ -1,0 +1,243 @@
+"""What checkpoint stores have in common that processes on many hosts share: patience, order, and leases that end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Protocol, Self, TypeVar
+
+import attrs
+
+from agora_analytics._core import validation
+from agora_analytics._core.futures import wait_until_done
+from agora_analytics.errors import CheckpointError
+from agora_analytics.protocols import Lease
+from agora_analytics.streams.checkpoint_contract import (
+    check_size,
+    checked_checkpoint,
+    checked_epoch,
+    checked_name,
+    in_use,
+    seconds_between_saves,
+    taken_over,
+    unusable,
+)
+from agora_analytics.streams.checkpoints import Checkpoint
+from agora_analytics.streams.health import log
+
+T = TypeVar("T")
+
+_ATTEMPT: Final = 5.0
+"""Seconds for an answer of the store; by then a connection that broke without a word is given up."""
+
+_PATIENCE: Final = 30.0
+"""Seconds for which a call is repeated before a stream ends: a store that is restarted or fails over is back."""
+
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 3.0
+"""Seconds between two attempts."""
+
+_RENEWALS: Final = 3
+"""How often a lease is renewed before it would end, so that one that fails does no harm."""
+
+_INHERITED: Final[list[object]] = []
+"""What forked children have of their parents; to collect it would stop timers of both."""
+
+_HINT: Final = "Check that the store runs, its address, and that this user may write."
+_HELD: Final = "Try again then: this process goes on where that one has stopped."
+
+
+class StoreFailedError(Exception):
+    """A store did not answer, or refused; `refused` if a retry does not help. Its text holds no credential."""
+
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        super().__init__(text)
+        self.refused = refused
+
+
+@attrs.frozen
+class StoredCheckpoint:
+    """What a store has under a name: the epoch, the encoded checkpoint, empty if there is none, and its bytes.
+
+    `held` are the seconds for which the lease of its holder still lasts, if that keeps others away.
+    """
+
+    epoch: int
+    text: bytes = b""
+    size: int = 0
+    held: float = 0.0
+
+
+class CheckpointRows(Protocol):
+    """A store, and the connections to it. Each call is one change, whole or not at all; it may be repeated."""
+
+    @property
+    def name(self) -> str:
+        """Where it is, without credentials."""
+
+    async def load(self, name: str) -> StoredCheckpoint:
+        """Return what is stored; of more than `MAX_BYTES` the size alone."""
+
+    async def acquire(self, name: str, lease: float) -> StoredCheckpoint:
+        """Draw the next epoch and return what is stored with it, unless another lease lasts."""
+
+    async def save(self, name: str, text: str, epoch: int, number: int, lease: float) -> bool:
+        """Store a checkpoint; False if the stored epoch is a later one.
+
+        What is stored with the same epoch and a later `number` stays: a call that was given up may arrive late.
+        """
+
+    async def renew(self, name: str, epoch: int, lease: float) -> bool:
+        """Let the lease of an epoch last so many seconds from now; False if the epoch is a later one."""
+
+    async def release(self, name: str, epoch: int) -> None:
+        """End the lease of an epoch, if it has one."""
+
+    async def close(self) -> None:
+        """Close the connections that it opened; it may be used again after it."""
+
+    def forget_connections(self) -> None:
+        """Leave the connections alone: they belong to another event loop, or to the parent of a forked process."""
+
+
+class SharedCheckpoints:
+    """A checkpoint store that processes on many hosts share; its subclasses say in which store."""
+
+    def __init__(self, rows: CheckpointRows, every: float, lease: float = 0.0) -> None:
+        self.every = seconds_between_saves(every)
+        self._rows = rows
+        self._lease = validation.number_in_range("lease", lease)
+        self._number = 0
+        self._held: dict[str, int] = {}
+        self._heartbeat: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+
+    async def load(self, name: str) -> Checkpoint | None:
+        """Return the checkpoint that was saved last, or None; takes nothing over."""
+        name = checked_name(name)
+        return await self._decoded(name, await self._call(name, lambda: self._rows.load(name)))
+
+    async def acquire(self, name: str) -> Lease:
+        """Take a name over; raises `CheckpointError` while another lease of it lasts."""
+        name = checked_name(name)
+        found = await self._call(name, lambda: self._rows.acquire(name, self._lease))
+        if found.held > 0:
+            raise in_use(name, f"another process, for {math.ceil(found.held)} s unless it is renewed", _HELD)
+        try:
+            lease = Lease(found.epoch, await self._decoded(name, found))
+        except BaseException:
+            # Who is cancelled, or cannot read it, does not keep others away.
+            with suppress(CheckpointError):
+                await self.release(name, found.epoch)
+            raise
+        if self._lease:
+            self._held[name] = lease.epoch
+            if self._heartbeat is None or self._heartbeat.done():
+                self._heartbeat = asyncio.create_task(self._renew_leases())
+        return lease
+
+    async def save(self, name: str, checkpoint: Checkpoint, epoch: int) -> None:
+        """Save a checkpoint; raises `CheckpointError` if the name was acquired after `epoch`."""
+        name, epoch, number = checked_name(name), checked_epoch(epoch), self._next_number()
+        # In a thread: for thousands of windows this is megabytes.
+        text = await asyncio.to_thread(checked_checkpoint(checkpoint).encode)
+        check_size(len(text), self._source(name))
+        if not await self._call(name, lambda: self._rows.save(name, text, epoch, number, self._lease)):
+            self._held.pop(name, None)
+            raise taken_over(name)
+
+    async def release(self, name: str, epoch: int) -> None:
+        """End the lease with this epoch; does nothing if it has ended."""
+        name, epoch = checked_name(name), checked_epoch(epoch)
+        if self._held.get(name) == epoch:
+            del self._held[name]
+        if self._lease:
+            await self._call(name, lambda: self._rows.release(name, epoch))
+
+    async def close(self) -> None:
+        """Close the connections; may be called twice, and the store may be used again after it."""
+        self._bind()
+        self._held.clear()
+        heartbeat, self._heartbeat = self._heartbeat, None
+        if heartbeat is not None:
+            heartbeat.cancel()
+            await asyncio.wait((heartbeat,))
+        await self._rows.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        # A traceback may show one whose constructor has failed.
+        name = self._rows.name if hasattr(self, "_rows") else ""
+        return f"{type(self).__name__}({name!r})"
+
+    def _next_number(self) -> int:
+        """Return a number greater than all before, also than those of another store of this process."""
+        self._number = max(self._number + 1, int(time.time() * 1e6))
+        return self._number
+
+    def _source(self, name: str) -> str:
+        return f"the checkpoint {name!r} in {self._rows.name}"
+
+    async def _decoded(self, name: str, found: StoredCheckpoint) -> Checkpoint | None:
+        source = self._source(name)
+        check_size(found.size, source)
+        return await asyncio.to_thread(Checkpoint.decode, found.text, source=source) if found.text else None
+
+    async def _call(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what a call returns, repeated while the store cannot be used; a cancellation waits for its end."""
+        self._bind()
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + _PATIENCE, _FIRST_PAUSE
+        while True:
+            try:
+                return await wait_until_done(asyncio.ensure_future(_attempt(work)))
+            except StoreFailedError as error:
+                why, refused = str(error), error.refused
+            # Not inside `except`: the frames of the library that failed may hold a password.
+            if refused or loop.time() + pause > until:
+                raise unusable(self._source(name), why, _HINT)
+            if pause == _FIRST_PAUSE:
+                log.warning("%s cannot be used, will retry for %.0f s: %s", self._source(name), _PATIENCE, why)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _bind(self) -> None:
+        """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
+        loop, process = asyncio.get_running_loop(), os.getpid()
+        if self._loop is loop and self._process == process:
+            return
+        self._rows.forget_connections()
+        if self._process != process:
+            _INHERITED.append(self._heartbeat)
+        self._loop, self._process, self._held, self._heartbeat = loop, process, {}, None
+
+    async def _renew_leases(self) -> None:
+        while self._held:
+            await asyncio.sleep(self._lease / _RENEWALS)
+            for name, epoch in tuple(self._held.items()):
+                # While the store is down, nobody else can take the name over either.
+                with suppress(StoreFailedError):
+                    if not await _attempt(lambda: self._rows.renew(name, epoch, self._lease)):  # noqa: B023 - at once
+                        self._held.pop(name, None)
+
+
+async def _attempt(work: Callable[[], Awaitable[T]]) -> T:
+    try:
+        async with asyncio.timeout(_ATTEMPT):
+            return await work()
+    except TimeoutError:
+        pass
+    raise StoreFailedError(f"no answer within {_ATTEMPT:.0f} s")

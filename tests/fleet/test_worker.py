@@ -1,0 +1,162 @@
+"""Workers share the jobs, hand them over when they end, and one wrong account harms no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from helpers.fleet_service import Accounts, described, listening, secrets
+
+from agora_analytics import Window
+from agora_analytics.fleet import Fleet
+
+pytestmark = pytest.mark.real_time
+
+BACK = 600
+"""Seconds before the newest window: half a minute of windows comes at once, so no test waits for the next."""
+
+
+class Seen:
+    """The events of a fleet, and a wait for some of them."""
+
+    def __init__(self) -> None:
+        self.windows: Counter = Counter()
+        self.by_worker: dict[str, set[str]] = defaultdict(set)
+
+    def sink(self, worker: str):
+        async def take(key, event):
+            if isinstance(event, Window):
+                self.windows[key, event.ts] += 1
+            self.by_worker[worker].add(key)
+
+        return take
+
+    @property
+    def jobs(self) -> set[str]:
+        return {key for key, _ in self.windows}
+
+
+@pytest.fixture
+async def service(monkeypatch):
+    accounts = Accounts(4)
+    for name, value in secrets(4).items():
+        monkeypatch.setenv(name, value)
+    async with listening(accounts) as url:
+        accounts.url = url
+        yield accounts
+
+
+@asynccontextmanager
+async def working(fleet: Fleet, seen: Seen, name: str):
+    task = asyncio.create_task(fleet.run_worker(seen.sink(name), worker=name))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition, seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - of whatever the test looks at
+            await asyncio.sleep(0.02)
+
+
+async def status_when(fleet: Fleet, condition, seconds: float = 30):
+    async with asyncio.timeout(seconds):
+        while not condition(status := await fleet.status()):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.1)
+    return status
+
+
+def fleet_of(service, *, store="memory://", turn=1.0, **options) -> Fleet:
+    return Fleet(*described(4, service.url, back=BACK), store=store, turn=turn, **options)
+
+
+async def test_two_workers_share_the_jobs_and_each_window_comes_once(service):
+    fleet, seen = fleet_of(service, store="memory://shared"), Seen()
+    async with working(fleet, seen, "one"), working(fleet, seen, "two"):
+        await until(lambda: len(seen.jobs) == 4)
+        status = await status_when(fleet, lambda status: all(status.held.get(name) for name in ("one", "two")))
+        assert {worker.name for worker in status.workers} == {"one", "two"}
+    assert set(seen.windows.values()) == {1}
+    assert len(seen.windows) >= 4 * (BACK // 20 - 2)
+    assert service.refused == 0
+
+
+async def test_a_worker_that_ends_hands_over_at_once(service):
+    fleet, seen = fleet_of(service, store="memory://over", turn=60), Seen()
+    async with working(fleet, seen, "one") as first:
+        await until(lambda: len(seen.jobs) == 4)
+        async with working(fleet, seen, "two"):
+            first.cancel()
+            await until(first.done)
+            status = await status_when(fleet, lambda status: status.held == {"two": 4})
+            assert not status.unheld
+            assert [job.takeovers for job in status.jobs] == [0] * 4
+    status = await fleet.status()
+    assert (status.held, len(status.unheld)) == ({}, 4)
+    assert set(seen.windows.values()) == {1}
+
+
+async def test_a_drained_worker_ends(service):
+    fleet, seen = fleet_of(service, store="memory://drain", turn=60), Seen()
+    async with working(fleet, seen, "one") as task:
+        await until(lambda: len(seen.jobs) == 4)
+        with pytest.raises(ValueError, match="worker='two' does not run; these do: one"):
+            await fleet.drain("two")
+        await fleet.drain("one")
+        await until(task.done)
+        assert task.exception() is None
+    # The next one of this name is not drained by what was said to the last.
+    async with working(fleet, seen, "one") as task:
+        await asyncio.sleep(3)
+        assert not task.done()
+
+
+async def test_one_wrong_account_harms_no_other_and_goes_on_when_it_is_right(service, monkeypatch, caplog):
+    monkeypatch.setenv("FLEET_SECRET_2", "wrong-secret")
+    fleet, seen = fleet_of(service, store="memory://wrong"), Seen()
+    async with working(fleet, seen, "one"):
+        await until(lambda: len(seen.jobs) == 3)
+        status = await status_when(fleet, lambda status: any(job.failures for job in status.jobs))
+        assert ["Unauthorized" in job.error for job in status.jobs] == [False, False, True, False]
+        monkeypatch.setenv("FLEET_SECRET_2", "secret2")
+        await until(lambda: len(seen.jobs) == 4)
+    assert "wrong-secret" not in caplog.text
+
+
+async def test_a_job_that_the_description_lacks_is_removed(service):
+    fleet, seen = fleet_of(service, store="memory://less"), Seen()
+    async with working(fleet, seen, "one"):
+        await until(lambda: len(seen.jobs) == 4)
+    fewer, rest = Fleet(*described(2, service.url, back=BACK), store="memory://less", turn=1), Seen()
+    async with working(fewer, rest, "two"):
+        status = await status_when(fewer, lambda status: status.held == {"two": 2})
+        assert [job.key.partition(".")[0] for job in status.jobs] == ["a0", "a1"]
+
+
+async def test_a_consumer_that_fails_gets_the_event_again(service):
+    fleet, seen, failures = fleet_of(service, store="memory://fails"), Seen(), []
+    take = seen.sink("one")
+
+    async def fail_once(key, event):
+        if len(failures) < 3:
+            failures.append((key, event))
+            raise ValueError("the consumer is not ready")
+        await take(key, event)
+
+    task = asyncio.create_task(fleet.run_worker(fail_once, worker="one"))
+    await until(lambda: len(seen.jobs) == 4)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    assert all(seen.windows[key, event.ts] == 1 for key, event in failures)
+
+
+async def test_a_fleet_without_a_place_for_events_is_refused(service):
+    with pytest.raises(ValueError, match="on_event is missing"):
+        await fleet_of(service).run_worker()

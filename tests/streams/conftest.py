@@ -1,0 +1,98 @@
+"""Checkpoint stores of each kind; the contract is tested with all."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.checkpoints import OwnCheckpoints
+from helpers.object_server import ObjectServer
+from helpers.postgres_server import MISSING_PGBOUNCER, MISSING_POSTGRES, PGBOUNCER, POSTGRES, PgBouncer, PostgresServer
+from helpers.redis_server import MISSING, REDIS, RedisServer
+
+from agora_analytics import FileCheckpoints, MemoryCheckpoints
+from agora_analytics.protocols import CheckpointStore
+from agora_analytics.streams import ObjectCheckpoints, PostgresCheckpoints, RedisCheckpoints
+
+NewStore = Callable[[], CheckpointStore]
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for all tests of a worker; each uses keys of its own."""
+    if REDIS is None:
+        pytest.skip(MISSING)
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests of a worker; each uses tables of its own."""
+    if POSTGRES is None:
+        pytest.skip(MISSING_POSTGRES)
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode before it."""
+    if PGBOUNCER is None:
+        pytest.skip(MISSING_PGBOUNCER)
+    bouncer = PgBouncer(postgres)
+    bouncer.start()
+    yield bouncer
+    bouncer.remove()
+
+
+@pytest.fixture(scope="session")
+def objects() -> Iterator[ObjectServer]:
+    """An S3 server for all tests of a worker; each uses a folder of its own."""
+    server = ObjectServer()
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "file", "own", "redis", "postgres", "pgbouncer", "objects"])
+async def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NewStore]:
+    """Return a function that returns a store with the same checkpoints each time, as another process has it.
+
+    A store of your own can be added here: the tests of this fixture are what streams rely on.
+    """
+    memory, rows, prefix = MemoryCheckpoints(), {}, secrets.token_hex(4)
+    kinds: dict[str, NewStore] = {
+        "memory": lambda: memory,
+        "own": lambda: OwnCheckpoints(rows),
+        "file": lambda: FileCheckpoints(tmp_path / "checkpoints"),
+    }
+    if request.param not in kinds:
+        server = request.getfixturevalue(request.param)
+        kinds |= {
+            "objects": lambda: ObjectCheckpoints(server.store(prefix)),
+            "redis": lambda: RedisCheckpoints(server.url, prefix=prefix),
+            "postgres": lambda: PostgresCheckpoints(server.url, table=f"checkpoints_{prefix}"),
+            "pgbouncer": lambda: PostgresCheckpoints(server.url, table=f"checkpoints_{prefix}"),
+        }
+    made = []
+
+    def new() -> CheckpointStore:
+        made.append(kinds[request.param]())
+        return made[-1]
+
+    yield new
+    for store in made:
+        if hasattr(store, "close"):
+            await store.close()
+
+
+@pytest.fixture
+def store(new_store: NewStore) -> CheckpointStore:
+    return new_store()

@@ -1,0 +1,110 @@
+"""Two pollers of one stream in two processes: one polls, and the other goes on when it is killed, frozen or ends."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from helpers.failover_process import FIRST, LAST
+from helpers.paths import HELPERS, ROOT
+
+pytestmark = [pytest.mark.real_time, pytest.mark.process]
+
+ALL = list(range(FIRST, LAST, 20))
+LEASE = 2.0
+Start = Callable[..., "Poller"]
+
+
+class Poller:
+    """A poller in a process of its own, and what it has printed."""
+
+    def __init__(self, url: str, prefix: str, lease: float, pause: float) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, str(HELPERS / "failover_process.py"), url, prefix, str(lease), str(pause)],
+            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS.parent}"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def windows(self) -> list[int]:
+        return [int(line) for line in self.lines if line.isdigit()]
+
+    def read_until(self, wanted: Callable[[], bool]) -> None:
+        while not wanted() and (line := self.process.stdout.readline()):
+            self.lines.append(line.strip())
+        assert wanted(), self.lines
+
+    def read_windows(self, number: int) -> None:
+        self.read_until(lambda: len(self.windows) >= number)
+
+    def read_line(self, text: str) -> None:
+        self.read_until(lambda: text in self.lines)
+
+
+@pytest.fixture(params=["redis", "postgres"])
+def start(request: pytest.FixtureRequest) -> Iterator[Start]:
+    url, prefix, started = request.getfixturevalue(request.param).url, f"x{secrets.token_hex(4)}", []
+
+    def poller(lease: float = LEASE, pause: float = 0.02) -> Poller:
+        started.append(Poller(url, prefix, lease, pause))
+        return started[-1]
+
+    yield poller
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+        one.process.stdout.close()
+
+
+def twice(*pollers: Poller) -> list[int]:
+    """Return the windows that were delivered twice, having checked that all were delivered."""
+    counts = Counter(ts for poller in pollers for ts in poller.windows)
+    assert sorted(counts) == ALL
+    return sorted(ts for ts, count in counts.items() if count > 1)
+
+
+def test_the_one_that_stands_by_goes_on_after_a_kill(start):
+    first = start()
+    first.read_windows(20)
+    second = start()
+    second.read_line("in_use")
+    first.read_windows(30)
+    first.process.kill()
+    first.lines += first.process.stdout.read().split()
+    second.read_line("done")
+    assert len(twice(first, second)) <= 1
+
+
+def test_the_one_that_was_frozen_stands_by_when_it_goes_on(start):
+    first = start(pause=0.05)
+    first.read_windows(20)
+    second = start()
+    second.read_line("in_use")
+    first.process.send_signal(signal.SIGSTOP)
+    second.read_line("done")
+    first.process.send_signal(signal.SIGCONT)
+    first.read_line("done")
+    assert "taken_over" in first.lines
+    repeated = twice(first, second)
+    assert len(repeated) <= 1
+    assert second.windows == sorted(second.windows)
+
+
+def test_without_a_lease_each_takes_over_at_once_and_repeats_one_window_at_most(start):
+    first = start(lease=0, pause=0.1)
+    first.read_windows(10)
+    second = start(lease=0, pause=0)
+    second.read_line("done")
+    assert "in_use" not in second.lines
+    first.read_line("done")
+    takeovers = [*first.lines, *second.lines].count("taken_over")
+    assert takeovers
+    assert len(twice(first, second)) <= takeovers
