@@ -18,11 +18,11 @@ from agora_analytics.quota.clock_reading import GUARD, ClockReading
 from agora_analytics.quota.permit import Rejection
 from agora_analytics.quota.priority import MIN_SHARE, SERVED_BEFORE, Priority
 
-_SPREAD: Final = 0.05
+_SPREAD: Final = 0.03
 """Seconds after a second's permits can be issued in which processes ask, each at its place."""
 
-_HEAD_START: Final = 0.06
-"""Seconds in which claims count: then the last of them has made its change, and permits are early for 0.02 s more."""
+_HEAD_START: Final = 0.05
+"""Seconds in which claims count: then the last of them has made its change, and permits are early for 0.03 s more."""
 
 _LEASE: Final = 5.0
 """Seconds after the next try of a process in which its claim counts, unless it is renewed."""
@@ -32,7 +32,7 @@ _GRAIN: Final = 1e-3
 
 _RENEW_BELOW: Final = 2.5
 _MAX_WAIT: Final = 60.0
-"""Seconds after which a process tries again at the latest, however long it was told to wait."""
+"""Seconds after which a process tries again at the latest, however long it has to wait."""
 
 _MAX_TURNS: Final = 5
 _CHANGING: Final = 0.08
@@ -157,7 +157,7 @@ class Turn(NamedTuple):
 
     @classmethod
     def of(cls, claims: Claims, asker: Asker, window: CounterWindow, left: int) -> Turn:
-        """Return the turn of who asks, while a window has so many permits left."""
+        """Return the turn of an asker, while a window has so many permits left."""
         higher, others = claims.before(asker, window, left, window.reading.monotonic - window.age)
         return cls(window, higher, others, sum(claims.before(asker, window, window.limit, math.inf)))
 

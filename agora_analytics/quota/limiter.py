@@ -389,6 +389,6 @@ class Limiter:
 
 def _as_of(now: float, rejection: Rejection, at: float) -> Rejection:
     """Return a rejection as it is now, which was computed at a time."""
-    # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who asks
+    # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: a try
     # just before it needs another round trip, and is late.
     return rejection._replace(wait=rejection.wait * (1 + 2 * DRIFT) - (now - at))

@@ -1,8 +1,8 @@
 """Permits that were issued together with the first waiter's, for those who wait behind it.
 
 In a ledger that processes share, each change costs a round trip and may be lost to another process. So where several
-requests wait, one change takes the permits of all; the others get theirs here a moment later. Who comes behind them is
-told here when to ask.
+requests wait, one change takes the permits of all; the others get theirs here a moment later. The next waiter
+learns here when to ask.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SparePermits:
         self._permits.extend((permit, priority, now + _VALID) for permit in permits)
 
     def reject_behind(self, priority: Priority, rejection: Rejection, now: float) -> None:
-        """Keep what the next waiter of a priority is told that comes after all permits."""
+        """Keep the rejection of the next waiter of a priority, for whom no permit is left."""
         self._behind[priority] = rejection, now
 
     def rejection(self, priority: Priority, now: float) -> Rejection | None:

@@ -46,6 +46,10 @@ def main() -> int:
     for cell in _cells(given):
         found = asyncio.run(measure(cell, warm=10, seconds=12 if given.quick else given.seconds))
         print(_row(cell, found), flush=True)
+        if found.short:
+            print(
+                "  requests in seconds since the kill:", ", ".join(f"{at}: {many}" for at, many in found.short.items())
+            )
         if waits := sorted(found.counts.waits):
             times = f"median {median(waits):.2f} s, 95 % {waits[int(0.95 * len(waits))]:.2f}, most {waits[-1]:.2f}"
             print(f"  {len(waits)} requests of a person: {times}", flush=True)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
@@ -59,6 +60,7 @@ class Found:
 
     `counts` is the sum over the processes that lived; `least` the requests of the one that sent least, in parts of an
     equal share; `store_cpu` the seconds of CPU of the store, `idle` the part of the machine's CPU that nobody used.
+    `short` are the seconds, from that of the kill on, in which fewer requests were accepted than the plan allows.
     """
 
     used: float
@@ -68,6 +70,7 @@ class Found:
     least: float
     store_cpu: float
     idle: float
+    short: dict[int, int]
 
     def meets(self, cell: Cell) -> bool:
         """Whether the targets are met."""
@@ -89,6 +92,7 @@ async def measure(cell: Cell, *, warm: float, seconds: float) -> Found:
             _writer(process).write(b"\n")
         begun, cpu, before = service.clock(), store.cpu(), machine_cpu()
         await asyncio.sleep(seconds / 2)
+        killed = service.clock()
         processes[0].kill()
         await asyncio.sleep(seconds / 2)
         over, cpu, after = service.clock(), store.cpu() - cpu, machine_cpu()
@@ -100,14 +104,16 @@ async def measure(cell: Cell, *, warm: float, seconds: float) -> Found:
     refused = sum(service.refusals.values())
     # Whole seconds of the service: a part of one says nothing about its limit.
     first, last = int(begun) + 1, int(over)
-    accepted = sum(first <= entry.at < last and not entry.refused for entry in service.log)
-    used = accepted / ((last - first) * _SECOND)
+    accepted = Counter(int(entry.at) for entry in service.log if not entry.refused)
+    by_second = {at - int(killed): accepted[at] for at in range(first, last)}
+    used = sum(by_second.values()) / ((last - first) * _SECOND)
     if cell.per_day:
         used = service.counts["call_lists"] / cell.per_day
     total = _sum(counts)
     spenders = [one for one in counts if not one.waits]
     least = min(one.requests for one in spenders) * len(spenders) / max(1, sum(one.requests for one in spenders))
-    return Found(used, refused, lost, total, least, cpu, (after[0] - before[0]) / (after[1] - before[1]))
+    short = {second: count for second, count in by_second.items() if count < _SECOND}
+    return Found(used, refused, lost, total, least, cpu, (after[0] - before[0]) / (after[1] - before[1]), short)
 
 
 def _sum(counts: list[Counts]) -> Counts:

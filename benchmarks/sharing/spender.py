@@ -1,6 +1,6 @@
 """A process that sends all requests that the quota allows: `python -m benchmarks.sharing.spender`, with a `Job`.
 
-It prints a line once its ledger is open, counts anew at each line of standard input, and prints what it counted at the
+It prints a line once its ledger is open, counts again at each line of standard input, and prints what it counted at the
 end of that.
 """
 
