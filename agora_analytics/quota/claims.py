@@ -48,7 +48,7 @@ class PermitClaim(NamedTuple):
 
 
 class Asker(NamedTuple):
-    """Who asks for a permit: a priority, and the slot of its process."""
+    """The priority that a permit is asked for, and the slot of the process."""
 
     priority: Priority
     slot: int
