@@ -309,7 +309,7 @@ class SharedAccount:
         reason = self._reason or f"no answer in {_PATIENCE:g} s"
         if isinstance(error, (*DecodeFailures, ValueError)):
             reason = str(error)
-        # One for each, as raising an error adds a traceback to it.
+        # One for each: each raise adds a traceback.
         failure = LedgerError(
             f"the quota ledger in {self._store.name} cannot be used: {reason}",
             hint="Nothing was sent. Check that the store is up and can be reached.",

@@ -77,7 +77,7 @@ def test_another_clock_frees_no_window_at_once_and_keeps_the_day(ahead):
     assert counter.remaining("second", 3, unknown_clock(now)) == 0
     counter.settle(under_way, now + 0.1, unknown_clock(now + 0.1))
     counter.release(in_hand)
-    # One that cannot be told from a permit of the new clock stays for some seconds.
+    # One that looks like a permit of the new clock stays for some seconds.
     assert counter.remaining("second", 3, unknown_clock(now + 1)) in {0, 1}
     assert acquire(counter, 4, unknown_clock(now + 12), rates)
     assert counter.remaining("second", 3, unknown_clock(now + 14)) == 2
