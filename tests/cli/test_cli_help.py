@@ -61,11 +61,10 @@ ENDLESS = {("simulate",), ("fleet", "worker")}
 
 @pytest.mark.parametrize("words", [words for words in PAGES if words not in ENDLESS], ids=" ".join)
 def test_the_example_runs(run, request, monkeypatch, tmp_path, words):
-    """All but `simulate`, which runs until it is stopped; the demo runs without its windows, which take long."""
+    """All but those that run until they are stopped; the demo runs without its windows, which take long."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PLANS, "enterprise", without_rate_limits(Plan.of("enterprise")))
     if words[0] == "fleet":
-        monkeypatch.chdir(tmp_path)
         (tmp_path / "fleet.toml").write_text(FLEET)
         (tmp_path / "store").write_text("memory://help")
     line = [request.getfixturevalue("call_id") if word == "CALL_ID" else word for word in example(PAGES[words])]

@@ -106,7 +106,7 @@ async def drain(
 ) -> None:
     """Let workers hand over what they have and end; returns before they have.
 
-    Example: agora-analytics fleet drain fleet.toml --name host-1
+    Example: agora-analytics fleet drain fleet.toml
     """
     await _fleet(file).drain(name)
     output.screen.note(f"{name or 'all workers'} will hand over and end")
