@@ -55,7 +55,9 @@ class WorkQueue:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[WorkQueue]:
         """Connect to the store."""
-        from docket import Docket  # noqa: PLC0415 - an extra, which takes half a second
+        # An extra that takes half a second to load: in a thread, as the event loop is the user's.
+        await asyncio.to_thread(_load_docket)
+        from docket import Docket  # noqa: PLC0415
 
         docket = Docket(
             name=self._name,
@@ -134,6 +136,10 @@ class WorkQueue:
         if self._docket is None:
             raise RuntimeError("the queue is closed")
         return self._docket
+
+
+def _load_docket() -> None:
+    import docket  # noqa: F401, PLC0415
 
 
 def _task(run: Run) -> Callable[..., Awaitable[None]]:
