@@ -64,7 +64,8 @@ class FleetMonitor:
         self._unheld: Unheld = {}
         self._takeovers = 0
         self._read_at: float | None = None
-        self._opened_at: float | None = None
+        self._opened_at = 0.0
+        self._clock: Callable[[], float] | None = None
         self._listeners: Listeners[FleetMonitor] = Listeners("the fleet monitor")
         self._task: asyncio.Task[None] | None = None
 
@@ -74,7 +75,7 @@ class FleetMonitor:
     @property
     def age(self) -> float | None:
         """Seconds since the status was read; None before the first."""
-        return None if self._read_at is None else asyncio.get_running_loop().time() - self._read_at
+        return None if self._read_at is None or self._clock is None else self._clock() - self._read_at
 
     @property
     def takeovers(self) -> int:
@@ -89,10 +90,10 @@ class FleetMonitor:
     @property
     def trouble(self) -> str:
         """What is wrong in words: jobs that nobody has had for a minute, or a status older than that; else empty."""
-        if self._opened_at is None:
+        if self._clock is None:
             return ""
         since = self._opened_at if self._read_at is None else self._read_at
-        unread = asyncio.get_running_loop().time() - since
+        unread = self._clock() - since
         if self.error and unread > LIMIT:
             return f"the fleet {self.name} could not be read for {unread:.0f} s: {self.error}"
         unheld = [] if self._snapshot is None else self._snapshot.unheld
@@ -114,7 +115,9 @@ class FleetMonitor:
         if self._task is not None:
             raise RuntimeError("this fleet monitor is open already")
         self._fleet.status_reader()  # for what it raises: that does not get better by itself
-        self._opened_at = asyncio.get_running_loop().time()
+        # Kept, as a scrape may ask for the age in another thread.
+        self._clock = asyncio.get_running_loop().time
+        self._opened_at = self._clock()
         self._task = asyncio.create_task(self._read_forever())
         self._task.add_done_callback(retrieve_error)
         return self
@@ -125,7 +128,7 @@ class FleetMonitor:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
-        self._task = self._opened_at = None
+        self._task = None
 
     async def _read_forever(self) -> None:
         while True:

@@ -20,13 +20,13 @@ _BUILD: Final = Family("agora_fleet_worker", "The version of the library, and th
 
 
 class WorkerMetrics:
-    """What `ops.Collector` shows of one account, for a worker that has hundreds: `requests` observes them all.
+    """What `ops.Collector` shows of one account, for a worker that has hundreds; `requests` observes all of them.
 
     A collector for each would have the same metrics without an account's label, and more series the more accounts.
     """
 
-    def __init__(self, worker: str, monitor: FleetMonitor) -> None:
-        self.requests = RequestMetrics()
+    def __init__(self, worker: str, requests: RequestMetrics, monitor: FleetMonitor) -> None:
+        self._requests = requests
         self._worker = label(worker)
         self._monitor = monitor
 
@@ -43,5 +43,5 @@ class WorkerMetrics:
 
     def _values(self) -> Iterator[Value]:
         yield Value(_BUILD, {"version": version("agora-analytics"), "worker": self._worker}, 1)
-        yield from self.requests.values()
+        yield from self._requests.values()
         yield from fleet_metrics.values(self._monitor)
