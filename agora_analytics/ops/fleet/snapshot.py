@@ -19,7 +19,7 @@ WORKER_STATES: Final[tuple[WorkerState, ...]] = ("working", "draining", "lost")
 JOB_STATES: Final[tuple[JobState, ...]] = ("held", "retrying", "queued", "nobody", "done")
 
 LIMIT: Final = 60.0
-"""Seconds after which a job that nobody has is a trouble: between two turns, and in a takeover, nobody has it either."""
+"""Seconds after which a job with nobody is a trouble: between two turns, and in a takeover, nobody has it either."""
 
 _RETRIED_WITHIN: Final = 330.0
 """Seconds after an error in which a job is tried again: a worker pauses five minutes at most."""
@@ -33,7 +33,7 @@ _MAX_ERROR: Final = 300
 
 @attrs.frozen(kw_only=True)
 class WorkerRow:
-    """A worker as JSON: since when it runs and when it was last seen (UTC seconds of its host), and its jobs by kind."""
+    """A worker as JSON: since when it runs, when it was last seen (UTC seconds of its host), and its jobs by kind."""
 
     name: str
     state: WorkerState
@@ -136,7 +136,8 @@ def _state(job: JobStatus, held: Mapping[str, object], now: float) -> JobState:
 
 
 def _kind(key: str) -> str:
-    return (key.split(".", 2) + [""])[1]
+    """Return the kind in a key; empty in one of another version."""
+    return [*key.split(".", 2), ""][1]
 
 
 def _job(job: JobStatus, state: JobState, now: float, unheld: float | None) -> JobRow:

@@ -16,7 +16,9 @@ from agora_analytics.ops.metrics.exposition import encode
 from agora_analytics.ops.metrics.families import Family, Value, label
 from agora_analytics.ops.metrics.request_metrics import RequestMetrics
 
-_BUILD: Final = Family("agora_fleet_worker", "The version of the library, and the name of this worker.", "info", "_info")
+_BUILD: Final = Family(
+    "agora_fleet_worker", "The version of the library, and the name of this worker.", "info", "_info"
+)
 
 
 class WorkerMetrics:

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.extras import install_command
+from agora_analytics.ops.fleet.snapshot import JOB_STATES
 from agora_analytics.ops.web.board import CallEntry
 from agora_analytics.ops.web.documents import AlertsView, CallsView, PageIdentity, SpendingView, status_view
-from agora_analytics.ops.fleet.snapshot import JOB_STATES
 from agora_analytics.ops.web.fleet_view import MAX_JOBS, ORDERS, FleetView, chosen_jobs, fleet_news, shown_workers
 from agora_analytics.ops.web.live import Viewers
 from agora_analytics.ops.web.readiness import ProbeView, probe

@@ -59,8 +59,8 @@ def routes(
         source: the state to serve, or a client.
         token: 16 or more characters that a viewer must know: in a form, or as `Authorization: Bearer …`.
         hosts: names under which the server is reached, without a port.
-        metrics: what `/metrics` renders; by default an `ops.Collector` of the client, its two streams, the page and its fleet, if
-            the extra `ops` is installed.
+        metrics: what `/metrics` renders; by default an `ops.Collector` of the client, its two streams, the page and its
+            fleet, if the extra `ops` is installed.
         title: shown on the page, to tell several servers apart.
         simulated: whether the page says that its data are simulated.
 

@@ -15,7 +15,7 @@ const WORKERS = { working: ["good", "working"], draining: ["warn", "draining"], 
 
 const COLUMNS = [
   { text: "Job", order: "key" }, { text: "State" }, { text: "Worker", order: "worker", wide: true }, { text: "Since", wide: true },
-  { text: "Age", order: "oldest", number: true }, { text: "Events", number: true, wide: true }, { text: "Takeovers", short: "Taken", order: "takeovers", number: true },
+  { text: "Age", order: "oldest", number: true }, { text: "Events", number: true, wide: true }, { text: "Takeovers", order: "takeovers", number: true, wide: true },
 ];
 
 export function fleetView({ store, params }) {
@@ -40,10 +40,9 @@ export function fleetView({ store, params }) {
     card("Workers", { id: "fleet-workers", wide: true }, workers), toolbar,
     el("section.card.flush", { "aria-label": "Jobs" }, jobs), tally);
 
-  function head({ text, short, order: key, wide, number }) {
-    const shown = short ? [el("span.long", {}, text), el("span.short", { "aria-hidden": "true" }, short)] : text;
+  function head({ text, order: key, wide, number }) {
     return el(`th${wide ? ".wide-only" : ""}${number ? ".number" : ""}`, { scope: "col", "data-order": key },
-      key ? el("button", { type: "button", onclick: () => change({ order: key }) }, shown) : shown);
+      key ? el("button", { type: "button", onclick: () => change({ order: key }) }, text) : text);
   }
 
   function change(values) {
@@ -125,7 +124,7 @@ function wordsOf(fleet) {
   if (fleet.trouble && !fleet.error) said.push(["bad", name(fleet.trouble)]);
   else if (nobody) said.push(["warn", `${plural(nobody, "job")} ${nobody === 1 ? "has" : "have"} nobody at the moment: between two turns, or until another worker takes over.`]);
   if (fleet.failing) said.push(["warn", `${plural(fleet.failing, "job")} ended the last turn by an error; ${retrying ? "the next turn comes within minutes" : "the next turn has begun"}.`]);
-  return said.length ? said : [["good", "Every job is in hand."]];
+  return said.length ? said : [["good", "Nothing is wrong: every job has a worker, waits for its turn, or is done."]];
 }
 
 function drawWorkers(box, { workers, fleet }) {
@@ -148,10 +147,10 @@ function jobRow(job, at) {
   const unheld = job.unheld === null ? "" : ` for ${duration(job.unheld)}`;
   const [level, text] = STATES[job.state];
   return el("tr", { "data-state": job.state },
-    el("td.channel", {}, label(job.key), el("span.below", {}, had), job.error ? el("span.job-error", {}, mark("warn"), name(job.error)) : null),
+    el("td.channel.job", {}, label(job.key), el("span.below", {}, job.takeovers ? `${had} · ${plural(job.takeovers, "takeover")}` : had), job.error ? el("span.job-error", {}, mark("warn"), name(job.error)) : null),
     el("td", {}, badge(level, text + unheld)),
     el("td.wide-only", {}, el("bdi.name", {}, had)),
     el("td.wide-only.when", {}, job.since === null ? NONE : [time(job.since), el("span.quiet", {}, ` ${ago(at - job.since)}`)]),
     el("td.number", {}, job.age === null ? NONE : duration(job.age)),
-    el("td.number.wide-only", {}, count(job.events)), el("td.number", {}, count(job.takeovers)));
+    el("td.number.wide-only", {}, count(job.events)), el("td.number.wide-only", {}, count(job.takeovers)));
 }
