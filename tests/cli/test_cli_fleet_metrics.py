@@ -97,8 +97,7 @@ def test_a_worker_serves_its_metrics_until_it_ends(described, tmp_path):
     redis = RedisServer(tmp_path)
     redis.start()
     process = subprocess.Popen(
-        [sys.executable, "-m", "agora_analytics.cli", "fleet", "worker", str(described), "--name", "w1"]
-        + ["--metrics-port", "0"],
+        [sys.executable, "-m", "agora_analytics.cli", "fleet", "worker", str(described), "--metrics-port", "0"],
         env=os.environ | {"PYTHONPATH": str(ROOT), "FLEET_STORE": redis.url},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -108,7 +107,7 @@ def test_a_worker_serves_its_metrics_until_it_ends(described, tmp_path):
         url = re.search(r"http://127\.0\.0\.1:\d+/metrics", process.stderr.readline())[0]
         with urllib.request.urlopen(url, timeout=10) as response:
             text = response.read().decode()
-        assert 'worker="w1"' in text
+        assert f'-{process.pid}"' in text
         assert 'agora_fleet_up{fleet="europe"}' in text
         process.send_signal(signal.SIGTERM)
         assert process.wait(40) == 128 + signal.SIGTERM

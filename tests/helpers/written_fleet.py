@@ -29,7 +29,9 @@ class WrittenFleet:
         status = WorkerStatus(name=name, since=now - since, seen=now - seen, **fields)
         await self.queue.write(WORKERS, {name: encoded(status)})
 
-    async def job(self, key: str, worker: str = "", *, age: float | None = None, seen: float = 0, **fields: Any) -> None:
+    async def job(
+        self, key: str, worker: str = "", *, age: float | None = None, seen: float = 0, **fields: Any
+    ) -> None:
         """Write a job, that a worker is at work on unless the fields say otherwise."""
         now = time.time()
         read_to = None if age is None else now - age
