@@ -8,6 +8,7 @@
 | Crash recovery: what does a rerun keep? | `state/export_state.py`; of rows, `state/staging.py` |
 | What if files or the state are gone or altered? | `state/preflight.py`, `state/rebuild.py` |
 | How does another machine take over? | `state/remote_copy.py` |
+| How do several workers share an export? | `Selection.shards`, `shards.py` |
 | How do rows become files? | `write/part_writer.py`, `formats/`, `sinks/` |
 
 docs/concepts/exports.md shows the data flow, and what a crash leaves at each step.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from agora_analytics.export.report import *
     from agora_analytics.export.schema import *
     from agora_analytics.export.selection import *
+    from agora_analytics.export.shards import *
 
 __all__ = [
     "DATASETS",
@@ -39,10 +41,12 @@ __all__ = [
     "Exporter",
     "Insight",
     "Selection",
+    "Shard",
+    "ShardsReport",
     "Skipped",
     "to_arrow",
     "to_pandas",
     "to_polars",
 ]
 
-__getattr__, __dir__ = door(globals(), "schema", "selection", "report", "estimate", "exporter", "dataframes")
+__getattr__, __dir__ = door(globals(), "schema", "selection", "report", "estimate", "shards", "exporter", "dataframes")

@@ -220,4 +220,5 @@ class _SinkRows(PostgresRows):
 
 
 def _encoded(event: Event | CallEvent) -> dict[str, str]:
-    return {table: encode(rows).decode() for table, rows in rows_of(event).items()}
+    # Row by row: to encode all at once would hold every other thread, and the event loop, for as long.
+    return {table: f"[{','.join(encode(row).decode() for row in rows)}]" for table, rows in rows_of(event).items()}

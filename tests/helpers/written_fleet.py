@@ -10,8 +10,8 @@ from typing import Any
 
 from agora_analytics.fleet import Fleet, JobStatus, WorkerStatus
 from agora_analytics.fleet.queue import WorkQueue
+from agora_analytics.fleet.reporter import JOBS, WORKERS
 from agora_analytics.fleet.status import encoded
-from agora_analytics.fleet.worker import JOBS, WORKERS
 
 _STORES = count()
 
