@@ -30,6 +30,9 @@ _RECONNECT: Final = 1.0
 _CONNECTIONS: Final = 1_000
 """Each running task of docket may hold a connection, and a full pool ends its worker."""
 
+_PAGE: Final = 500
+"""Entries of a table that are read with one command."""
+
 _HEARTBEAT: Final = 1.0
 _MISSED: Final = 5
 """A worker that died counts until then when the others compute their share: before they are offered its jobs."""
@@ -111,8 +114,12 @@ class WorkQueue:
         """Return the entries of a table beside the jobs."""
         docket = self._opened()
         async with docket.redis() as redis:
-            found: dict[Any, Any] = await redis.hgetall(docket.key(table))
-        return {_text(key): _text(value) for key, value in found.items()}
+            if self._url.startswith("memory:"):  # which cannot do it in pages
+                whole: dict[Any, Any] = await redis.hgetall(docket.key(table))
+                return {_text(key): _text(value) for key, value in whole.items()}
+            # In pages: ten thousand entries at once would hold the event loop for 50 ms.
+            pages = redis.hscan_iter(docket.key(table), count=_PAGE)
+            return {_text(key): _text(value) async for key, value in pages}
 
     async def read_one(self, table: str, key: str) -> str | None:
         """Return an entry of a table, None if it is not there."""

@@ -96,7 +96,7 @@ class FleetMonitor:
         unread = self._clock() - since
         if self.error and unread > LIMIT:
             return f"the fleet {self.name} could not be read for {unread:.0f} s: {self.error}"
-        unheld = [] if self._snapshot is None else self._snapshot.unheld
+        unheld = () if self._snapshot is None else self._snapshot.unheld
         if self._snapshot is None or not unheld:
             return ""
         jobs = "1 job" if len(unheld) == 1 else f"{len(unheld)} jobs"

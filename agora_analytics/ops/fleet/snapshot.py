@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -73,18 +74,28 @@ class JobRow:
 
 @attrs.frozen(kw_only=True)
 class FleetSnapshot:
-    """A fleet when it was read: `at` is in UTC seconds of this host."""
+    """A fleet when it was read, and its numbers: they are counted once, and not for each viewer and each scrape.
+
+    Attributes:
+        at: UTC seconds of this host.
+        jobs: all, in the order of their keys.
+        counts: jobs by kind and state.
+        failing: jobs whose last turn ended by an error, by kind.
+        ages: how old the data of each job is that is not done, by account and kind.
+        takeovers: of all jobs.
+        unheld: the jobs that nobody has had for longer than a minute, the longest first.
+
+    """
 
     name: str
     at: float
     workers: tuple[WorkerRow, ...]
     jobs: tuple[JobRow, ...]
-
-    @property
-    def unheld(self) -> list[JobRow]:
-        """The jobs that nobody has had for longer than a minute, the longest first."""
-        found = [job for job in self.jobs if job.unheld is not None and job.unheld > LIMIT]
-        return sorted(found, key=lambda job: (-(job.unheld or 0.0), job.key))
+    counts: Mapping[tuple[str, JobState], int]
+    failing: Mapping[str, int]
+    ages: Mapping[tuple[str, str], list[float]]
+    takeovers: int
+    unheld: tuple[JobRow, ...]
 
     @property
     def alive(self) -> int:
@@ -98,22 +109,27 @@ Unheld = Mapping[str, tuple[float, float]]
 
 def snapshot(status: FleetStatus, before: Unheld, now: float) -> Steps[tuple[FleetSnapshot, Unheld]]:
     """Return what a status says, and the jobs that nobody has; `now` is the clock of this process."""
-    alive = {worker.name: worker for worker in status.workers if not worker.lost(status.at)}
-    held: dict[str, dict[str, int]] = {name: {} for name in alive}
+    # Each job is looked at once: longer than 25 lines for that.
+    held: dict[str, Counter[str]] = {one.name: Counter() for one in status.workers if not one.lost(status.at)}
     unheld: dict[str, tuple[float, float]] = {}
     jobs: list[JobRow] = []
+    counts: Counter[tuple[str, JobState]] = Counter()
+    failing: Counter[str] = Counter()
+    ages: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for job in status.jobs:
         state = _state(job, held, status.at)
-        since = None
-        if state == "held":
-            kinds = held[job.worker]
-            kinds[_kind(job.key)] = kinds.get(_kind(job.key), 0) + 1
-        elif state == "nobody":
+        if state == "nobody":
             known = before.get(job.key)
             # A sign of life since then: somebody had it in between.
             unheld[job.key] = known if known is not None and known[1] == job.seen else (now, job.seen)
-            since = unheld[job.key][0]
-        jobs.append(_job(job, state, status.at, None if since is None else now - since))
+        row = _job(job, state, status.at, now - unheld[job.key][0] if state == "nobody" else None)
+        jobs.append(row)
+        counts[row.kind, state] += 1
+        failing[row.kind] += row.failures > 0
+        if state == "held":
+            held[row.worker][row.kind] += 1
+        if state != "done" and row.age is not None:
+            ages[row.account, row.kind].append(row.age)
         if not len(jobs) % _SLICE:
             yield None
     workers = tuple(
@@ -122,7 +138,19 @@ def snapshot(status: FleetStatus, before: Unheld, now: float) -> Steps[tuple[Fle
         # Names have the number of a process: each worker that was killed leaves one for good.
         if status.at - worker.seen < DAY
     )
-    return FleetSnapshot(name=status.name, at=status.at, workers=workers, jobs=tuple(jobs)), unheld
+    long = [row for row in jobs if row.unheld is not None and row.unheld > LIMIT]
+    found = FleetSnapshot(
+        name=status.name,
+        at=status.at,
+        workers=workers,
+        jobs=tuple(jobs),
+        counts=counts,
+        failing=failing,
+        ages=ages,
+        takeovers=sum(row.takeovers for row in jobs),
+        unheld=tuple(sorted(long, key=lambda row: (-(row.unheld or 0.0), row.key))),
+    )
+    return found, unheld
 
 
 def _state(job: JobStatus, held: Mapping[str, object], now: float) -> JobState:

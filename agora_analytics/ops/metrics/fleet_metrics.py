@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
+from heapq import nlargest
 from statistics import median
 from typing import Final
 
@@ -20,7 +21,10 @@ STATUS_AGE = Family("agora_fleet_status_age_seconds", "Seconds since the status 
 WORKERS = Family("agora_fleet_workers", "Workers by state; those that are lost for a day are left out.")
 WORKER_JOBS = Family("agora_fleet_worker_jobs", "Jobs that a live worker has, by kind.")
 JOBS = Family("agora_fleet_jobs", "Jobs by kind and state; between two turns nobody has a job for a moment.")
-UNHELD = Family("agora_fleet_unheld_seconds", "The longest time for which nobody has been seen to have a job.")
+UNHELD = Family(
+    "agora_fleet_unheld_seconds",
+    "The longest time for which nobody has had a job, if that is over a minute; else 0.",
+)
 UNHELD_JOBS = Family("agora_fleet_unheld_jobs", "Jobs that nobody has had for longer than a minute.")
 FAILING = Family("agora_fleet_failing_jobs", "Jobs whose last turn ended by an error.")
 OLDEST = Family("agora_fleet_age_max_seconds", "By how much the data of the oldest job was behind when it was read.")
@@ -72,25 +76,19 @@ def _workers(found: FleetSnapshot, fleet: dict[str, str]) -> Iterator[Value]:
 
 
 def _jobs(found: FleetSnapshot, fleet: dict[str, str]) -> Iterator[Value]:
-    counts = Counter((job.kind, job.state) for job in found.jobs)
-    failing = Counter(job.kind for job in found.jobs if job.failures)
-    for kind in sorted({job.kind for job in found.jobs}):
+    for kind, failing in found.failing.items():
         of_kind = fleet | {"kind": label(kind)}
         # Also those with 0: a rule about a series that is absent never fires.
         for state in JOB_STATES:
-            yield Value(JOBS, of_kind | {"state": state}, counts[kind, state])
-        yield Value(FAILING, of_kind, failing[kind])
-    unheld = found.unheld
-    yield Value(UNHELD_JOBS, fleet, len(unheld))
-    yield Value(UNHELD, fleet, max((job.unheld or 0.0 for job in found.jobs), default=0.0))
+            yield Value(JOBS, of_kind | {"state": state}, found.counts.get((kind, state), 0))
+        yield Value(FAILING, of_kind, failing)
+    yield Value(UNHELD_JOBS, fleet, len(found.unheld))
+    yield Value(UNHELD, fleet, (found.unheld[0].unheld or 0.0) if found.unheld else 0.0)
 
 
 def _ages(found: FleetSnapshot, fleet: dict[str, str]) -> Iterator[Value]:
-    ages: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for job in found.jobs:
-        if job.age is not None and job.state != "done":
-            ages[job.account, job.kind].append(job.age)
-    for (account, kind), of_group in sorted(ages.items(), key=lambda group: -max(group[1]))[:_MAX_AGES]:
+    oldest = nlargest(_MAX_AGES, ((max(ages), account, kind) for (account, kind), ages in found.ages.items()))
+    for age, account, kind in oldest:
         labels = fleet | {"account": label(account), "kind": label(kind)}
-        yield Value(OLDEST, labels, max(of_group))
-        yield Value(MEDIAN, labels, median(of_group))
+        yield Value(OLDEST, labels, age)
+        yield Value(MEDIAN, labels, median(found.ages[account, kind]))

@@ -11,6 +11,7 @@ import attrs
 from aiohttp import web
 
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.dispatcher import in_turns
 from agora_analytics._core.extras import install_command
 from agora_analytics.ops.fleet.snapshot import JOB_STATES
 from agora_analytics.ops.web.board import CallEntry
@@ -115,13 +116,14 @@ class ReadApi:
         monitor, query = self._state.fleet, request.query
         if monitor is None:
             raise RefusalError(404, "fleet", "this server shows no fleet: start it with --fleet FILE")
-        matching, jobs = chosen_jobs(
+        steps = chosen_jobs(
             monitor.snapshot,
             text=text_of(query, "text") or "",
             state=choice_of(query, "state", ("all", *JOB_STATES)),
             order=choice_of(query, "order", tuple(ORDERS)),
             limit=int_of(query, "limit", 100, 1, MAX_JOBS) or 1,
         )
+        matching, jobs = await in_turns(steps)
         view = FleetView(
             event=self._state.feed.event_id,
             fleet=fleet_news(monitor),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from heapq import nsmallest
 from typing import Any, Final
 
 import attrs
 
+from agora_analytics._core.decoding.scanner import Steps
 from agora_analytics.ops.fleet.monitor import FleetMonitor
 from agora_analytics.ops.fleet.snapshot import JOB_STATES, FleetSnapshot, JobRow, WorkerRow
 
@@ -24,6 +25,9 @@ ORDERS: Final[Mapping[str, Callable[[JobRow], Any]]] = {
 
 MAX_JOBS: Final = 1_000
 _MAX_WORKERS: Final = 500
+
+_SLICE: Final = 500
+"""Jobs between two breaks."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,8 +63,9 @@ class FleetView:
 def fleet_news(monitor: FleetMonitor) -> FleetNews:
     """Return a summary of what was read last."""
     found = monitor.snapshot
-    jobs: Iterable[JobRow] = found.jobs if found is not None else ()
-    states = Counter(job.state for job in jobs)
+    states: Counter[str] = Counter()
+    for (_, state), count in found.counts.items() if found is not None else ():
+        states[state] += count
     return FleetNews(
         name=monitor.name,
         at=None if found is None else found.at,
@@ -69,23 +74,28 @@ def fleet_news(monitor: FleetMonitor) -> FleetNews:
         trouble=monitor.trouble,
         workers=0 if found is None else found.alive,
         jobs={state: states[state] for state in JOB_STATES},
-        takeovers=sum(job.takeovers for job in jobs),
-        failing=sum(job.failures > 0 for job in jobs),
+        takeovers=0 if found is None else found.takeovers,
+        failing=0 if found is None else sum(found.failing.values()),
     )
 
 
 def chosen_jobs(
     found: FleetSnapshot | None, *, text: str, state: str, order: str, limit: int
-) -> tuple[int, list[JobRow]]:
+) -> Steps[tuple[int, list[JobRow]]]:
     """Return how many jobs match, and the first of them; `text` is a part of the key, the worker or the error."""
-    part = text.casefold()
-    matching = [
-        job
-        for job in (found.jobs if found is not None else ())
-        if state in {"all", job.state}
-        and (not part or any(part in one.casefold() for one in (job.key, job.worker, job.error)))
-    ]
-    return len(matching), nsmallest(limit, matching, key=ORDERS[order])
+    jobs, part = () if found is None else found.jobs, text.casefold()
+    matching, first = 0, list[JobRow]()
+    for start in range(0, len(jobs), _SLICE):
+        slice_ = [job for job in jobs[start : start + _SLICE] if state in {"all", job.state} and _holds(job, part)]
+        matching += len(slice_)
+        # Of each slice: to sort ten thousand at once would hold the event loop for 15 ms.
+        first = nsmallest(limit, [*first, *slice_], key=ORDERS[order])
+        yield None
+    return matching, first
+
+
+def _holds(job: JobRow, part: str) -> bool:
+    return not part or any(part in one.casefold() for one in (job.key, job.worker, job.error))
 
 
 def shown_workers(found: FleetSnapshot | None) -> tuple[WorkerRow, ...]:
