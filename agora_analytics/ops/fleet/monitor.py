@@ -37,7 +37,7 @@ class FleetMonitor:
     from agora_analytics import ops
     from agora_analytics.fleet import Fleet
 
-    fleet = Fleet.from_file("fleet.toml")
+    fleet = Fleet(store="memory://")  # or Fleet.from_file("fleet.toml")
     async with ops.FleetMonitor(fleet) as monitor, ops.LiveState(client, fleet=monitor) as state:
         application = ops.routes(state)
     ```
