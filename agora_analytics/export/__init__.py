@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from agora_analytics.export.report import *
     from agora_analytics.export.schema import *
     from agora_analytics.export.selection import *
-    from agora_analytics.export.shards import *
 
 __all__ = [
     "DATASETS",
@@ -49,4 +48,4 @@ __all__ = [
     "to_polars",
 ]
 
-__getattr__, __dir__ = door(globals(), "schema", "selection", "report", "estimate", "shards", "exporter", "dataframes")
+__getattr__, __dir__ = door(globals(), "schema", "selection", "report", "estimate", "exporter", "dataframes")

@@ -24,10 +24,10 @@ from agora_analytics.export.estimate import ExportEstimate
 from agora_analytics.export.estimator import Estimator
 from agora_analytics.export.fetch.run import ExportRun, RunOptions
 from agora_analytics.export.fetch.sources import EndpointSet
-from agora_analytics.export.report import ExportReport
+from agora_analytics.export.report import ExportReport, ShardsReport
 from agora_analytics.export.report_builder import build_manifest, build_report
 from agora_analytics.export.selection import Selection, Shard
-from agora_analytics.export.shards import ShardsReport, merge
+from agora_analytics.export.shards import merge
 from agora_analytics.export.sinks import LocalSink, Sink, error_text, open_sink
 from agora_analytics.export.state.copies import FOLDER
 from agora_analytics.export.state.export_state import ExportState
@@ -66,7 +66,6 @@ async def run_export(
     process: bool,
 ) -> ExportReport:
     """Fetch a selection into files of the format `name`; see `Exporter.run`."""
-    # The steps of a run, in order: longer than 25 lines for that.
     validation.instance("selection", selection, Selection)
     name = formats.check(name)
     sink = await asyncio.to_thread(open_sink, to, sink_options)  # some stores connect at once

@@ -12,45 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from agora_analytics._core.decoding import json
 from agora_analytics.errors import AgoraError, ExportError
-from agora_analytics.export.report import Skipped
+from agora_analytics.export.report import ShardsReport, Skipped
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.selection import Selection, Shard
 from agora_analytics.export.sinks import LocalSink, ReplacedError, Sink, error_text
 from agora_analytics.export.write.target import MANIFEST, write_manifest
 from agora_analytics.spans import Span
-
-__all__ = ["ShardsReport"]
-
-
-@attrs.frozen(kw_only=True)
-class ShardsReport:
-    """What the shards of a selection hold together.
-
-    Attributes:
-        to: the folder or URL of all shards.
-        rows: rows by dataset.
-        parts: files of all shards, or parts of their databases.
-        missing: names of shards of which no run has ended, or only one of a shorter selection.
-        incomplete: names of shards whose last run left something pending or skipped it.
-        skipped: what is missing in the `incomplete` ones, and why.
-
-    """
-
-    to: str
-    rows: Mapping[str, int]
-    parts: int
-    missing: tuple[str, ...]
-    incomplete: tuple[str, ...]
-    skipped: tuple[Skipped, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every shard is complete, and so the whole selection."""
-        return not self.missing and not self.incomplete
 
 
 def merge(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> ShardsReport:

@@ -227,7 +227,7 @@ class SharedCheckpoints:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _bind(self) -> None:
-        """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
+        """Start again in another loop or process: leases and connections belong to those in which they were opened."""
         loop, process = asyncio.get_running_loop(), os.getpid()
         if self._loop is loop and self._process == process:
             return
