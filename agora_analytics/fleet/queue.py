@@ -114,12 +114,13 @@ class WorkQueue:
         """Return the entries of a table beside the jobs."""
         docket = self._opened()
         async with docket.redis() as redis:
-            if self._url.startswith("memory:"):  # which cannot do it in pages
-                whole: dict[Any, Any] = await redis.hgetall(docket.key(table))
-                return {_text(key): _text(value) for key, value in whole.items()}
             # In pages: ten thousand entries at once would hold the event loop for 50 ms.
-            pages = redis.hscan_iter(docket.key(table), count=_PAGE)
-            return {_text(key): _text(value) async for key, value in pages}
+            scan: Any = getattr(redis, "hscan_iter", None)
+            if scan is not None:
+                return {_text(key): _text(value) async for key, value in scan(docket.key(table), count=_PAGE)}
+            # The store in memory has no pages.
+            found: dict[Any, Any] = await redis.hgetall(docket.key(table))
+        return {_text(key): _text(value) for key, value in found.items()}
 
     async def read_one(self, table: str, key: str) -> str | None:
         """Return an entry of a table, None if it is not there."""
