@@ -94,6 +94,8 @@ __all__ = [
     "Session",
     "SessionMetrics",
     "SessionPage",
+    "Shard",
+    "ShardsReport",
     "Skipped",
     "Span",
     "Statistic",

@@ -74,7 +74,7 @@ holds them.
 CheckpointTrouble = Literal["in_use", "taken_over", "store", "invalid"]
 """Why a position cannot be used; see `CheckpointError`."""
 
-ExportTrouble = Literal["running", "disk", "settings", "state", "writer"]
+ExportTrouble = Literal["running", "superseded", "disk", "settings", "state", "writer"]
 """Why an export cannot be written; see `ExportError`."""
 
 
@@ -348,11 +348,12 @@ class ExportError(AgoraError):
     """An export cannot be written or resumed; what is already written is safe.
 
     Attributes:
-        kind: why. `running`: another run or program has the files open; retry when it is done. `disk`: the target
-            cannot be read or written (full, no permission, store unreachable); retry once that is fixed. `settings`:
-            the target holds an export with other settings; a retry does not help. `state`: the export's state or
-            database is damaged, of another version, or does not match its files; a retry does not help. `writer`:
-            the writer process died, or the format's library failed; a retry may help.
+        kind: why. `running`: another run or program has the files open; retry when it is done. `superseded`: another
+            run, on another machine perhaps, has taken the export over and continues it; a retry would take it back.
+            `disk`: the target cannot be read or written (full, no permission, store unreachable); retry once that is
+            fixed. `settings`: the target holds an export with other settings; a retry does not help. `state`: the
+            export's state or database is damaged, of another version, or does not match its files; a retry does not
+            help. `writer`: the writer process died, or the format's library failed; a retry may help.
 
     """
 

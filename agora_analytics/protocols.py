@@ -137,7 +137,8 @@ class Ledger(Protocol):
         Changes are applied one at a time, each whole or not at all; one that raises changes nothing. `change` may be
         called in any thread, and several times, each time with the newest state: the last call counts. A change that
         was submitted is always applied: a caller that is cancelled meanwhile gets its `CancelledError` afterwards, so
-        that it can undo the change.
+        that it can undo the change. One that takes longer than a second should raise `LedgerError`: permits that are
+        older than two seconds are not used. After an error it does not matter whether the change was made.
         """
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@
 | Crash recovery: what does a rerun keep? | `state/export_state.py`; of rows, `state/staging.py` |
 | What if files or the state are gone or altered? | `state/preflight.py`, `state/rebuild.py` |
 | How does another machine take over? | `state/remote_copy.py` |
+| How do several workers share an export? | `Selection.shards`, `shards.py` |
 | How do rows become files? | `write/part_writer.py`, `formats/`, `sinks/` |
 
 docs/concepts/exports.md shows the data flow, and what a crash leaves at each step.
@@ -39,6 +40,8 @@ __all__ = [
     "Exporter",
     "Insight",
     "Selection",
+    "Shard",
+    "ShardsReport",
     "Skipped",
     "to_arrow",
     "to_pandas",

@@ -6,7 +6,7 @@ What happens between a request and a published file, and after a crash: `docs/co
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from agora_analytics.export.estimate import ExportEstimate
-    from agora_analytics.export.report import ExportReport, ProgressCallback
-    from agora_analytics.export.selection import Selection
+    from agora_analytics.export.report import ExportReport, ProgressCallback, ShardsReport
+    from agora_analytics.export.selection import Selection, Shard
 
 __all__ = ["Exporter"]
 
@@ -70,6 +70,7 @@ class Exporter:
         state: str | Path | None = None,
         sink_options: Mapping[str, Any] | None = None,
         rebuild: bool = False,
+        process: bool = True,
     ) -> ExportReport:
         """Fetch a selection into files, and return what the export holds and what it skipped.
 
@@ -113,6 +114,8 @@ class Exporter:
             sink_options: options of the URL's file system, for fsspec.
             rebuild: accept the files as they are: rebuild a lost state from `manifest.json`, and report rows that are
                 gone in `skipped` without fetching them again.
+            process: write files in a separate process, which all exports of this program share. If false, a thread
+                writes them: that saves the memory of a Python, and shares its interpreter lock with your event loop.
 
         Raises:
             ValueError, TypeError: for a bad argument; nothing was sent.
@@ -142,7 +145,31 @@ class Exporter:
             state=validation.none_or(validation.path, "state", state),
             sink_options=validation.none_or(validation.mapping, "sink_options", sink_options, object) or {},
             rebuild=validation.boolean("rebuild", rebuild),
+            process=validation.boolean("process", process),
         )
+        return report
+
+    async def merge(
+        self, shards: Iterable[Shard], to: str | Path, *, sink_options: Mapping[str, Any] | None = None
+    ) -> ShardsReport:
+        """Write `manifest.json` of all shards of a selection, and return their report.
+
+        It is made from the manifests of the shards, from any worker, and sends no request. `complete` is true once
+        every shard is. Call it after each shard, or once at the end; see `Selection.shards`.
+
+        Args:
+            shards: all shards of the selection.
+            to: the folder or URL that they were exported below.
+            sink_options: options of the URL's file system, for fsspec.
+
+        Raises:
+            ValueError, TypeError: for a bad argument.
+            ExportError: the place cannot be read or written, or a shard there has other settings.
+
+        """
+        lifecycle = await _lifecycle()
+        options = validation.none_or(validation.mapping, "sink_options", sink_options, object) or {}
+        report: ShardsReport = await lifecycle.merge_shards(self._scope, shards, to, sink_options=options)
         return report
 
 

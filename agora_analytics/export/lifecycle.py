@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,10 @@ from agora_analytics.export.estimate import ExportEstimate
 from agora_analytics.export.estimator import Estimator
 from agora_analytics.export.fetch.run import ExportRun, RunOptions
 from agora_analytics.export.fetch.sources import EndpointSet
-from agora_analytics.export.report import ExportReport
+from agora_analytics.export.report import ExportReport, ShardsReport
 from agora_analytics.export.report_builder import build_manifest, build_report
-from agora_analytics.export.selection import Selection
+from agora_analytics.export.selection import Selection, Shard
+from agora_analytics.export.shards import merge
 from agora_analytics.export.sinks import LocalSink, Sink, error_text, open_sink
 from agora_analytics.export.state.copies import FOLDER
 from agora_analytics.export.state.export_state import ExportState
@@ -62,9 +63,9 @@ async def run_export(
     state: Path | None,
     sink_options: Mapping[str, Any],
     rebuild: bool,
+    process: bool,
 ) -> ExportReport:
     """Fetch a selection into files of the format `name`; see `Exporter.run`."""
-    # The steps of a run, in order: longer than 25 lines for that.
     validation.instance("selection", selection, Selection)
     name = formats.check(name)
     sink = await asyncio.to_thread(open_sink, to, sink_options)  # some stores connect at once
@@ -73,27 +74,31 @@ async def run_export(
     folder = _state_folder(sink, state)
     if state is not None:
         await asyncio.to_thread(check_state_folder, state)
-    async with _opened(settings, sink, folder, rebuild=rebuild) as (state_thread, parts):
-        run = ExportRun(
-            dispatcher,
-            selection,
-            options,
-            state_thread,
-            parts,
-            endpoints=_endpoints(dispatcher, scope, selection, state_thread),
-        )
+    async with _opened(settings, sink, folder, rebuild=rebuild, process=process) as (state_thread, parts):
+        endpoints = _endpoints(dispatcher, scope, selection, state_thread)
+        run = ExportRun(dispatcher, selection, options, state_thread, parts, endpoints=endpoints)
         await run.finish()
         await parts.flush_all()
         await parts.publish_database()
         # After publishing, since it counts what is in files.
         report = await state_thread.change(lambda state: build_report(state, run, str(sink)))
-        manifest = await state_thread.change(lambda state: build_manifest(state, parts.target.name, report))
+        selected = {"apps": list(endpoints), "start": selection.span.start, "end": selection.span.end}
+        manifest = await state_thread.change(lambda state: build_manifest(state, parts.target.name, report, selected))
         if options.on_progress is not None:
             # Once more, so that the last progress is that of the end.
             options.on_progress(await run.reporter.progress())
         # Last: where it says `complete`, every file that it lists is there.
         await parts.write_manifest(manifest)
     return report
+
+
+async def merge_shards(
+    scope: Scope, shards: Iterable[Shard], to: str | Path, *, sink_options: Mapping[str, Any]
+) -> ShardsReport:
+    """Merge the manifests of shards; see `Exporter.merge`."""
+    checked = validation.instances("shards", shards, Shard)
+    sink = await asyncio.to_thread(open_sink, to, sink_options)
+    return await asyncio.to_thread(merge, sink, checked, scope.app_id)
 
 
 def _endpoints(
@@ -122,7 +127,7 @@ def _count_bad_rows(state_thread: StateThread, app: str, endpoint: Endpoint, row
 
 @asynccontextmanager
 async def _opened(
-    settings: dict[str, Any], sink: Sink, folder: Path, *, rebuild: bool
+    settings: dict[str, Any], sink: Sink, folder: Path, *, rebuild: bool, process: bool
 ) -> AsyncIterator[tuple[StateThread, PartWriter]]:
     """Open the state and the target of an export, and close both whatever happens."""
     # Opening and closing mirror each other, and belong side by side: longer than 25 lines for that.
@@ -139,11 +144,12 @@ async def _opened(
                 await _claim(remote, preflight, settings, rebuild=rebuild)
             else:
                 await preflight.check_files(settings)
-            await state_thread.run_io(
-                lambda: opened.append(
-                    PartWriter(state_thread, _open_target(form, sink, folder), sink, remote or LocalSync(state_thread))
-                )
-            )
+
+            def open_parts() -> None:
+                target = _open_target(form, sink, folder, process=process)
+                opened.append(PartWriter(state_thread, target, sink, remote or LocalSync(state_thread)))
+
+            await state_thread.run_io(open_parts)
             (parts,) = opened
             target = parts.target
             await translate_errors(state_thread.run_io(target.ready, abort=target.abort), partial(_not_opened, sink))
@@ -192,9 +198,9 @@ def _open_state(path: Path, place: str, *, rebuild: bool) -> ExportState:
     return ExportState.replace_damaged(path, place)
 
 
-def _open_target(name: str, sink: Sink, folder: Path) -> Target:
+def _open_target(name: str, sink: Sink, folder: Path, *, process: bool) -> Target:
     try:
-        return open_target(name, sink, folder)
+        return open_target(name, sink, folder, process=process)
     except Exception as error:  # noqa: BLE001 - whatever a format's library raises
         translated = _not_opened(sink, error)
     # Not inside of `except`, where the context would keep the original message, which may quote a credential.

@@ -9,7 +9,7 @@ import attrs
 
 from agora_analytics.spans import Span
 
-__all__ = ["ExportProgress", "ExportReport", "Skipped"]
+__all__ = ["ExportProgress", "ExportReport", "ShardsReport", "Skipped"]
 
 
 @attrs.frozen(kw_only=True)
@@ -115,6 +115,33 @@ class ExportReport:
     def complete(self) -> bool:
         """Whether the export holds everything selected that the service has now: nothing is skipped or pending."""
         return not self.skipped and not self.pending
+
+
+@attrs.frozen(kw_only=True)
+class ShardsReport:
+    """What the shards of a selection hold together.
+
+    Attributes:
+        to: the folder or URL of all shards.
+        rows: rows by dataset.
+        parts: files of all shards, or parts of their databases.
+        missing: names of shards of which no run has ended, or only one of a shorter selection.
+        incomplete: names of shards whose last run left something pending or skipped it.
+        skipped: what is missing in the `incomplete` ones, and why.
+
+    """
+
+    to: str
+    rows: Mapping[str, int]
+    parts: int
+    missing: tuple[str, ...]
+    incomplete: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is complete, and so the whole selection."""
+        return not self.missing and not self.incomplete
 
 
 ProgressCallback = Callable[[ExportProgress], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -44,19 +44,22 @@ def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport
     )
 
 
-def build_manifest(state: ExportState, name: Callable[[Part], str], report: ExportReport) -> dict[str, Any]:
-    """Return the content of `manifest.json`; `name` returns the path of a part."""
+def build_manifest(
+    state: ExportState, name: Callable[[Part], str], report: ExportReport, selected: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the content of `manifest.json`; `name` returns the path of a part, `selected` are App IDs and span."""
     settings = state.settings()
     return {
         "tool": "agora-analytics",
         "version": version("agora-analytics"),
         "settings": settings,
+        "selection": selected,
         "complete": report.complete,
         "rows": report.rows,
         "unmeasured": report.unmeasured,
         "columns": {dataset: list(map(_column, DATASETS[dataset].columns)) for dataset in settings["datasets"]},
         "spans": list(_spans(state)),
-        "skipped": [attrs.asdict(one, recurse=False) | {"span": one.span and str(one.span)} for one in report.skipped],
+        "skipped": list(map(_skipped_entry, report.skipped)),
         "parts": list(_parts(state, name)),
         "database": _database(state),
         "resume": {
@@ -93,6 +96,11 @@ def _skipped_calls(state: ExportState) -> Iterator[Skipped]:
             call_ids=state.skipped_call_ids(app, reason, _LISTED_IDS),
             again=is_retried(reason),
         )
+
+
+def _skipped_entry(one: Skipped) -> dict[str, Any]:
+    bounds = {"start": one.span.start, "end": one.span.end} if one.span else {}
+    return attrs.asdict(one, recurse=False) | {"span": one.span and str(one.span)} | bounds
 
 
 def _column(column: Column) -> dict[str, Any]:

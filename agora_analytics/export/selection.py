@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -11,10 +12,10 @@ from agora_analytics._core import validation
 from agora_analytics.catalogue import Dimension, FreezeMetric, QualityMetric, UsageMetric
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.models import Call
-from agora_analytics.spans import Instant, Span
+from agora_analytics.spans import DAY, Instant, Span, moment
 from agora_analytics.streams.watch.series import Series
 
-__all__ = ["Breakdown", "Insight", "Selection"]
+__all__ = ["Breakdown", "Insight", "Selection", "Shard"]
 
 _USAGE: Final = frozenset(UsageMetric)
 _QUALITY: Final = frozenset(QualityMetric)
@@ -196,6 +197,42 @@ class Selection:
         """Whether the metrics of each session are selected."""
         return "metrics" in self.datasets
 
+    def shards(self, *, apps: int = 20, days: int = 7) -> tuple[Shard, ...]:
+        """Divide the selection among workers, and return its shards: disjoint, and together all of it; oldest first.
+
+        ```python
+        async with AnalyticsClient.from_env() as client:
+            shards = Selection(*client.calls.recent(timedelta(hours=6)), datasets=("calls", "sessions")).shards()
+            for shard in shards:  # or one for each worker
+                await client.export.run(shard.selection, shard.place("data"), format="jsonl")
+            report = await client.export.merge(shards, "data")
+            print(report.complete, report.rows, report.missing)
+        ```
+
+        Each is an ordinary export into a place of its own: any worker may run it, stop, and leave it to another one.
+        The same selection always has the same shards. If it grows by later days, or by App IDs at the end of `apps`,
+        shards that are full stay as they are, and those at the edge keep their names and are run again.
+
+        Args:
+            apps: App IDs of a shard, in the order of the selection.
+            days: UTC days of a shard, counted from 1 January 1970.
+
+        """
+        apps, days = (validation.int_in_range(name, value, 1) for name, value in (("apps", apps), ("days", days)))
+        groups = [self.apps[first : first + apps] for first in range(0, len(self.apps), apps)] or [()]
+        first, length = self.span.start // (days * DAY), days * DAY
+        return tuple(
+            self._shard(group, number, Span(max(self.span.start, start), min(self.span.end, start + length)), days)
+            for start in range(first * length, self.span.end, length)
+            for number, group in enumerate(groups, 1)
+        )
+
+    def _shard(self, apps: tuple[str, ...], number: int, span: Span, days: int) -> Shard:
+        # Named by the days that it may have, not by those that it has, so that it may grow in its place.
+        day = moment(span.start // (days * DAY) * days * DAY + 1)
+        name = f"{day:%Y-%m-%d}-{days}d-{number:04d}"
+        return Shard(name, attrs.evolve(self, start=span.start, end=span.end, apps=apps))
+
     def identity(self) -> dict[str, Any]:
         """Return the settings that must be the same in every run into a place: all but the span and the App IDs.
 
@@ -211,6 +248,24 @@ class Selection:
             "insights": [attrs.asdict(one) for one in self.insights],
             "series": [str(one) for one in self.series],
         }
+
+
+@attrs.frozen
+class Shard:
+    """A share of a selection that is exported by itself; see `Selection.shards`.
+
+    Attributes:
+        name: its folder, and a stable key for a work queue.
+        selection: what it exports.
+
+    """
+
+    name: str
+    selection: Selection
+
+    def place(self, to: str | Path) -> str:
+        """Return where it goes below the folder or URL of all shards."""
+        return f"{str(to).rstrip('/')}/{self.name}"
 
 
 def wants(selection: Selection, call: Call) -> bool:

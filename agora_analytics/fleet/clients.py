@@ -72,8 +72,13 @@ class ClientPool:
             del self._open[account]
             await opened.client.close()
 
-    async def close_idle(self) -> None:
-        """Close the clients that nobody has used for a while."""
+    async def close_idle_forever(self) -> None:
+        """Close clients when nobody has used them for a while."""
+        while True:
+            await asyncio.sleep(_IDLE / 10)
+            await self._close_idle()
+
+    async def _close_idle(self) -> None:
         before = asyncio.get_running_loop().time() - _IDLE
         for name in [name for name, opened in self._open.items() if not opened.users and opened.idle_since < before]:
             await self._open.pop(name).client.close()

@@ -18,7 +18,7 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.transport import HOSTS
-from agora_analytics.export.selection import Selection
+from agora_analytics.export.selection import Selection, Shard
 from agora_analytics.plans import Plan
 from agora_analytics.spans import WINDOW
 from agora_analytics.streams.watch.series import Series
@@ -153,10 +153,11 @@ class FollowJob:
 
 @attrs.frozen(kw_only=True)
 class ExportJob:
-    """An export, divided into parts that any worker can take; the arguments are those of `client.export.run`.
+    """An export, divided into shards that any worker can take; the arguments are those of `client.export.run`.
 
-    `to` is a folder on a disk that all workers share, or a URL. With `every` (seconds) the parts run again that long
-    after they are complete, for rows that were provisional.
+    `to` is a folder on a disk that all workers share, or a URL; each shard is a folder below it, and the manifest of
+    all is written after each. A shard has `shard_apps` App IDs and `shard_days` days (see `Selection.shards`). With
+    `every` (seconds) it is run again that long after it was complete, for calls that were late or open.
     """
 
     kind = "export"
@@ -166,12 +167,19 @@ class ExportJob:
     to: str
     format: str = "parquet"
     every: float | None = None
+    shard_apps: int = 20
+    shard_days: int = 7
 
     def __attrs_post_init__(self) -> None:
         _name("name", self.name)
         validation.apply_rules(self, selection=_selection, to=validation.non_empty_str, format=validation.non_empty_str)
         if self.every is not None:
             _interval("every", self.every)
+        self.shards()
+
+    def shards(self) -> tuple[Shard, ...]:
+        """Return the shards, each of which is a job of its own."""
+        return self.selection.shards(apps=self.shard_apps, days=self.shard_days)
 
 
 def _seconds(name: str, value: object) -> int:

@@ -28,7 +28,7 @@ _KEYS: Final = {
     "account": (*(f"{name}_{kind}" for name in _SECRETS for kind in ("env", "file")), "plan", "base_url", *_JOBS),
     "watch": ("app_id", "series", "name", "back", "gaps", "only_final", "allowed_lateness", "final_after", "every"),
     "follow": ("app_id", "name", "back", "with_sessions", "allowed_lateness", "every"),
-    "export": ("name", "app_ids", "start", "end", "datasets", "to", "format", "every"),
+    "export": ("name", "app_ids", "start", "end", "datasets", "to", "format", "every", "shard_apps", "shard_days"),
 }
 _DURATIONS: Final = ("back", "allowed_lateness", "final_after", "every", "turn")
 

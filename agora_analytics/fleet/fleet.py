@@ -13,11 +13,14 @@ from agora_analytics._core import validation
 from agora_analytics.fleet import description_file
 from agora_analytics.fleet.check import AccountCheck, check
 from agora_analytics.fleet.clients import ClientPool
-from agora_analytics.fleet.description import Account, FollowJob, Job, Secret, WatchJob
+from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
+from agora_analytics.fleet.export_turns import ExportTurns, ShardTask, shard_tasks
 from agora_analytics.fleet.queue import WorkQueue
+from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS, Reporter
 from agora_analytics.fleet.sinks import DatabaseSink, FunctionSink, OnEvent
 from agora_analytics.fleet.status import FleetStatus, job_status, now, worker_status
-from agora_analytics.fleet.worker import DRAIN, JOBS, WORKERS, FleetWorker
+from agora_analytics.fleet.stream_turns import StreamTurns
+from agora_analytics.fleet.worker import FleetWorker
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.redis_ledger import RedisLedger
 from agora_analytics.streams.checkpoint_stores import MemoryCheckpoints
@@ -145,7 +148,12 @@ class Fleet:
         return tuple(check(account) for account in self.accounts)
 
     async def run_worker(
-        self, on_event: OnEvent | None = None, *, worker: str | None = None, concurrency: int = 1_000
+        self,
+        on_event: OnEvent | None = None,
+        *,
+        worker: str | None = None,
+        concurrency: int = 1_000,
+        exports: int = 2,
     ) -> None:
         """Do jobs until drained or cancelled; then hand them over, and return.
 
@@ -156,20 +164,46 @@ class Fleet:
             on_event: takes the key of a job and an event of it; the next event of that job comes when it has returned.
                 If it raises, the turn of the job ends, and is tried again. Needed unless the fleet has a `sink`.
             worker: name of the worker, unique in the fleet; by default host and process.
-            concurrency: jobs at once, at most.
+            concurrency: watches and follows at once, at most.
+            exports: shards of exports at once, at most; they share one process that writes files.
 
         """
-        streams = {
+        name = worker or f"{socket.gethostname()}-{os.getpid()}"
+        limits = validation.int_in_range("concurrency", concurrency, 1), validation.int_in_range("exports", exports, 1)
+        async with (
+            self._opened() as queue,
+            WorkQueue(self._url(), f"{self.name}-exports").opened() as exporting,
+            self._pool() as pool,
+            aclosing(self._sink_for(on_event)) as sink,
+        ):
+            reporter = Reporter(name, queue)
+            made = FleetWorker(
+                reporter,
+                pool,
+                streams=StreamTurns(self._streams(), pool=pool, sink=sink, reporter=reporter, seconds=self._turn),
+                stream_queue=queue,
+                exports=ExportTurns(self._shards(), pool=pool, reporter=reporter),
+                export_queue=exporting,
+            )
+            await made.apply()
+            await made.run(concurrency=limits[0], exports=limits[1])
+
+    def _streams(self) -> dict[str, tuple[Account, WatchJob | FollowJob]]:
+        return {
             key: (account, job)
             for account in self.accounts
             for key, job in account.keyed()
             if isinstance(job, WatchJob | FollowJob)
         }
-        name = worker or f"{socket.gethostname()}-{os.getpid()}"
-        async with self._opened() as queue, self._pool() as pool, aclosing(self._sink_for(on_event)) as sink:
-            made = FleetWorker(name, streams, queue=queue, pool=pool, sink=sink, turn=self._turn)
-            await made.apply()
-            await made.run(concurrency=validation.int_in_range("concurrency", concurrency, 1))
+
+    def _shards(self) -> dict[str, ShardTask]:
+        return {
+            shard: task
+            for account in self.accounts
+            for key, job in account.keyed()
+            if isinstance(job, ExportJob)
+            for shard, task in shard_tasks(account, key, job).items()
+        }
 
     async def status(self) -> FleetStatus:
         """Return who holds which job, since when, and how far each is; costs no request of any account."""
@@ -179,7 +213,7 @@ class Fleet:
             name=self.name,
             at=now(),
             workers=tuple(worker_status(name, text) for name, text in sorted(workers.items())),
-            jobs=tuple(job_status(key, jobs.get(key)) for key in sorted({*jobs, *self.jobs})),
+            jobs=tuple(job_status(key, jobs.get(key)) for key in sorted({*jobs, *self._streams(), *self._shards()})),
         )
 
     async def drain(self, worker: str | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import attrs
 
 from agora_analytics._core.decoding.json import encode, strict_decoder
-from agora_analytics.quota.bucket import IN_FLIGHT_TTL, SEND_DELAY, WindowCounter
+from agora_analytics.quota.bucket import IN_FLIGHT_TTL, LATE_ARRIVAL, SEND_DELAY, WindowCounter
 from agora_analytics.quota.date_trust import DateTrust
 from agora_analytics.quota.service_clock import ServiceClock
 
@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 _REBOOT_JUMP: Final = 60.0
 """Seconds by which wall and monotonic clock must part to show that the machine was restarted since."""
+
+_UNDER_WAY: Final = 10.0
+"""Seconds for which a request stays in flight whose time is of another clock, unless its answer comes sooner."""
 
 _FORMAT: Final = 1
 """The stored format; raise it when a field gets another name or meaning."""
@@ -94,6 +97,13 @@ class LedgerState:
             self.restart_clock(now)
         self.boot_time = wall - now
 
+    def change_clock(self, now: float) -> None:
+        """Go on by another clock, which shows `now`: nobody knows how long ago anything was."""
+        self.clock.restart()
+        self.trust.reset()
+        for counter in self.counters.values():
+            _count_as_recent(counter, now)
+
     def restart_clock(self, now: float) -> None:
         """Adapt the state to a clock that restarted, and shows `now`."""
         # No bound by the clock before means anything; days are UTC and stay.
@@ -101,6 +111,20 @@ class LedgerState:
         self.trust.reset()
         for counter in self.counters.values():
             counter.drop_later_than(now)
+
+
+def _count_as_recent(counter: WindowCounter, now: float) -> None:
+    """Count all requests as answered just now or still under way, and errors as just received."""
+    # No clock tells which of them share a window with those to come. To drop them would exceed the limit.
+    counter.completed = [max(now, min(at, now + LATE_ARRIVAL)) for at in counter.completed + counter.completed_early]
+    counter.completed.sort()
+    counter.completed_early, counter.early_in_flight = [], {}
+    # Those in hand can be released by their own time, so what is possible by the new clock stays.
+    for number, until in counter.in_flight.items():
+        counter.in_flight[number] = until if now < until <= now + IN_FLIGHT_TTL else now + _UNDER_WAY
+    counter.rate_limited_at = dict.fromkeys(counter.rate_limited_at, now)
+    blocked = counter.blocked.items()
+    counter.blocked = {unit: block._replace(at=now, until=now + block.until - block.at) for unit, block in blocked}
 
 
 _decode: Callable[[bytes], LedgerState] = strict_decoder(LedgerState)

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.bucket import WindowCounter
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
-from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
 from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
+from agora_analytics.quota.settlement import Settlement
 from agora_analytics.quota.spare_permits import SparePermits
 from agora_analytics.quota.wait_queue import Priority, WaitQueue
 
@@ -31,21 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget"]
 
+T = TypeVar("T")
+
 _INTERACTIVE_SHARE: Final = 0.05
 """Fraction of the day's requests that exports leave to interactive ones."""
-
-
-class Settlement(NamedTuple):
-    """How a request ended: when its answer was received, the `Date` sample in it, and the rate-limit error if any.
-
-    `sample` is None where the answer says nothing reliable about the time; `host` is the index of the host that
-    answered. `received` is None where no answer came.
-    """
-
-    received: float | None = None
-    sample: DateSample | None = None
-    error: RateLimited | None = None
-    host: int = 0
 
 
 class Demand(NamedTuple):
@@ -94,14 +83,25 @@ class Limiter:
         """Return a permit, or how long to wait; `waiting` requests of this process wait for one."""
         if self._account.state is not None:
             return self._try_acquire(priority, waiting, self._account.state)
-        if spare := self._spare.take(priority, self._time.ledger_now()):
+        if spare := self._spare.take(priority, self._time.monotonic()):
             return spare
-        self.return_spare(self._time.ledger_now())
+        self.return_spare(self._time.monotonic())
         issued: list[Permit] = []
         wanted = self.queue.waiting_before_next(priority)
+        change = partial(self._try_acquire_several, issued, priority, waiting, wanted)
+        result, ran_at = await self._change_or_release(change, issued)
+        now = self._time.monotonic()
+        self._spare.add(priority, issued[1:], now)
+        if not isinstance(result, Rejection):
+            return result
+        # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who
+        # asks just before it needs another round trip, and is late.
+        return result._replace(wait=result.wait * (1 + 2 * DRIFT) - (now - ran_at))
+
+    async def _change_or_release(self, change: Callable[[LedgerState], T], issued: list[Permit]) -> T:
+        """Apply a change that issues permits; release them if its caller does not get them."""
         try:
-            change = partial(self._try_acquire_several, issued, priority, waiting, wanted)
-            result, ran_at = await self._account.change(change)
+            return await self._account.change(change)
         except asyncio.CancelledError:
             # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
             if issued:
@@ -112,13 +112,6 @@ class Limiter:
             if issued:
                 self._account.defer(partial(self._release, issued), self._on_settled)
             raise
-        now = self._time.ledger_now()
-        self._spare.add(priority, issued[1:], now)
-        if not isinstance(result, Rejection):
-            return result
-        # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who
-        # asks just before it needs another round trip, and is late.
-        return result._replace(wait=result.wait * (1 + 2 * DRIFT) - (now - ran_at))
 
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least, and for which unit."""
@@ -138,7 +131,7 @@ class Limiter:
         if self._account.state is not None:
             self._on_settled(self._settle(permit, settlement, self._account.state))
             return
-        self.return_spare(self._time.ledger_now())
+        self.return_spare(self._time.monotonic())
         settle = partial(self._settle, permit, settlement)
         # Other processes must know of an error at once, and the caller may need the time, which this answer may be the
         # first to show.
@@ -244,7 +237,7 @@ class Limiter:
 
         Its caller may have been cancelled by the time it returns.
         """
-        ran_at = self._time.ledger_now()
+        ran_at = self._time.monotonic()
         issued.clear()  # what an earlier run of this change took was not stored
         first = result = self._try_acquire(priority, waiting, state)
         most = min(wanted, self._fair_share(state))
@@ -348,10 +341,11 @@ class Limiter:
 
     def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
         """Record how a request ended; return whether others may be sent sooner than they expect."""
-        received, sample, error, host = settlement
+        error = settlement.error
+        received = None if settlement.received is None else self._time.by_ledger(settlement.received)
         # The time first: which day a rate-limit error is about depends on it.
-        if sample is not None:
-            self._time.learn(host, sample, state)
+        if (sample := settlement.sample_by(received)) is not None:
+            self._time.learn(settlement.host, sample, state)
         reading, counter = self._time.reading(state), state.counter(self.name)
         is_settled = permit.number not in counter.in_flight
         counter.settle(permit, received, reading)

@@ -19,9 +19,10 @@ from agora_analytics.quota.clock_reading import DAY
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
-from agora_analytics.quota.limiter import Budget, Demand, Limiter, Settlement
+from agora_analytics.quota.limiter import Budget, Demand, Limiter
 from agora_analytics.quota.permit import Permit
 from agora_analytics.quota.service_time import ServiceTime
+from agora_analytics.quota.settlement import Settlement
 from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class PermitRequest:
 
     def answered(self, date: int | None, host: int = 0) -> None:
         """Record that an answer has just been received from a host, and its `Date` header in UTC seconds."""
-        self._received = self._time.ledger_now()
+        self._received = self._time.monotonic()
         self._date, self._host = date, host
 
     def too_late(self) -> bool:
@@ -247,7 +248,7 @@ class PermitRequest:
         if self._received is None or self._date is None:
             return None
         by_api = error is None or (isinstance(error, ResponseError) and _is_from_api(error))
-        return DateSample(self._sent_at, self._received, self._date) if by_api else None
+        return DateSample(self._sent_at, self._time.by_ledger(self._received), self._date) if by_api else None
 
 
 def _is_from_api(error: ResponseError) -> bool:

@@ -74,6 +74,10 @@ class ServiceTime:
         """Return the time by which the ledger's states are kept: its own where it has a clock, else the loop's."""
         return self.monotonic() if self._ledger_clock is None else self._ledger_clock()
 
+    def by_ledger(self, at: float) -> float:
+        """Return a `monotonic()` time by the clock of the ledger as it is now: it may have been set since."""
+        return at if self._ledger_clock is None else self._ledger_clock() - (self.monotonic() - at)
+
     def utc(self) -> float:
         """Return UTC seconds: a lower bound of the service's clock, or the host's clock until that is known."""
         wall = self._wall()

@@ -133,7 +133,8 @@ class SharedAccount:
         self._members = 1
         self._lost: tuple[str, ...] = ()
         self._reason = ""
-        self._clock_was_set = False
+        # How often the store's clock was set, and how often the known state was adapted to that.
+        self._clocks = self._adapted = 0
         self._is_reachable = True
         self._reachable_since = self._renewed_at = elapsed()
         self._submitted: list[_Submitted] = []
@@ -206,9 +207,11 @@ class SharedAccount:
                 await self._join()
             # What has failed by now is not made any more.
             submitted = [one for one in submitted if not one.done.done()]
-            buried = self._lost
+            buried, clocks = self._lost, self._clocks
             state, results = self._run(submitted, buried)
-            is_stored = await self._store_state(state.encode(), buried, attempted)
+            if is_stored := await self._store_state(state.encode(), buried, attempted):
+                # Of before that answer: it may be the first to show that the clock was set.
+                self._adapted = clocks
         for one, result in zip(submitted, results, strict=True):
             if one.done.done():
                 continue
@@ -227,7 +230,6 @@ class SharedAccount:
         # An attempt whose answer was lost may have succeeded.
         if answer.replaced or answer.tag in attempted:
             self._known = _Known(self._known.changes + 1, answer.tag, body)
-            self._clock_was_set = False
             return True
         # With the same tag, a member that was to be buried has renewed its lease, and the state is as it was.
         if answer.tag != self._known.tag:
@@ -256,8 +258,8 @@ class SharedAccount:
         state = decode(self._known.body) if self._known.body else LedgerState()
         state.process_slot, state.processes = int(self._member.partition(":")[0]), max(1, self._members)
         now = self._clock.now()
-        if self._clock_was_set:
-            state.restart_clock(now)
+        if self._adapted < self._clocks:
+            state.change_clock(now)
         for member in lost:
             state.reclaim(int(member.partition(":")[0]), now)
         return state
@@ -275,7 +277,7 @@ class SharedAccount:
         received = self._renewed_at = elapsed()
         if self._clock.observe(sent, received, answer.now):
             log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned again")
-            self._clock_was_set = True
+            self._clocks += 1
         self._members = answer.members
         if not self._is_reachable:
             self._is_reachable, self._reachable_since, self._reason = True, received, ""
@@ -301,7 +303,7 @@ class SharedAccount:
         reason = self._reason or f"no answer in {_PATIENCE:g} s"
         if isinstance(error, (*DecodeFailures, ValueError)):
             reason = str(error)
-        # One for each: whoever raises an error adds a traceback to it.
+        # One for each: each raise adds a traceback.
         failure = LedgerError(
             f"the quota ledger in {self._store.name} cannot be used: {reason}",
             hint="Nothing was sent. Check that the store is up and can be reached.",

@@ -29,7 +29,7 @@ class ConnectedStore(Store, Protocol):
     def forget_connections(self) -> None:
         """Leave the connections alone: they belong to another event loop, or to the parent of a forked process.
 
-        Raises `RuntimeError` in a forked process if they are not the store's to open anew.
+        Raises `RuntimeError` in a forked process if they are not the store's to open again.
         """
 
 
@@ -79,7 +79,7 @@ class SharedLedger:
         return f"{type(self).__name__}({name!r})"
 
     def _bind(self) -> None:
-        """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
+        """Start again in another loop or process: leases and connections belong to those in which they were opened."""
         loop, process = asyncio.get_running_loop(), os.getpid()
         if self._loop is loop and self._process == process:
             return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
@@ -124,27 +124,34 @@ class Poller(ABC, Generic[T]):
         self._loop = asyncio.get_running_loop()
         self.check_host_clock()
         events = self.events()
+        with self._showing_why():
+            try:
+                async for event in events:
+                    delivered_at = self._loop.time()
+                    yield event
+                    busy = self._loop.time() - delivered_at
+                    if busy > _BUSY:
+                        self.downtime.record(busy, "consumer", self.read_clock())
+            except StoppedError:
+                pass
+            finally:
+                try:
+                    # Before the release below: it saves the last checkpoint, for which the name must still be leased.
+                    await events.aclose()
+                finally:  # even when cancelled, or the name would stay leased until the process ends
+                    if self._clock_timer is not None:
+                        self._clock_timer.cancel()
+                    self.monitor.stopped()
+                    await self.position.release()
+
+    @contextmanager
+    def _showing_why(self) -> Iterator[None]:
+        """Show in `health` that the checkpoint ended the stream, such as that another process took it over."""
         try:
-            async for event in events:
-                delivered_at = self._loop.time()
-                yield event
-                busy = self._loop.time() - delivered_at
-                if busy > _BUSY:
-                    self.downtime.record(busy, "consumer", self.read_clock())
-        except StoppedError:
-            pass
-        except CheckpointError as error:  # a probe of health shows that another process took this stream over
+            yield
+        except CheckpointError as error:
             self.monitor.update(last_error=str(error))
             raise
-        finally:
-            try:
-                # Before the release below: it saves the last checkpoint, for which the name must still be leased.
-                await events.aclose()
-            finally:  # even when cancelled, or the name would stay leased until the process ends
-                if self._clock_timer is not None:
-                    self._clock_timer.cancel()
-                self.monitor.stopped()
-                await self.position.release()
 
     def check_host_clock(self) -> None:
         """Read the host's clock now and every minute: its jumps show when this machine slept."""

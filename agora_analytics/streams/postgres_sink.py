@@ -87,7 +87,7 @@ class PostgresSink:
     ```
 
     Each `write` is one transaction of the rows, the checkpoint and the epoch. A sink takes its name over when it is
-    entered, whoever holds it; that one is then refused with its next `write`, which writes nothing. With `lease` the
+    entered, from a process that runs too: its next `write` is refused, and writes nothing. With `lease` the
     name is held for so many seconds, renewed while the process runs, and refused to others meanwhile.
 
     The tables begin with `prefix`, also after a schema (`reports.agora`): `_windows`, `_gaps`, `_calls`, `_sessions`
@@ -220,4 +220,5 @@ class _SinkRows(PostgresRows):
 
 
 def _encoded(event: Event | CallEvent) -> dict[str, str]:
-    return {table: encode(rows).decode() for table, rows in rows_of(event).items()}
+    # Row by row: to encode all at once would hold every other thread, and the event loop, for as long.
+    return {table: f"[{','.join(encode(row).decode() for row in rows)}]" for table, rows in rows_of(event).items()}

@@ -126,16 +126,23 @@ class SharedCheckpoints:
     async def acquire(self, name: str) -> Lease:
         """Take a name over; raises `CheckpointError` while another lease of it lasts."""
         name = checked_name(name)
-        found = await self._call(name, lambda: self._rows.acquire(name, self._lease))
-        if found.held > 0:
-            raise in_use(name, f"another process, for {math.ceil(found.held)} s unless it is renewed", _HELD)
+        taken: list[StoredCheckpoint] = []
+
+        async def take() -> None:
+            taken.append(await self._rows.acquire(name, self._lease))
+
         try:
-            lease = Lease(found.epoch, await self._decoded(name, found))
+            await self._call(name, take)
+            checkpoint = await self._decoded(name, taken[-1])
         except BaseException:
             # Who is cancelled, or cannot read it, does not keep others away.
             with suppress(CheckpointError):
-                await self.release(name, found.epoch)
+                await self._give_back(name, taken)
             raise
+        found = taken[-1]
+        if found.held > 0:
+            raise in_use(name, f"another process, for {math.ceil(found.held)} s unless it is renewed", _HELD)
+        lease = Lease(found.epoch, checkpoint)
         if self._lease:
             self._held[name] = lease.epoch
             if self._heartbeat is None or self._heartbeat.done():
@@ -183,6 +190,11 @@ class SharedCheckpoints:
         name = self._rows.name if hasattr(self, "_rows") else ""
         return f"{type(self).__name__}({name!r})"
 
+    async def _give_back(self, name: str, taken: list[StoredCheckpoint]) -> None:
+        for found in taken:
+            if not found.held:
+                await self.release(name, found.epoch)
+
     def _next_number(self) -> int:
         """Return a number greater than all before, also than those of another store of this process."""
         self._number = max(self._number + 1, int(time.time() * 1e6))
@@ -215,7 +227,7 @@ class SharedCheckpoints:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _bind(self) -> None:
-        """Start anew in another loop or process: leases and connections belong to those in which they were opened."""
+        """Start again in another loop or process: leases and connections belong to those in which they were opened."""
         loop, process = asyncio.get_running_loop(), os.getpid()
         if self._loop is loop and self._process == process:
             return

@@ -28,7 +28,8 @@ EXAMPLES = [
 
 def test_every_entry_point_of_exports_has_an_example():
     assert [str(param.id) for param in EXAMPLES] == [
-        *("dataframes-0", "dataframes-1", "dataframes-2", "exporter-0", "exporter-1", "selection-0", "exports-0")
+        *("dataframes-0", "dataframes-1", "dataframes-2", "exporter-0", "exporter-1", "selection-0", "selection-1"),
+        "exports-0",
     ]
 
 

@@ -160,6 +160,33 @@ def test_another_machine_resumes_a_killed_export_to_a_bucket_and_has_every_row(u
     check_manifest(tmp_path / "here")
 
 
+@pytest.mark.slow
+def test_a_machine_that_was_stopped_and_comes_back_is_refused(url, whole, s3, tmp_path):
+    expected, _, requests = whole
+    options = s3_options(s3)
+    store, to = fsspec.filesystem("s3", **options), "s3://bucket/stopped"
+    machines = [
+        {"XDG_STATE_HOME": str(tmp_path / name), "AGORA_TEST_SINK": json.dumps(options)} for name in ("one", "two")
+    ]
+    stopped = start(url, to, **machines[0])
+    while len(store.glob(f"{to}/.agora-export/state-*-00000002*")) == 0:  # a second copy: some answers are saved
+        assert stopped.poll() is None
+        store.invalidate_cache()
+    stopped.send_signal(signal.SIGSTOP)
+    code, out, err = finish(start(url, to, **machines[1]))
+    assert (code, err) == (0, "")
+    assert int(out.split()[0]) <= requests
+    before = {path: store.info(path)["ETag"] for path in store.find(to) if "/.agora-export/" not in path}
+    stopped.send_signal(signal.SIGCONT)
+    code, _, err = finish(stopped)
+    assert (code, err.partition(":")[0]) == (1, "superseded")
+    store.invalidate_cache()
+    assert {path: store.info(path)["ETag"] for path in before} == before
+    store.get(f"{to}/", str(tmp_path / "here"), recursive=True)
+    assert {name: rows(tmp_path / "here", name) for name in DATASETS} == expected
+    check_manifest(tmp_path / "here")
+
+
 def open_files(folder: Path) -> list[str]:
     """Return the files of a folder that a process has open, as far as /proc shows them."""
     names = []

@@ -299,14 +299,28 @@ async def test_the_writer_process_gets_no_secret_and_ends_with_the_export(tmp_pa
 
 @pytest.mark.slow_except("jsonl")
 @pytest.mark.parametrize("form", ["jsonl", "sqlite", "duckdb"])
-async def test_an_export_whose_writer_process_was_killed_resumes_without_a_request(
-    tmp_path, simulation, started, whole, form
+async def test_an_export_whose_writer_processes_all_die_resumes_without_a_request(
+    tmp_path, simulation, started, whole, form, monkeypatch
 ):
     expected, _, _ = await whole()
-    transport = Tampering(simulation.transport(), lambda _: started[-1].kill())
-    async with simulation.client(quotas=False, transport=transport) as client:
-        with pytest.raises(ExportError, match=r"signal 9.*\n?.*run the same export again") as error:
-            await client.export.run(last_hours(3), tmp_path / "killed", format=form)
+    started.clear()
+    start = subprocess.Popen
+
+    def start_and_kill(*arguments, **settings):
+        process = start(*arguments, **settings)
+        process.kill()
+        return process
+
+    with monkeypatch.context() as patched:
+
+        def kill(_: object) -> None:
+            started[0].kill()
+            patched.setattr(subprocess, "Popen", start_and_kill)
+
+        async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), kill)) as client:
+            with pytest.raises(ExportError, match=r"signal 9.*\n?.*run the same export again") as error:
+                await client.export.run(last_hours(3), tmp_path / "killed", format=form)
+    assert len(started) == 3  # two that all exports share, and one of its own
     assert error.value.kind == "writer"
     before = request_count(simulation)
     report = await export(simulation, last_hours(3), tmp_path / "killed", format=form)

@@ -271,8 +271,16 @@ METHODS = [
             "state": "path or None",
             "sink_options": "mapping",
             "rebuild": "flag",
+            "process": "flag",
         },
     ),
+    Method(
+        "Exporter.merge",
+        CLIENT.export.merge,
+        {"shards": SELECTION.shards(), "to": "memory://x"},
+        {"shards": "list", "to": "path", "sink_options": "mapping"},
+    ),
+    Method("Selection.shards", SELECTION.shards, {}, {"apps": "count", "days": "count"}),
     Method("Filter", Filter, {"name": "country", "value": "China"}, {"name": "text", "value": "text"}),
     Method(
         "Series",

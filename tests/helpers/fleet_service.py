@@ -17,8 +17,13 @@ from agora_analytics.simulator.server import _Host, _listening
 
 SINK = Secret(env="FLEET_SINK_URL") if os.environ.get("FLEET_SINK_URL") else None
 USERS = Series("userCount", product="Native")
-FRESH = Plan.of("enterprise").with_limits("realtime", per_minute=600, per_day=864_000)
-"""So many requests that each window is polled once it is there."""
+FRESH = (
+    Plan.of("enterprise")
+    .with_limits("realtime", per_minute=600, per_day=864_000)
+    .with_limits("call_lists", per_second=200, per_day=864_000)
+    .with_limits("call_details", per_second=200, per_day=864_000)
+)
+"""So many requests that each window is polled once it is there, and an export of days takes seconds."""
 
 WORLD = World(seed=7, calls_per_hour=20)
 

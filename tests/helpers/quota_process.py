@@ -1,8 +1,8 @@
 """A process that requests pages as fast as its ledger allows: `quota_process.py URL LEDGER NAME TASKS SHIFT`.
 
-`LEDGER` is a path, or the URL of a Redis. `NAME` is the channel of each request, `SHIFT` the seconds by which the
-service's clock is ahead of the host's. The process runs until its standard input is closed, then prints the number of
-responses; errors go to stderr. A request whose ledger fails is made again.
+`LEDGER` is a path, or the URL of a Redis or a PostgreSQL. `NAME` is the channel of each request, `SHIFT` the seconds by
+which the service's clock is ahead of the host's. The process runs until its standard input is closed, then prints the
+number of responses; errors go to stderr. A request whose ledger fails is made again.
 
 Of the environment, `MONOTONIC_AHEAD` are seconds by which the clocks that are never set are ahead, as on another host;
 with `STOP_AFTER`, the process prints a line and stops itself after so many requests, when the next has its permit.
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 from agora_analytics import AnalyticsClient, FileLedger, LedgerError
-from agora_analytics.quota import RedisLedger
+from agora_analytics.quota import PostgresLedger, RedisLedger
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
 
 
@@ -53,7 +53,7 @@ def stop_with_permit(client: AnalyticsClient, after: int, responses: Callable[[]
 
 
 async def spend(url: str, path: str, name: str, tasks: int, shift: float) -> int:
-    ledger = RedisLedger(path) if "://" in path else FileLedger(path)
+    ledger = {"redis": RedisLedger, "postgresql": PostgresLedger}.get(path.partition("://")[0], FileLedger)(path)
     responses = 0
 
     async def request_pages(client: AnalyticsClient) -> None:

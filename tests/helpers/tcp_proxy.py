@@ -13,7 +13,7 @@ import attrs
 class TcpProxy:
     """Passes each connection on to the port that is the target when it is opened, `delay` seconds late each way.
 
-    With `loses_next_answer` the server does what it is told next, and the connection is cut instead of its answer.
+    With `loses_next_answer` the server runs the next command, and the connection is cut instead of its answer.
     """
 
     target: int

@@ -15,7 +15,7 @@ REASONS = {
     "cli/settings.py": "options that a command needs, from names in the code",
     "export/dataframes.py": "fields of a model",
     "export/selection.py": "fields of a selection",
-    "export/write/subprocess_writer.py": "commands, checked against a list",
+    "export/write/writer_main.py": "commands, checked against a list",
     "models/points.py": "the value of a point, from the catalogue",
     "quota/service_clock.py": "fields that survive a restart, from a list",
     "simulator/world/concurrency.py": "six dimensions, validated first",

@@ -64,6 +64,38 @@ def test_a_wall_clock_that_is_corrected_by_seconds_changes_nothing():
     assert counter.remaining("minute", 3, unknown_clock(101.0, NOON)) == 1
 
 
+@pytest.mark.parametrize("ahead", [-600.0, -2.0, 2.0, 90.0, 1e6])
+def test_another_clock_frees_no_window_at_once_and_keeps_the_day(ahead):
+    state, rates = LedgerState(), {"second": 3, "day": 100}
+    counter = state.counter("lists")
+    answered, under_way, in_hand = [acquire(counter, number, known_clock(NOON), rates) for number in (1, 2, 3)]
+    counter.settle(answered, NOON + 0.1, known_clock(NOON + 0.1))
+    state.clock.observe(NOON, NOON + 0.1, NOON)
+    now = NOON + 0.2 + ahead
+    state.change_clock(now)
+    assert not state.clock.known
+    assert counter.remaining("second", 3, unknown_clock(now)) == 0
+    counter.settle(under_way, now + 0.1, unknown_clock(now + 0.1))
+    counter.release(in_hand)
+    # One that looks like a permit of the new clock stays for some seconds.
+    assert counter.remaining("second", 3, unknown_clock(now + 1)) in {0, 1}
+    assert acquire(counter, 4, unknown_clock(now + 12), rates)
+    assert counter.remaining("second", 3, unknown_clock(now + 14)) == 2
+
+
+def test_by_another_clock_a_refused_window_stays_closed_and_a_pause_goes_on():
+    state, rates = LedgerState(), {"second": 3, "day": 100}
+    counter = state.counter("lists")
+    for at in (NOON, NOON + 2):
+        permit = acquire(counter, int(at), known_clock(at), rates)
+        counter.settle(permit, at + 0.1, known_clock(at + 0.1))
+        counter.on_rate_limited(RateLimited("qps limit"), permit.at, 3, known_clock(at + 0.1))
+    pause = counter.blocked["second"].until - counter.blocked["second"].at
+    state.change_clock(NOON + 700)
+    assert counter.remaining("second", 3, unknown_clock(NOON + 700.5)) == 0
+    assert counter.blocked["second"].until == NOON + 700 + pause
+
+
 def test_requests_of_a_crashed_process_stay_charged_and_its_reservations_end():
     state, rates = LedgerState(process_slot=1), {"second": 2, "day": 100}
     counter = state.counter("lists")

@@ -9,7 +9,7 @@ from helpers.ledger_changes import increment, read_count
 
 from agora_analytics import LedgerError
 from agora_analytics.quota.shared_account import Exchange, SharedAccount, StoreAnswer, StoreUnavailableError
-from agora_analytics.quota.store_clock import StoreClock
+from agora_analytics.quota.store_clock import StoreClock, elapsed
 
 
 class MemoryStore:
@@ -22,6 +22,7 @@ class MemoryStore:
         self.hangs = False
         self.loses_answers = False
         self.stored = ("", b"")
+        self.ahead = 1e9
 
     async def join(self, account: str, name: str) -> str:
         await self._reach()
@@ -35,7 +36,8 @@ class MemoryStore:
             self.stored = (exchange.tag, exchange.body)
         if self.loses_answers:
             raise StoreUnavailableError("the answer was lost")
-        return StoreAnswer(True, replaced, self.stored[0], None if tag == exchange.expected else body, 1e9, 1, ())
+        body = None if tag == exchange.expected else body
+        return StoreAnswer(True, replaced, self.stored[0], body, elapsed() + self.ahead, 1, ())
 
     async def leave(self, account: str, member: str) -> None:
         await self._reach()
@@ -104,3 +106,20 @@ async def test_each_caller_gets_an_error_of_its_own(store, account):
     store.refuses = True
     errors = await asyncio.gather(*(account.change(increment) for _ in range(3)), return_exceptions=True)
     assert len(set(map(id, errors))) == 3
+
+
+async def test_the_state_is_adapted_once_to_a_clock_that_was_set(store, account, caplog):
+    def answered(state):
+        times = state.counter("lists").completed
+        times[:] = times or [account._clock.now()]
+        return times[0], account._clock.now()
+
+    await account.change(answered)
+    store.ahead += 600
+    # The answer to a change that is stored is the first to show it.
+    await account.change(increment)
+    assert "was set, or another host has taken over" in caplog.text
+    at, now = await account.change(answered)
+    assert at == pytest.approx(now, abs=5)
+    later, _ = await account.change(answered)
+    assert later == at

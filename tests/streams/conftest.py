@@ -91,6 +91,9 @@ async def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
     for store in made:
         if hasattr(store, "close"):
             await store.close()
+        if isinstance(store, FileCheckpoints):
+            for name, epoch in tuple(store._claims):
+                await store.release(name, epoch)
 
 
 @pytest.fixture

@@ -341,7 +341,8 @@ async def test_a_half_written_file_is_removed_by_the_next_lease(file):
     for name in (".prod.json.abcd_123", ".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123"):
         (file.folder / name).write_text("half")
     (file.folder / "prod.json").write_text(CHECKPOINT.encode())
-    await file.acquire("prod")
+    lease = await file.acquire("prod")
+    await file.release("prod", lease.epoch)
     files = {path.name for path in file.folder.iterdir()}
     assert files == {"prod.json", ".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123", ".prod.lock"}
 

@@ -107,6 +107,7 @@ async def test_a_stream_whose_lock_does_not_hold_is_told_that_it_was_taken_over(
     assert caught.value.kind == "taken_over"
     await one.release("prod", old.epoch)
     await other.save("prod", CHECKPOINT, new.epoch)
+    await other.release("prod", new.epoch)
 
 
 async def test_a_stream_whose_checkpoint_was_removed_goes_on_unless_another_has_begun(folder):
@@ -122,6 +123,8 @@ async def test_a_stream_whose_checkpoint_was_removed_goes_on_unless_another_has_
     assert (new.checkpoint, new.epoch > old.epoch) == (None, True)
     with pytest.raises(CheckpointError, match="took this stream over"):
         await one.save("prod", CHECKPOINT, old.epoch)
+    await one.release("prod", old.epoch)
+    await other.release("prod", new.epoch)
 
 
 async def test_one_of_many_concurrent_attempts_gets_the_lease(folder):

@@ -209,6 +209,18 @@ async def test_a_process_without_a_lease_takes_a_leased_name_over_at_once(leasin
             await one.save("prod", ONE, lease.epoch)
 
 
+@pytest.mark.parametrize("turns", [0, 1, 3, 10])
+async def test_a_cancelled_takeover_holds_no_lease(leasing, turns):
+    async with leasing(30) as one, leasing(30) as other:
+        acquiring = asyncio.create_task(one.acquire("prod"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        acquiring.cancel()
+        await asyncio.wait([acquiring])
+        assert acquiring.cancelled()
+        await other.acquire("prod")
+
+
 async def test_the_heartbeat_ends_with_the_last_lease_and_leaves_no_task(leasing):
     async with leasing(0.3) as store:
         lease = await store.acquire("prod")

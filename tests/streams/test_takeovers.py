@@ -66,6 +66,17 @@ async def test_a_hub_that_was_taken_over_raises_it_to_every_subscriber():
     assert [error.kind for error in found] == ["taken_over", "taken_over"]
 
 
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_stream_that_stands_by_sends_no_request(kind):
+    simulation, store = simulated(), MemoryCheckpoints()
+    await store.acquire("prod")
+    async with simulation.client(checkpoints=store) as client:
+        for _ in range(3):
+            with pytest.raises(CheckpointError, match="in use"):
+                await anext(stream_of(client, kind, checkpoint="prod"))
+    assert simulation.service.counts.total() == 0
+
+
 # Saves that are spaced out.
 
 
@@ -185,6 +196,19 @@ async def test_a_failed_spaced_save_ends_the_stream_at_its_next_event():
         assert stream.health.state == "stopped"
         store.error = None
         await store.acquire("prod")
+
+
+async def test_a_takeover_that_shows_only_at_the_end_of_a_stream_is_raised_by_its_end_and_shown():
+    store = OwnCheckpoints({})
+    store.every = 10_000
+    async with simulated().client(checkpoints=store) as client:
+        stream = client.realtime.watch(USERS, start=NOON - 1_200, checkpoint="prod", revisions=False)
+        for _ in range(10):
+            await anext(stream)
+        await store.acquire("prod")
+        with pytest.raises(CheckpointError, match="took this stream over"):
+            await stream.aclose()
+        assert "took this stream over" in stream.health.last_error
 
 
 async def test_a_stream_that_is_cancelled_during_its_last_save_completes_it():

@@ -16,6 +16,8 @@ from agora_analytics import (
     ExportReport,
     Insight,
     Selection,
+    Shard,
+    ShardsReport,
     Skipped,
     export,
     to_arrow,  # pyright: ignore[reportUnknownVariableType]  # pyarrow has no types
@@ -43,13 +45,20 @@ async def exporting(client: AnalyticsClient) -> None:
     assert_type(report, ExportReport)
     assert_type(report.complete, bool)
     assert_type([(skipped.call_ids, skipped.again) for skipped in report.skipped], list[tuple[tuple[str, ...], bool]])
+    shards = selection.shards(apps=20, days=7)
+    assert_type(shards, tuple[Shard, ...])
+    assert_type((shards[0].name, shards[0].selection, shards[0].place("folder")), tuple[str, Selection, str])
+    await client.export.run(shards[0].selection, shards[0].place("folder"), process=False)
+    merged = await client.export.merge(shards, "folder", sink_options={"anon": True})
+    assert_type(merged, ShardsReport)
+    assert_type((merged.complete, merged.missing, merged.incomplete), tuple[bool, tuple[str, ...], tuple[str, ...]])
     try:
         await to_arrow(client.calls.search(*selection.span))
         await to_pandas(client.calls.search(*selection.span), model=Call)
         await to_polars(await client.insights.usage("userCount", *selection.span))
     except ExportError as error:
         assert_type(error.hint, str)
-        assert_type(error.kind, Literal["running", "disk", "settings", "state", "writer"])
+        assert_type(error.kind, Literal["running", "superseded", "disk", "settings", "state", "writer"])
     assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics.export.sinks.base import FileStat, Sink, error_text
+from agora_analytics.export.sinks.base import FileStat, ReplacedError, Sink, error_text
 from agora_analytics.export.sinks.local import LocalSink
 
-__all__ = ["FileStat", "LocalSink", "Sink", "check_place", "error_text", "open_sink"]
+__all__ = ["FileStat", "LocalSink", "ReplacedError", "Sink", "check_place", "error_text", "open_sink"]
 
 
 def check_place(to: str) -> None:

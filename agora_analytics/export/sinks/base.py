@@ -16,6 +16,10 @@ class FileStat:
     mark: str
 
 
+class ReplacedError(OSError):
+    """Another process has written or removed the file that was to be replaced."""
+
+
 class Sink(Protocol):
     """A place for files, by relative names with `/`. A file appears whole or not at all."""
 
@@ -25,6 +29,12 @@ class Sink(Protocol):
 
     def check(self) -> None:
         """Raise `OSError` if nothing can be written."""
+
+    def expect(self, name: str) -> None:
+        """Let the next `put` of a name raise `ReplacedError` if the file changes from now on, and the store can tell.
+
+        So a process that is stopped between its last look at the store and its upload replaces nothing newer.
+        """
 
     def put(self, file: Path, name: str) -> None:
         """Move a finished local file here, and replace a file of that name."""

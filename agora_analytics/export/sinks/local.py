@@ -39,6 +39,9 @@ class LocalSink:
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied", str(self.folder))
 
+    def expect(self, name: str) -> None:
+        """Do nothing: the state beside the files is locked while a run lasts."""
+
     def put(self, file: Path, name: str) -> None:
         """Move a finished file here: fsync it, then rename it."""
         target = self._place_of(name)

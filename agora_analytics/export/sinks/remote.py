@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import posixpath
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,10 +14,10 @@ from typing import Any, Final
 import fsspec
 
 from agora_analytics._core.extras import MissingExtraError
-from agora_analytics._core.files import not_linked
+from agora_analytics._core.files import digest, not_linked
 from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import urls
-from agora_analytics.export.sinks.base import FileStat, error_text
+from agora_analytics.export.sinks.base import FileStat, ReplacedError, error_text
 from agora_analytics.export.sinks.local import LocalSink
 
 _MARKS: Final = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "modify", "created")
@@ -26,6 +27,12 @@ _BLOCK_SIZE: Final = 2**20
 
 _ATOMIC_STORES: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"})
 """Stores in which an upload is atomic; in all others a file is uploaded under another name, and renamed."""
+
+_CONDITIONAL_STORES: Final = frozenset({"s3", "s3a"})
+"""Stores in which an upload may be made conditional on the file that it replaces (`If-Match`, `If-None-Match`)."""
+
+_REFUSED: Final = frozenset({409, 412})
+"""HTTP statuses of an upload whose condition is not met, or may not be."""
 
 _LOCAL_SCHEMES: Final = frozenset({"file", "local"})
 """Schemes of local folders."""
@@ -47,6 +54,8 @@ class RemoteSink:
         self._shown = urls.shown(url)
         self._secrets = urls.secrets(url, options)
         self._whole = urls.scheme(url) in _ATOMIC_STORES
+        self._conditional = urls.scheme(url) in _CONDITIONAL_STORES
+        self._expected: dict[str, str] = {}
         self._identity = urls.identity(url, options)
         if "\0" in url:
             raise ValueError(f"to={self._shown!r}: it has a null character in it")
@@ -80,17 +89,46 @@ class RemoteSink:
         with suppress(FileNotFoundError):  # another process checks, too
             self._store.rm_file(name)
 
+    def expect(self, name: str) -> None:
+        """Let the next `put` of a name raise `ReplacedError` if the file changes from now on: in S3 and the like."""
+        if self._conditional:
+            seen = self.stat(name)
+            self._expected[name] = seen.mark if seen else ""
+
     def put(self, file: Path, name: str) -> None:
         """Upload a finished file, and delete it here."""
         target = self._path(name)
         self._store.makedirs(posixpath.dirname(target), exist_ok=True)
-        if self._whole:
+        if name in self._expected:
+            self._put_if_unchanged(file, name, self._expected.pop(name))
+        elif self._whole:
             self._store.put_file(str(file), target)
         else:
             beside = self._beside(target, "part")
             self._store.put_file(str(file), beside)
             self._rename(beside, target)
         file.unlink()
+
+    def _put_if_unchanged(self, file: Path, name: str, mark: str) -> None:
+        """Upload a file over the one with a mark, or where none is; raises `ReplacedError` if that has changed."""
+        condition = {"IfMatch": mark} if mark else {"mode": "create"}
+        try:
+            self._store.put_file(str(file), self._path(name), **condition)
+        except OSError as error:
+            if error.errno == errno.ENOSYS:  # a store that is called like S3 and has no conditions
+                self._conditional = False
+                self._store.put_file(str(file), self._path(name))
+            elif not _is_refused(error):
+                raise
+            # An upload that was repeated because its answer was lost is refused, and has succeeded.
+            elif not self._has_content_of(file, name):
+                raise ReplacedError(f"{name} was written or removed by another process") from error
+
+    def _has_content_of(self, file: Path, name: str) -> bool:
+        try:
+            return self.digest(name) == digest(file)
+        except FileNotFoundError:
+            return False
 
     def move(self, name: str, to: str) -> None:
         """Rename a file; object stores copy it on their side."""
@@ -178,6 +216,10 @@ class RemoteSink:
             raise FileExistsError(path)
         try:
             self._store.pipe_file(path, content, mode="create")
+        except OSError as error:
+            if not _is_refused(error):
+                raise
+            raise FileExistsError(path) from error
         except (NotImplementedError, TypeError, ValueError):  # the store can only overwrite
             self._store.pipe_file(path, content)
 
@@ -222,6 +264,13 @@ class DiskSink(RemoteSink):
 def open_remote(url: str, options: Mapping[str, Any]) -> RemoteSink:
     """Return the sink of a URL."""
     return (DiskSink if urls.scheme(url) in _LOCAL_SCHEMES else RemoteSink)(url, options)
+
+
+def _is_refused(error: OSError) -> bool:
+    """Whether a store refused an upload because its condition is not met."""
+    answer: Any = getattr(error.__cause__, "response", None) or {}
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return isinstance(error, (FileExistsError, FileNotFoundError)) or status in _REFUSED
 
 
 def _file_stat(info: Mapping[str, Any]) -> FileStat:

@@ -356,7 +356,7 @@ class RemoteSync:
         return ExportError(
             f"another run of the export into {str(self._sink)!r} has started, and continues it",
             hint="This run has ended. Run an export on one machine at a time.",
-            kind="running",
+            kind="superseded",
         )
 
 

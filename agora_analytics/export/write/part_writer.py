@@ -7,6 +7,7 @@ killed at any point leaves neither a gap nor a duplicate.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,11 +22,16 @@ from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.remote_copy import StateSync
 from agora_analytics.export.state.staging import Part, PartInfo, Partition, StagedRows
 from agora_analytics.export.state.state_thread import StateThread, translate_errors
-from agora_analytics.export.write.target import Target
-from agora_analytics.export.write.writer import RESTORE_HINT, error_kind
+from agora_analytics.export.write.target import MANIFEST, Target
+from agora_analytics.export.write.writer import RESTORE_HINT, WriterRestartedError, error_kind
+
+log = logging.getLogger("agora_analytics")
 
 _MAX_BACKLOG: Final = 2**24
 """Bytes of a partition that may be staged while another part is written; they are on disk."""
+
+_RESTARTED: Final = object()
+"""The result of work whose writer process died."""
 
 _FLUSH_SIZE: Final = 2**19
 """Bytes of staged rows that are read at a time, and that are enough to flush a partition."""
@@ -95,7 +101,8 @@ class PartWriter:
                 held_back = await self._seal_without_publishing()
             for part in empty:
                 # The file first: one that the state has forgotten would never be removed.
-                await self._run_io(partial(self.target.remove, part))
+                while await self._write(partial(self.target.remove, part)) is _RESTARTED:
+                    pass
                 await self._state_thread.change(partial(ExportState.remove_part, part=part))
             for part in (*full, *held_back):
                 await self._write_sealed(part)
@@ -120,12 +127,21 @@ class PartWriter:
 
     async def write_manifest(self, manifest: object) -> None:
         """Write the manifest."""
-        await self._sync(self._state_sync.check_not_superseded)
+        await self._check_before_replacing(lambda: self._sink.expect(MANIFEST))
         await self._run_io(lambda: self.target.write_manifest(manifest))
 
     async def _mark_incomplete(self) -> None:
-        await self._sync(self._state_sync.check_not_superseded)
+        await self._check_before_replacing(lambda: self._sink.expect(MANIFEST))
         await self._run_io(self.target.mark_incomplete)
+
+    async def _check_before_replacing(self, expect: Callable[[], None]) -> None:
+        """Check that no other run has started, so that from now on a file that it writes is not replaced.
+
+        The file is looked at first: whatever another run does to it after that look, the store refuses this run's
+        upload, even if this process is stopped for hours right after the check.
+        """
+        await self._run_io(expect)
+        await self._sync(self._state_sync.check_not_superseded)
 
     def close(self) -> None:
         """Close the target, on the I/O thread; may be called twice."""
@@ -187,6 +203,7 @@ class PartWriter:
     async def _seal_in_state(self, writing: _OpenPart) -> _OpenPart:
         """Store which rows the open part has."""
         self._open_part = None
+        await self._run_io(partial(self.target.expect, writing.part))  # before `sync` checks for another run
         await self._state_thread.change(lambda state: state.seal_part(writing.part, writing.last, writing.size))
         await self._sync(self._state_sync.sync)
         return writing
@@ -198,6 +215,7 @@ class PartWriter:
     async def _write_sealed(self, part: Part) -> None:
         """Write a part that is sealed in the state."""
         writing = _OpenPart(part)
+        await self._check_before_replacing(partial(self.target.expect, part))
         while await self._add_rows(writing):
             pass
         await self._publish(writing)
@@ -207,8 +225,9 @@ class PartWriter:
         # A part may exceed its size by what is read at a time.
         state, most = self._state_thread.state, min(_FLUSH_SIZE, self.target.part_size)
         rows = await self._state_thread.run(lambda: state.read_rows(writing.part, writing.last, most))
-        if rows is not None:
-            await self._run_io(partial(self._pass_on, writing, rows))
+        if rows is not None and await self._write(partial(self._pass_on, writing, rows)) is _RESTARTED:
+            # All rows of the part are staged until it is published: begin it again.
+            writing.last = writing.size = 0
         return rows is not None
 
     def _pass_on(self, writing: _OpenPart, rows: StagedRows) -> None:
@@ -219,9 +238,24 @@ class PartWriter:
         writing.size += rows.size
 
     async def _publish(self, writing: _OpenPart) -> None:
-        info: PartInfo = await self._run_io(partial(self.target.publish, writing.part))
+        info = await self._write(partial(self.target.publish, writing.part))
+        if info is _RESTARTED:
+            await self._write_sealed(writing.part)
+            return
         await self._state_thread.change(lambda state: state.finish_part(writing.part, info))
         self.rows_written += info.rows
+
+    async def _write(self, work: Callable[[], Any]) -> Any:
+        """Run work of the writer; return `_RESTARTED` if its process died, and a new one writes the next part."""
+
+        def attempt() -> Any:
+            try:
+                return work()
+            except WriterRestartedError as error:
+                log.warning("export: %s; the part that it was writing is written again", error)
+                return _RESTARTED
+
+        return await self._run_io(attempt)
 
     async def _run_io(self, work: Callable[[], Any]) -> Any:
         return await translate_errors(self._state_thread.run_io(work, abort=self.target.abort), self._write_error)

@@ -17,7 +17,7 @@ from agora_analytics.export.formats import DATABASE_FORMATS, FILE_FORMATS
 from agora_analytics.export.sinks import LocalSink, Sink
 from agora_analytics.export.state.staging import Part, PartInfo
 from agora_analytics.export.write.subprocess_writer import open_writer
-from agora_analytics.export.write.writer import RowWriter
+from agora_analytics.export.write.writer import RowWriter, open_in_process
 from agora_analytics.spans import DAY, moment
 
 MANIFEST: Final = "manifest.json"
@@ -57,6 +57,9 @@ class Target(Protocol):
 
     def ready(self) -> None:
         """Wait until the target is open, if another program may have it locked."""
+
+    def expect(self, part: Part) -> None:
+        """Let `publish` raise `ReplacedError` if another process changes the part from now on."""
 
     def publish(self, part: Part) -> PartInfo:
         """End the part that was written, and make it visible."""
@@ -112,6 +115,10 @@ class FileTarget(_TargetBase):
     def ready(self) -> None:
         """Do nothing: the writer may still start while the first rows are fetched."""
 
+    def expect(self, part: Part) -> None:
+        """Expect the file as it is now."""
+        self._sink.expect(self.name(part))
+
     def publish(self, part: Part) -> PartInfo:
         """Move the file to its place, and return its rows, size and checksum."""
         rows = self.writer.end()
@@ -153,6 +160,9 @@ class DatabaseTarget(_TargetBase):
     def ready(self) -> None:
         """Wait until the database is open."""
         self.writer.ready()
+
+    def expect(self, part: Part) -> None:
+        """Do nothing: the part is a transaction of a file on this machine."""
 
     def publish(self, part: Part) -> PartInfo:  # noqa: ARG002 - of a file
         """Commit the part."""
@@ -215,10 +225,13 @@ def mark_incomplete(sink: Sink, scratch: Path) -> None:
         write_manifest(sink, scratch, document | {"complete": False})
 
 
-def open_target(name: str, sink: Sink, state_folder: Path) -> Target:
-    """Open the target of a format. Incomplete files are in `state_folder`, which is on this machine."""
+def open_target(name: str, sink: Sink, state_folder: Path, *, process: bool) -> Target:
+    """Open the target of a format. Incomplete files are in `state_folder`, which is on this machine.
+
+    With `process`, the writer process writes them, else a thread of this one.
+    """
     folder, scratch = sink.folder if isinstance(sink, LocalSink) else state_folder, state_folder / SCRATCH_FOLDER
-    writer = open_writer(name, folder, scratch)
+    writer = (open_writer if process else open_in_process)(name, folder, scratch)
     if name in FILE_FORMATS:
         return FileTarget(writer, sink, scratch, FILE_FORMATS[name].suffix)
     return DatabaseTarget(writer, sink, scratch, folder / DATABASE_FORMATS[name].file)

@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol
 from agora_analytics._core.files import not_linked, own_folder
 from agora_analytics.export.formats import DATABASE_FORMATS, FILE_FORMATS, open_format
 from agora_analytics.export.formats.base import FormatWriter
+from agora_analytics.export.sinks import ReplacedError
 from agora_analytics.export.state.sqlite_store import is_damage
 from agora_analytics.export.write.lock_wait import LockWait, is_busy
 
@@ -46,6 +47,10 @@ class WriterError(OSError):
     """The writer failed, and not the disk that it writes to."""
 
 
+class WriterRestartedError(WriterError):
+    """The writer process died: the part that was being written must be begun again, which starts a new process."""
+
+
 class DatabaseError(OSError):
     """The file of a database is damaged, or is no database."""
 
@@ -54,12 +59,14 @@ class BusyError(OSError):
     """Another process has locked what is to be written."""
 
 
-def error_kind(error: BaseException) -> Literal["running", "disk", "writer", "state"]:
+def error_kind(error: BaseException) -> Literal["running", "superseded", "disk", "writer", "state"]:
     """Return what failed.
 
-    `state`: a damaged database; `running`: another process has it locked; `writer`: the encoder or its process;
-    `disk`: anything else.
+    `superseded`: another run continues the export; `state`: a damaged database; `running`: another process has it
+    locked; `writer`: the encoder or its process; `disk`: anything else.
     """
+    if isinstance(error, ReplacedError):
+        return "superseded"
     if isinstance(error, DatabaseError) or is_damage(error) or _matches(error, _DUCKDB_DAMAGED):
         return "state"
     if isinstance(error, BusyError) or is_busy(error) or _matches(error, _DUCKDB_LOCKED):
@@ -74,7 +81,8 @@ def _matches(error: BaseException, message: re.Pattern[str]) -> bool:
 class RowWriter(Protocol):
     """Writes parts, one after the other: a `FormatWriter`, or a `SubprocessWriter`.
 
-    Used by one thread. Errors of `begin` and `add` may be raised as late as by `end`.
+    Used by one thread. Errors of `begin` and `add` may be raised as late as by `end`. `add` and `end` may raise
+    `WriterRestartedError`.
     """
 
     def ready(self) -> None:

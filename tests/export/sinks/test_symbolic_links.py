@@ -14,7 +14,7 @@ from helpers.export_files import data_files, rows
 from helpers.export_runs import export, last_hours, remove_rate_limits, request_count
 
 from agora_analytics import ExportError
-from agora_analytics.export.write.subprocess_writer import _CODE
+from agora_analytics.export.write.writer_process import _CODE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need privileges on Windows")
 
@@ -225,7 +225,7 @@ def test_the_writer_process_ends_silently_when_its_output_is_closed(tmp_path):
         assert process.stderr
         process.stdout.close()
         process.stdin.write(
-            f'{path}\n["open","jsonl","{folder}","{scratch}"]\n["ready"]\n["part_row_counts"]\n'.encode()
+            f'{path}\n[1,"open","jsonl","{folder}","{scratch}"]\n[1,"ready"]\n[1,"part_row_counts"]\n'.encode()
         )
         process.stdin.close()
         assert process.stderr.read() == b""

@@ -133,7 +133,7 @@ async def test_an_unknown_name_in_a_manifest_is_reported(tmp_path, single_call, 
 def test_a_writer_reports_an_unknown_command(tmp_path, command):
     writer = SubprocessWriter("jsonl", tmp_path, tmp_path / ".state" / "scratch")
     try:
-        writer._send_command(command)
+        writer._channel.send(command)
         with pytest.raises(WriterError, match=f"does not know the command '{command}'"):
             writer.ready()
     finally:

@@ -176,7 +176,7 @@ async def test_a_superseded_run_overwrites_no_part_of_the_later_one(
     second_run = second_run_before(RemoteSync, "_upload_state", after_sealing_sessions)
     with pytest.raises(ExportError, match="another run of the export") as error:
         await memory_place.run(simulation, "one", concurrency=1)
-    assert (error.value.kind, second_run[1].complete) == ("running", True)
+    assert (error.value.kind, second_run[1].complete) == ("superseded", True)
     assert memory_place.rows() == truth
     await memory_place.run(simulation, "three")
     assert memory_place.rows() == truth

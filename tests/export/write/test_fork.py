@@ -22,6 +22,7 @@ from agora_analytics.export.write.subprocess_writer import SubprocessWriter
 folder = Path(sys.argv[1])
 writer = SubprocessWriter("jsonl", folder, folder / "state" / "writing")
 writer.ready()
+process = writer._channel._process
 """
 FORK_AND_DIE = """
 if os.fork():
@@ -29,12 +30,12 @@ if os.fork():
 sys.stdin.read()
 """
 FORK_WITHIN_COMMAND = """
-writer._in.write(b'["be')  # half a command in the buffer, as if another thread were sending it
-child = multiprocessing.get_context("fork").Process(target=writer._in.flush)
+process._in.write(b'[0,"be')  # half a command in the buffer, as if another thread were sending it
+child = multiprocessing.get_context("fork").Process(target=process._in.flush)
 child.start()
 child.join()
-writer._send(b'gin","calls",1]\\n')
-assert writer._read_reply()[1:] == ["", ""]
+process._write(b'gin","calls",1]\\n')
+assert writer._channel._replies.get() == ("begin", None, "", "")
 print(child.exitcode, writer.end())
 writer.close()
 """
@@ -48,7 +49,7 @@ try:
 except OSError:
     child = os.fork()
 if not child:
-    os._exit(os.path.sameopenfile(writer._in.fileno(), writer._out.fileno()))
+    os._exit(os.path.sameopenfile(process._in.fileno(), process._out.fileno()))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 

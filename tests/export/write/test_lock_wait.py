@@ -17,9 +17,9 @@ import pytest
 from agora_analytics import Selection
 from agora_analytics._core import futures
 from agora_analytics.export.formats.sqlite import SqliteWriter
-from agora_analytics.export.write import lock_wait, subprocess_writer
+from agora_analytics.export.write import lock_wait, writer_process
 from agora_analytics.export.write.lock_wait import LockWait
-from agora_analytics.export.write.subprocess_writer import _CODE, SubprocessWriter
+from agora_analytics.export.write.subprocess_writer import SubprocessWriter
 from agora_analytics.export.write.target import DatabaseTarget
 from agora_analytics.simulator import Simulation
 
@@ -75,7 +75,7 @@ def test_an_error_other_than_a_lock_is_raised_at_once():
 
 def test_a_wait_of_the_writer_process_is_logged_by_its_export(tmp_path, monkeypatch, other_program, on_warning):
     code = "from agora_analytics.export.write import lock_wait; lock_wait._WARN_AFTER = 0; serve()"
-    monkeypatch.setattr(subprocess_writer, "_CODE", _CODE.replace("serve()", code))
+    monkeypatch.setattr(writer_process, "_CODE", writer_process._CODE.replace("serve()", code))
     warnings = on_warning(lambda: other_program.execute("ROLLBACK"))
     with closing(SubprocessWriter("sqlite", tmp_path, tmp_path / "state" / "writing")) as writer:
         writer.ready()

@@ -20,10 +20,11 @@ from agora_analytics._core.futures import wait_until_done
 from agora_analytics.export.formats import FILE_FORMATS
 from agora_analytics.export.formats.base import FormatWriter
 from agora_analytics.export.formats.sqlite import _LOCK_TIMEOUT, SqliteWriter
-from agora_analytics.export.write import writer
+from agora_analytics.export.write import writer, writer_process
 from agora_analytics.export.write.lock_wait import LockWait
-from agora_analytics.export.write.subprocess_writer import _ERRORS, SubprocessWriter, open_writer
+from agora_analytics.export.write.subprocess_writer import SubprocessWriter, open_writer
 from agora_analytics.export.write.writer import WriterError, error_kind, open_in_process, writer_lock
+from agora_analytics.export.write.writer_process import _ERRORS
 
 pytestmark = pytest.mark.process
 
@@ -33,7 +34,7 @@ from pathlib import Path
 from agora_analytics.export.write.subprocess_writer import SubprocessWriter
 writer = SubprocessWriter("jsonl", Path(sys.argv[1]), Path(sys.argv[1]) / "s")
 writer.ready()
-print(*writer._process.args[:2])
+print(*writer._channel._process._process.args[:2])
 writer.close()
 """
 
@@ -48,7 +49,7 @@ def start_writer(tmp_path: Path, monkeypatch):
         started.append((command, options["env"]))
         return real(command, **options)
 
-    monkeypatch.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", record)
+    monkeypatch.setattr("agora_analytics.export.write.writer_process.subprocess.Popen", record)
 
     def start() -> tuple[list[str], dict[str, str]]:
         writer = SubprocessWriter("jsonl", tmp_path, tmp_path / ".state" / "scratch")
@@ -97,21 +98,17 @@ def test_the_process_works_where_pipes_cannot_be_enlarged(tmp_path, monkeypatch)
 
 
 def test_a_process_that_dies_is_reported_and_one_that_cannot_start_is_replaced(tmp_path, monkeypatch):
-    def die(writer: SubprocessWriter, _: bytes) -> None:
-        writer._stop()
-        raise WriterError("ended")
-
     def fail_to_start(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     scratch = tmp_path / ".state" / "scratch"
     with monkeypatch.context() as patched:
-        patched.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", fail_to_start)
+        patched.setattr("agora_analytics.export.write.writer_process.subprocess.Popen", fail_to_start)
         with closing(open_writer("jsonl", tmp_path, scratch)) as writer:
             assert isinstance(writer, FormatWriter)
-    monkeypatch.setattr(SubprocessWriter, "_send", die)
-    with pytest.raises(WriterError):
-        open_writer("jsonl", tmp_path, scratch)
+    monkeypatch.setattr(writer_process, "_CODE", "raise SystemExit(5)")
+    with closing(open_writer("jsonl", tmp_path, scratch)) as writer, pytest.raises(WriterError, match="exit code 5"):
+        writer.ready()
 
 
 # Locks of others
@@ -248,5 +245,5 @@ def test_cancellation_does_not_wait_for_readers_of_the_database(tmp_path, monkey
                 await ending
 
         asyncio.run(cancel())  # without the cancellation, the writer waits for 15 minutes
-    with pytest.raises(WriterError, match="signal 9") if where == "subprocess_writer" else nullcontext():
+    with pytest.raises(WriterError, match="was stopped") if where == "subprocess_writer" else nullcontext():
         writer.close()

@@ -30,9 +30,10 @@ def day_refused() -> RateLimited:
         (day_refused(), [DAY // 2, *[DAY - 60] * 5], [DAY // 2 + 60, *[DAY + 60] * 5]),
         (Unauthorized("no"), [30, 60, 120, 240, 300, 300], [60, 120, 240, 480, 600, 600]),
         (LedgerError("locked"), [2.5, 5, 10, 20, 40, 80], [5, 10, 20, 40, 80, 160]),
-        (CheckpointError("leased"), [2.5, 5, 10, 20, 40, 80], [5, 10, 20, 40, 80, 160]),
+        (CheckpointError("leased", kind="in_use"), [2.5, 5, 10, 20, 40, 80], [5, 10, 20, 40, 80, 160]),
+        (CheckpointError("lost", kind="taken_over"), [30, 60, 120, 240, 300, 300], [60, 120, 240, 480, 600, 600]),
     ],
-    ids=["quota", "day", "credentials", "ledger", "checkpoint"],
+    ids=["quota", "day", "credentials", "ledger", "checkpoint", "takeover"],
 )
 async def test_the_pause_depends_on_what_ended_the_stream(error, least, most):
     starts, enough, loop = [], asyncio.Event(), asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Processes of hosts with other clocks that share a Redis: killed, stopped, and without their store for a while."""
+"""Processes of hosts with other clocks that share a store: killed, stopped, and without their store for a while."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from urllib.parse import parse_qs
 
 import pytest
 from helpers.paths import HELPERS, ROOT
+from helpers.postgres_server import MISSING_POSTGRES, POSTGRES, PostgresServer
 from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics.plans import ENTERPRISE
-from agora_analytics.quota import RedisLedger
+from agora_analytics.quota import PostgresLedger, RedisLedger
 from agora_analytics.simulator import CUSTOMER_ID, Fault, Faults, Service
 from agora_analytics.simulator.server import serve
 
-pytestmark = [pytest.mark.process, pytest.mark.real_time, pytest.mark.skipif(REDIS is None, reason=MISSING)]
+pytestmark = [pytest.mark.process, pytest.mark.real_time]
 
 HALF_AN_HOUR = 1_800
 PER_SECOND = ENTERPRISE.rates("call_lists")["second"]
@@ -48,16 +49,27 @@ async def service(shift: float) -> Service:
     )
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+@pytest.fixture(params=["redis", "postgres"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer | PostgresServer]:
+    server: RedisServer | PostgresServer
+    if request.param == "redis":
+        if REDIS is None:
+            pytest.skip(MISSING)
+        server = RedisServer(tmp_path)
+        server.start()
+        yield server
+        server.kill()
+    else:
+        if POSTGRES is None:
+            pytest.skip(MISSING_POSTGRES)
+        server = PostgresServer()
+        server.start()
+        yield server
+        server.remove()
 
 
 @pytest.fixture
-async def start(service: Service, server: RedisServer, shift: float) -> AsyncIterator[Start]:
+async def start(service: Service, server: RedisServer | PostgresServer, shift: float) -> AsyncIterator[Start]:
     """Start a process that sends requests, given its name; all are killed at the end."""
     started: list[Process] = []
 
@@ -91,10 +103,11 @@ async def start(service: Service, server: RedisServer, shift: float) -> AsyncIte
 
 
 async def finish(processes: list[Process]) -> None:
-    """Let processes end, and check that none of them has raised; each may have logged that the store was lost."""
+    """Let processes end, and check that none of them has raised; each may have logged what the store has lost."""
     for process in processes:
         _, err = await process.communicate(b"")  # closes its standard input
-        assert (process.returncode, [line for line in err.splitlines() if b"does not yet have" not in line]) == (0, [])
+        unexpected = [line for line in err.splitlines() if not line.endswith(b"restored") and b"yet have" not in line]
+        assert (process.returncode, unexpected) == (0, [])
 
 
 def sent_by(service: Service) -> Counter[str]:
@@ -147,9 +160,10 @@ async def test_processes_share_the_limit_while_one_is_killed_one_is_stopped_and_
     await check_account(service, server)
 
 
-async def check_account(service: Service, server: RedisServer) -> None:
+async def check_account(service: Service, server: RedisServer | PostgresServer) -> None:
     """Check that nothing stays in flight, and that the day has as many requests as the service has counted."""
-    async with RedisLedger(server.url) as ledger:
+    kind = RedisLedger if isinstance(server, RedisServer) else PostgresLedger
+    async with kind(server.url) as ledger:
         account = sha256(CUSTOMER_ID.encode()).hexdigest()[:16]
 
         async def counter():

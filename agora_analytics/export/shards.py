@@ -1,0 +1,131 @@
+"""A selection divided among workers: the report and manifest of all its shards, from the manifests of each.
+
+What a worker does with a shard is an ordinary export, see `Selection.shards`. Nothing here asks who runs one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from agora_analytics._core.decoding import json
+from agora_analytics.errors import AgoraError, ExportError
+from agora_analytics.export.report import ShardsReport, Skipped
+from agora_analytics.export.schema import DATASETS
+from agora_analytics.export.selection import Selection, Shard
+from agora_analytics.export.sinks import LocalSink, ReplacedError, Sink, error_text
+from agora_analytics.export.write.target import MANIFEST, write_manifest
+from agora_analytics.spans import Span
+
+
+def merge(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> ShardsReport:
+    """Read the manifests of shards, and write one of all; see `Exporter.merge`."""
+    try:
+        sink.check()
+        sink.expect(MANIFEST)
+        found = {shard: _read(sink, shard, own_app) for shard in shards}
+        report = _report(str(sink), found)
+        with tempfile.TemporaryDirectory(
+            dir=sink.folder if isinstance(sink, LocalSink) else None, prefix="."
+        ) as scratch:
+            write_manifest(sink, Path(scratch), _manifest(report, found))
+    except ExportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a store's library raises
+        kind, wrong = "superseded" if isinstance(error, ReplacedError) else "disk", sink.scrub(error_text(error))
+    else:
+        return report
+    raise ExportError(
+        f"the shards in {str(sink)!r} cannot be merged: {wrong}",
+        hint="Nothing was sent. Check the place, and merge again.",
+        fault="host",
+        kind="superseded" if kind == "superseded" else "disk",
+    )
+
+
+def _read(sink: Sink, shard: Shard, own_app: str | None) -> dict[str, Any] | None:
+    """Return the manifest of a shard, None if no run of all of it has ended; raises `ExportError` for another's."""
+    content = sink.read(f"{shard.name}/{MANIFEST}")
+    if content is None:
+        return None
+    try:
+        document = json.loads(content)
+        covered, settings = document.get("selection"), document["settings"]
+        different = [key for key, value in shard.selection.identity().items() if settings.get(key) != value]
+        others = {part["app_id"] for part in document["parts"]} - {*(shard.selection.apps or (own_app,))}
+    except (AgoraError, LookupError, TypeError, AttributeError):
+        raise _wrong(sink, shard, f"its {MANIFEST} is not what an export wrote", "state") from None
+    if different:
+        raise _wrong(sink, shard, f"it has other settings: {', '.join(different)}", "settings")
+    if others:  # the selection's App IDs were reordered: their rows would be counted in two shards
+        raise _wrong(sink, shard, "it has App IDs of another shard", "settings")
+    return document if covered and _covers(covered, shard.selection, own_app) else None
+
+
+def _wrong(sink: Sink, shard: Shard, wrong: str, kind: str) -> ExportError:
+    return ExportError(
+        f"the shard {shard.name} in {str(sink)!r} cannot be merged: {wrong}",
+        hint="Nothing was sent. Merge the shards of the selection that was exported.",
+        kind="settings" if kind == "settings" else "state",
+    )
+
+
+def _covers(covered: Mapping[str, Any], selection: Selection, own_app: str | None) -> bool:
+    """Whether a run covered a selection: a shard that grew since is missing until it was run again."""
+    span = selection.span
+    apps = selection.apps or (own_app,)
+    return covered["start"] <= span.start and covered["end"] >= span.end and set(apps) <= set(covered["apps"])
+
+
+def _report(place: str, found: Mapping[Shard, dict[str, Any] | None]) -> ShardsReport:
+    rows: Counter[str] = Counter()
+    for document in found.values():
+        rows.update(document["rows"] if document else {})
+    return ShardsReport(
+        to=place,
+        rows={name: rows[name] for name in DATASETS if name in rows},
+        parts=sum(len(document["parts"]) for document in found.values() if document),
+        missing=tuple(shard.name for shard, document in found.items() if document is None),
+        incomplete=tuple(shard.name for shard, document in found.items() if document and not document["complete"]),
+        skipped=tuple(_skipped(found)),
+    )
+
+
+def _skipped(found: Mapping[Shard, dict[str, Any] | None]) -> Iterator[Skipped]:
+    for document in found.values():
+        for one in document["skipped"] if document else ():
+            span = Span(one["start"], one["end"]) if one["span"] is not None else None
+            about = {name: one[name] for name in ("app_id", "what", "reason", "calls", "rows", "again")}
+            yield Skipped(**about, span=span, call_ids=tuple(one["call_ids"]))
+
+
+def _manifest(report: ShardsReport, found: Mapping[Shard, dict[str, Any] | None]) -> dict[str, Any]:
+    """Return a manifest with the keys that readers need, and the paths of all shards; a run resumes from none of it."""
+    documents = [document for document in found.values() if document]
+    return {
+        "tool": "agora-analytics",
+        "version": version("agora-analytics"),
+        "complete": report.complete,
+        "rows": report.rows,
+        "columns": documents[0]["columns"] if documents else {},
+        "skipped": [one for document in documents for one in document["skipped"]],
+        "shards": [
+            {
+                "name": shard.name,
+                "manifest": f"{shard.name}/{MANIFEST}",
+                "span": str(shard.selection.span),
+                "apps": list(shard.selection.apps),
+                "complete": bool(document and document["complete"]),
+            }
+            for shard, document in found.items()
+        ],
+        "parts": [
+            part | {"path": f"{shard.name}/{part['path']}"}
+            for shard, document in found.items()
+            for part in (document["parts"] if document else ())
+        ],
+    }

@@ -1,0 +1,55 @@
+"""What follows when a turn of a job fails: it is tried again, here or elsewhere, and no other job waits for it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from agora_analytics.errors import AgoraError, CheckpointError, ExportError, LedgerError, Unauthorized
+from agora_analytics.fleet.clients import ClientPool
+from agora_analytics.fleet.description import Account
+from agora_analytics.fleet.reporter import Reporter
+from agora_analytics.fleet.status import JobStatus
+
+FAILURES: Final = (AgoraError, ValueError, TypeError, OSError)
+"""What a turn may fail with; anything else is a fault of this program or of the sink, and is logged by the queue."""
+
+_MAX_PAUSE: Final = 300.0
+_MAX_STORE_PAUSE: Final = 5.0
+"""Longest pauses in seconds before a job is tried again: after an error of its own, and after one of a store."""
+
+_MAX_DOUBLINGS: Final = 10
+
+log = logging.getLogger("agora_analytics.fleet")
+
+
+async def pause_after(
+    error: Exception, status: JobStatus, account: Account, reporter: Reporter, pool: ClientPool
+) -> float:
+    """Write a failure down, and return the seconds until the job is tried again."""
+    key, text = status.key, f"{type(error).__name__}: {error}"
+    if _has_successor(error):
+        # The successor writes the status.
+        reporter.forget(key)
+        log.warning("worker %s: %s was taken over", reporter.worker, key)
+        return 0.0
+    if isinstance(error, Unauthorized):
+        # With the next turn the secret is read again: it may have been rotated.
+        await pool.forget(account.name)
+    failures = status.failures + 1
+    await reporter.end(key, failures=failures, error=text)
+    log.warning("worker %s: %s failed, %d in a row: %s", reporter.worker, key, failures, text)
+    # A store is back for all jobs at once; what is wrong with one account may take a person.
+    of_store = isinstance(error, LedgerError | CheckpointError) or _is_running_elsewhere(error)
+    return min(_MAX_STORE_PAUSE if of_store else _MAX_PAUSE, 2.0 ** min(failures, _MAX_DOUBLINGS))
+
+
+def _has_successor(error: Exception) -> bool:
+    if isinstance(error, CheckpointError):
+        return error.kind == "taken_over"
+    return isinstance(error, ExportError) and error.kind == "superseded"
+
+
+def _is_running_elsewhere(error: Exception) -> bool:
+    """Whether a worker that was stopped has an export's files open still; it loses them soon."""
+    return isinstance(error, ExportError) and error.kind == "running"

@@ -1,0 +1,115 @@
+"""What a worker writes down of itself and its jobs, and what it reads of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import attrs
+
+from agora_analytics.fleet.queue import WorkQueue
+from agora_analytics.fleet.status import JobStatus, WorkerStatus, encoded, job_status, now
+
+JOBS: Final = "agora:jobs"
+WORKERS: Final = "agora:workers"
+"""The tables beside the queue in which workers write down what they do."""
+
+DRAIN: Final = "agora:drain"
+"""The table of workers that are to hand over what they have."""
+
+_EVERY: Final = 2.0
+"""Seconds between two reports of a worker, each a few commands for all its jobs."""
+
+log = logging.getLogger("agora_analytics.fleet")
+
+
+class Reporter:
+    """Keeps the statuses of a worker's jobs, and writes those down that changed.
+
+    Attributes:
+        alive: how many workers share the work, by the last report.
+        running: the keys of the jobs that the worker is at work on.
+
+    """
+
+    def __init__(self, worker: str, queue: WorkQueue) -> None:
+        self.worker = worker
+        self.alive = 1
+        self.running: set[str] = set()
+        self._queue = queue
+        self._since = now()
+        self._statuses: dict[str, JobStatus] = {}
+        self._changed: set[str] = set()
+
+    async def begin(self, key: str) -> JobStatus:
+        """Begin a turn of a job: read what was written down of it, and count a takeover."""
+        known = job_status(key, await self._queue.read_one(JOBS, key))
+        status = known.taken_by(self.worker, now())
+        if status.takeovers > known.takeovers:
+            log.warning("worker %s took over %s from %s", self.worker, key, known.worker)
+        self._statuses[key] = status
+        self._changed.add(key)
+        self.running.add(key)
+        return status
+
+    def note(self, key: str, **changes: Any) -> None:
+        """Change the status of a job, for the next report."""
+        self._statuses[key] = attrs.evolve(self._statuses[key], seen=now(), **changes)
+        self._changed.add(key)
+
+    def delivered(self, key: str, read_to: float | None) -> None:
+        """Count an event of a job."""
+        self.note(key, events=self._statuses[key].events + 1, read_to=read_to)
+
+    async def end(self, key: str, **changes: Any) -> None:
+        """End a turn, and write that down at once: the next worker would believe that it takes the job over."""
+        self.running.discard(key)
+        self.note(key, running=False, **changes)
+        with suppress(Exception):  # of any store; the next report says it
+            await self._queue.write(JOBS, {key: encoded(self._statuses[key])})
+            self._changed.discard(key)
+
+    def forget(self, key: str) -> None:
+        """End a turn of a job that another worker has now, and leave its status to that one."""
+        self.running.discard(key)
+        self._changed.discard(key)
+
+    async def report(self, *, draining: bool) -> bool:
+        """Write down what changed, read how many share the work, and return whether this worker is to drain."""
+        changed, self._changed = self._changed, set()
+        try:
+            await self._queue.write(JOBS, {key: encoded(self._statuses[key]) for key in changed})
+            status = WorkerStatus(
+                name=self.worker, since=self._since, seen=now(), jobs=len(self.running), draining=draining
+            )
+            await self._queue.write(WORKERS, {self.worker: encoded(status)})
+        except BaseException:
+            self._changed |= changed
+            raise
+        # Jobs come and go; only those of now are kept in memory.
+        for key in [key for key in self._statuses if key not in self.running and key not in self._changed]:
+            del self._statuses[key]
+        self.alive = len(await self._queue.workers() | {self.worker})
+        return await self._queue.read_one(DRAIN, self.worker) is not None
+
+    async def report_forever(
+        self, *, draining: asyncio.Event, drain: Callable[[], None], lost: Callable[[], None]
+    ) -> None:
+        """Report every few seconds; call `drain` when that was asked for, and `lost` while the store cannot be used."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            try:
+                if await self.report(draining=draining.is_set()):
+                    drain()
+            except Exception as error:  # noqa: BLE001 - of any store; the next report says the same and more
+                log.debug("worker %s: no report: %s", self.worker, error)
+                lost()
+
+    async def sign_off(self) -> None:
+        """Write the last report, and leave the list of workers."""
+        with suppress(Exception):  # the store may be gone; the row is shown as lost then
+            await self.report(draining=True)
+            await self._queue.write(WORKERS, {}, remove=[self.worker])

@@ -1,0 +1,119 @@
+"""The turns of watches and follows: events go to the sink until the turn is over, and no request is wasted."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Mapping
+from typing import Final
+
+from agora_analytics.client import AnalyticsClient
+from agora_analytics.fleet.clients import ClientPool
+from agora_analytics.fleet.description import Account, FollowJob, WatchJob
+from agora_analytics.fleet.failures import FAILURES, pause_after
+from agora_analytics.fleet.reporter import Reporter
+from agora_analytics.fleet.sinks import EventSink, Place
+from agora_analytics.streams.checkpoints import Checkpoint
+from agora_analytics.streams.events import CallEvent, Event, Gap, Window
+from agora_analytics.streams.follow.follow import Follow
+from agora_analytics.streams.watch.watch import Watch
+
+_SLACK: Final = 1.1
+"""By how much a worker may have more than its share: jobs would move to and fro for each that comes or goes."""
+
+DECLINED: Final = 0.5
+"""Seconds after which a job that a worker declined is offered again, to any of them."""
+
+Stream = Watch | Follow
+
+
+class StreamTurns:
+    """Does turns of watches and follows, of about `seconds` each."""
+
+    def __init__(
+        self,
+        jobs: Mapping[str, tuple[Account, WatchJob | FollowJob]],
+        *,
+        pool: ClientPool,
+        sink: EventSink,
+        reporter: Reporter,
+        seconds: float,
+    ) -> None:
+        self._jobs = jobs
+        self._pool = pool
+        self._sink = sink
+        self._reporter = reporter
+        self._seconds = seconds
+        self._running: dict[str, Stream] = {}
+        self._is_draining = False
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of all jobs."""
+        return frozenset(self._jobs)
+
+    async def take(self, key: str) -> float:
+        """Do a turn of a job; return the seconds until the next may begin, on any worker."""
+        # One of a newer description than this worker's, or one that its successor should have.
+        if key not in self._jobs or key in self._reporter.running or self._is_draining or self._is_full():
+            return DECLINED
+        account, job = self._jobs[key]
+        status = await self._reporter.begin(key)
+        try:
+            async with self._pool.client(account) as client, self._sink.place(key) as place:
+                await self._deliver(key, place, _stream(client, job, place.checkpoint))
+        except FAILURES as error:
+            return await pause_after(error, status, account, self._reporter, self._pool)
+        except BaseException:
+            await self._reporter.end(key)
+            raise
+        await self._reporter.end(key, failures=0, error="")
+        return 0.0
+
+    def drain(self) -> None:
+        """End all turns without wasting a request, and begin no other."""
+        self._is_draining = True
+        self.drain_running()
+
+    def drain_running(self) -> None:
+        """End the turns that are under way without wasting a request."""
+        for stream in self._running.values():
+            stream.drain()
+
+    def stop(self) -> None:
+        """End all turns now."""
+        for stream in self._running.values():
+            stream.stop()
+
+    def _is_full(self) -> bool:
+        return len(self._running) >= math.ceil(_SLACK * len(self._jobs) / self._reporter.alive)
+
+    async def _deliver(self, key: str, place: Place, stream: Stream) -> None:
+        self._running[key] = stream
+        # Turns of different lengths, so that jobs that began together do not end together.
+        length = random.uniform(0.5, 1.0) * self._seconds  # noqa: S311 - no secret
+        timer = asyncio.get_running_loop().call_later(length, stream.drain)
+        try:
+            async with stream:
+                async for event in stream:
+                    await place.write(event, stream.checkpoint)
+                    self._reporter.delivered(key, _read_to(event, stream))
+        finally:
+            timer.cancel()
+            del self._running[key]
+
+
+def _stream(client: AnalyticsClient, job: WatchJob | FollowJob, resume: str | Checkpoint | None) -> Stream:
+    scoped = client.with_app(job.app_id)
+    if isinstance(job, WatchJob):
+        return scoped.realtime.watch(*job.series, checkpoint=resume, **job.arguments())
+    return scoped.calls.follow(checkpoint=resume, **job.arguments())
+
+
+def _read_to(event: Event | CallEvent, stream: Stream) -> float | None:
+    """Return up to when events were delivered, with this one."""
+    if isinstance(event, Window | Gap):
+        return float(event.span.end)
+    read_to = stream.health.last_window
+    return None if read_to is None else float(read_to)
