@@ -15,7 +15,9 @@ from agora_analytics.fleet.description_file import _KEYS
 
 GUIDE = ROOT / "docs/guides/fleet.md"
 SCHEDULERS = ROOT / "docs/guides/schedulers.md"
-HEADINGS = {"fleet": "the file", "account": "an account", "watch": "a watch", "follow": "a follow", "export": "an export"}
+HEADINGS = {"fleet": "the file", "account": "an account"} | {
+    kind: f"a{'n' * (kind == 'export')} {kind}" for kind in ("watch", "follow", "export")
+}
 
 
 def fenced(page, language: str) -> list[str]:
@@ -31,7 +33,8 @@ def test_the_documented_keys_are_those_of_a_description(kind):
 def test_the_documented_file_is_a_description(tmp_path):
     path = tmp_path / "fleet.toml"
     path.write_text(fenced(GUIDE, "toml")[0])
-    assert [key.rpartition(".")[0] for key in Fleet.from_file(path).jobs] == ["acme.watch", "acme.follow", "acme.export"]
+    keys = Fleet.from_file(path).jobs
+    assert [key.rpartition(".")[0] for key in keys] == ["acme.watch", "acme.follow", "acme.export"]
 
 
 @pytest.mark.real_time
