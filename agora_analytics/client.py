@@ -21,9 +21,9 @@ from agora_analytics.plans import Plan
 from agora_analytics.protocols import CheckpointStore, Ledger, RequestObserver, Transport, WallClock
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.limiters import Limiters
+from agora_analytics.quota.priority import Priority
 from agora_analytics.quota.quota import Quota
 from agora_analytics.quota.service_time import ServiceTime
-from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
     import aiohttp

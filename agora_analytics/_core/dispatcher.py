@@ -28,8 +28,8 @@ from agora_analytics.models import Answer, BadRow
 from agora_analytics.plans import Endpoint
 from agora_analytics.protocols import Request, RequestObserver, Response, Transport
 from agora_analytics.quota.limiters import Limiters
+from agora_analytics.quota.priority import Priority
 from agora_analytics.quota.quota import Quota
-from agora_analytics.quota.wait_queue import Priority
 from agora_analytics.spans import Span
 
 AnswerT = TypeVar("AnswerT", bound=Answer)

@@ -15,7 +15,7 @@ from agora_analytics.endpoints.call_requests import CallRequests, call_page, cal
 from agora_analytics.endpoints.realtime_requests import RealtimeRequests, RequestTemplate
 from agora_analytics.models import CallPage, Point, SessionPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint
-from agora_analytics.quota.wait_queue import Priority
+from agora_analytics.quota.priority import Priority
 from agora_analytics.streams.watch.series import Query, Series, queries
 
 _MAX_WAIT: Final = 60.0

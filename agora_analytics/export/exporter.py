@@ -115,7 +115,8 @@ class Exporter:
             rebuild: accept the files as they are: rebuild a lost state from `manifest.json`, and report rows that are
                 gone in `skipped` without fetching them again.
             process: write files in a separate process, which all exports of this program share. If false, a thread
-                writes them: that saves the memory of a Python, and shares its interpreter lock with your event loop.
+                writes them: that saves the memory of a second Python, and may make your event loop late by tens of
+                milliseconds.
 
         Raises:
             ValueError, TypeError: for a bad argument; nothing was sent.
@@ -154,8 +155,8 @@ class Exporter:
     ) -> ShardsReport:
         """Write `manifest.json` of all shards of a selection, and return their report.
 
-        It is made from the manifests of the shards, from any worker, and sends no request. `complete` is true once
-        every shard is. Call it after each shard, or once at the end; see `Selection.shards`.
+        It is made from the manifests of the shards, on whichever host they ran, and sends no request. `complete` is
+        true once every shard is. Call it after each shard, or once at the end; see `Selection.shards`.
 
         Args:
             shards: all shards of the selection.

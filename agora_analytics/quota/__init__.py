@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from agora_analytics._core.lazy import door
 
 if TYPE_CHECKING:
+    from agora_analytics.quota.budget import *
     from agora_analytics.quota.file_ledger import *
     from agora_analytics.quota.ledger_state import *
-    from agora_analytics.quota.limiter import *
     from agora_analytics.quota.limiters import *
     from agora_analytics.quota.postgres_ledger import *
+    from agora_analytics.quota.priority import *
     from agora_analytics.quota.quota import *
     from agora_analytics.quota.redis_ledger import *
     from agora_analytics.quota.snapshot import *
-    from agora_analytics.quota.wait_queue import *
 
 __all__ = [
     "Budget",
@@ -37,10 +37,10 @@ __all__ = [
 
 __getattr__, __dir__ = door(
     globals(),
-    "wait_queue",
+    "priority",
     "ledger_state",
     "snapshot",
-    "limiter",
+    "budget",
     "limiters",
     "quota",
     "file_ledger",

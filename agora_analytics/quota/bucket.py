@@ -48,7 +48,6 @@ _IDLE_AFTER: Final = 2.0
 _PRUNE_ABOVE: Final = 64
 """Prune completed requests once this many are stored."""
 
-
 _END_OF_DAY: Final = 1_800.0
 """Seconds before midnight in which a limit of the day may be tested: streams can backfill windows of that age."""
 
@@ -192,8 +191,10 @@ class WindowCounter:
         windows = (before // limit * WINDOWS[unit] for unit, limit in limits.items())
         return seconds_until_next_day(reading) + days * DAY + max(windows, default=0.0)
 
-    def acquire(self, number: int, rates: Rates, reading: ClockReading, reserved: int = 0) -> Permit | Rejection:
-        """Issue a permit charged to every unit, or to none; `reserved` requests of the day are left to others."""
+    def acquire(
+        self, number: int, rates: Rates, reading: ClockReading, reserved: int = 0, claimed: int = 0
+    ) -> Permit | Rejection:
+        """Issue a permit charged to every unit, or to none; leaves `reserved` of the day, `claimed` of other units."""
         # Also of units that the plan lacks, which the loop over `rates` does not see.
         if self.blocked and (rejection := self.longest_block(rates, reading)):
             return rejection
@@ -208,11 +209,11 @@ class WindowCounter:
             limit = self.limit(unit, planned, reading) if self.learned_limits.limits else planned
             if unit == "day":
                 spare = self._remaining_of_days(limit, days, reading) - reserved
-            elif recent < limit and not self.rate_limited_at:
+            elif recent + claimed < limit and not self.rate_limited_at:
                 continue
             else:
                 self._prune(reading.monotonic, rates)
-                spare = self.remaining(unit, limit, reading)
+                spare = self.remaining(unit, limit, reading) - claimed
             if spare <= 0:
                 return self._reject(rates, reading, reserved)
         return self._issue(number, reading, days, early=early)

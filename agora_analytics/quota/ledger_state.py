@@ -13,6 +13,7 @@ import attrs
 
 from agora_analytics._core.decoding.json import encode, strict_decoder
 from agora_analytics.quota.bucket import IN_FLIGHT_TTL, LATE_ARRIVAL, SEND_DELAY, WindowCounter
+from agora_analytics.quota.claims import Claims
 from agora_analytics.quota.date_trust import DateTrust
 from agora_analytics.quota.service_clock import ServiceClock
 
@@ -49,6 +50,8 @@ class LedgerState:
     process_slot: int = 0
     processes: int = 1
     trust: DateTrust = attrs.field(factory=DateTrust)
+    claims: dict[str, Claims] = attrs.field(factory=dict)
+    """What processes wait for, by counter."""
     format: int = 0
     """Set by `encode`."""
 
@@ -58,6 +61,10 @@ class LedgerState:
         if counter is None:
             counter = self.counters[name] = WindowCounter()
         return counter
+
+    def claims_of(self, name: str) -> Claims:
+        """Return the claims on a counter's permits."""
+        return self.claims.setdefault(name, Claims())
 
     @property
     def upcoming_id(self) -> int:
@@ -81,11 +88,13 @@ class LedgerState:
         )
 
     def reclaim(self, slot: int, now: float) -> None:
-        """Drop the reservations of a crashed process, and count its requests in flight as answered in 0.5 s."""
+        """Drop what a crashed process reserved and claimed, and count its requests in flight as answered in 0.5 s."""
         for counter in self.counters.values():
             counter.expire([number for number in counter.in_flight if number % MAX_PROCESSES == slot], now + SEND_DELAY)
             for number in [number for number in counter.reservations if number % MAX_PROCESSES == slot]:
                 del counter.reservations[number]
+        for claims in self.claims.values():
+            claims.drop(slot)
 
     def encode(self) -> bytes:
         """Return the state as JSON; `decode` reads it back. Equal states have equal bytes, in whichever process."""
@@ -109,6 +118,7 @@ class LedgerState:
         # No bound by the clock before means anything; days are UTC and stay.
         self.clock.restart()
         self.trust.reset()
+        self.claims.clear()
         for counter in self.counters.values():
             counter.drop_later_than(now)
 

@@ -10,54 +10,33 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.bucket import WindowCounter
+from agora_analytics.quota.budget import Budget, Demand
+from agora_analytics.quota.claims import Asker, CounterWindow, Turn, share
 from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
+from agora_analytics.quota.priority import Priority
 from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
 from agora_analytics.quota.settlement import Settlement
-from agora_analytics.quota.spare_permits import SparePermits
-from agora_analytics.quota.wait_queue import Priority, WaitQueue
+from agora_analytics.quota.spare_permits import Issue, SparePermits
+from agora_analytics.quota.wait_queue import WaitQueue
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
     from agora_analytics.quota.snapshot import Forecast, QuotaState
 
-__all__ = ["Budget"]
 
 T = TypeVar("T")
 
 _INTERACTIVE_SHARE: Final = 0.05
 """Fraction of the day's requests that exports leave to interactive ones."""
-
-
-class Demand(NamedTuple):
-    """Requests that a stream needs for the rest of today and per day afterwards, and its weight among streams."""
-
-    rest: int
-    daily: int
-    weight: float = 1.0
-
-
-class Budget(NamedTuple):
-    """A stream's share of what is left of the day: requests, and seconds until the next day begins.
-
-    `others` is how many of them other programs will probably take first.
-    """
-
-    requests: int
-    seconds: float
-    others: int = 0
-
-    def leaving(self, needed: float) -> int:
-        """Return how many requests to plan with: leaves other programs their part, but never less than `needed`."""
-        return max(self.requests - self.others, min(self.requests, math.ceil(needed)))
 
 
 class Limiter:
@@ -72,6 +51,7 @@ class Limiter:
         self._account = account
         self._time = account.time
         self._spare = SparePermits()
+        self._round_trip = 0.0
         self._export_pacer: AsyncLimiter | None = None
         self._pacing = 0
 
@@ -83,35 +63,16 @@ class Limiter:
         """Return a permit, or how long to wait; `waiting` requests of this process wait for one."""
         if self._account.state is not None:
             return self._try_acquire(priority, waiting, self._account.state)
-        if spare := self._spare.take(priority, self._time.monotonic()):
-            return spare
-        self.return_spare(self._time.monotonic())
-        issued: list[Permit] = []
-        wanted = self.queue.waiting_before_next(priority)
-        change = partial(self._try_acquire_several, issued, priority, waiting, wanted)
-        result, ran_at = await self._change_or_release(change, issued)
         now = self._time.monotonic()
-        self._spare.add(priority, issued[1:], now)
-        if not isinstance(result, Rejection):
-            return result
-        # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: who
-        # asks just before it needs another round trip, and is late.
-        return result._replace(wait=result.wait * (1 + 2 * DRIFT) - (now - ran_at))
+        if spare := self._spare.take(priority, now) or self._spare.rejection(priority, now):
+            return spare
+        self.return_spare(now)
+        return await self._acquire_from_ledger(priority, waiting)
 
-    async def _change_or_release(self, change: Callable[[LedgerState], T], issued: list[Permit]) -> T:
-        """Apply a change that issues permits; release them if its caller does not get them."""
-        try:
-            return await self._account.change(change)
-        except asyncio.CancelledError:
-            # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
-            if issued:
-                await self._account.record(partial(self._release, issued), self._on_settled)
-            raise
-        except Exception:
-            # A store may have made the change and lost the answer. To release what was not stored changes nothing.
-            if issued:
-                self._account.defer(partial(self._release, issued), self._on_settled)
-            raise
+    def withdraw(self, priority: Priority) -> None:
+        """Tell other processes, with the next change, that nobody waits at this priority any more."""
+        if self._account.state is None:
+            self._account.defer(partial(self._withdraw, priority), self._on_settled)
 
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least, and for which unit."""
@@ -216,6 +177,35 @@ class Limiter:
             self._pacing -= 1
         return await self.queue.acquire(Priority.EXPORT, max_wait)
 
+    async def _acquire_from_ledger(self, priority: Priority, waiting: int) -> Permit | Rejection:
+        issued: list[Permit] = []
+        wanted = self.queue.waiting_before_next(priority)
+        change = partial(self._acquire_several, issued, priority, waiting, wanted)
+        issue = await self._change_or_release(change, issued)
+        now = self._time.monotonic()
+        self._spare.add(priority, issued[1:], now)
+        if issued:  # a rejection may not have been stored, and was known at once
+            latest = now - issue.at
+            self._round_trip = (3 * self._round_trip + latest) / 4 if self._round_trip else latest
+        if issue.behind is not None:
+            self._spare.reject_behind(priority, _as_of(now, issue.behind, issue.at), now)
+        return issue.first if isinstance(issue.first, Permit) else _as_of(now, issue.first, issue.at)
+
+    async def _change_or_release(self, change: Callable[[LedgerState], T], issued: list[Permit]) -> T:
+        """Apply a change that issues permits; release them if its caller does not get them."""
+        try:
+            return await self._account.change(change)
+        except asyncio.CancelledError:
+            # The ledger finishes a change that was submitted, and then there are permits that nobody will use.
+            if issued:
+                await self._account.record(partial(self._release, issued), self._on_settled)
+            raise
+        except Exception:
+            # A store may have made the change and lost the answer. To release what was not stored changes nothing.
+            if issued:
+                self._account.defer(partial(self._release, issued), self._on_settled)
+            raise
+
     # Waiters sleep until a time that was computed without what was released or unblocked.
     def _on_settled(self, unblocked: bool) -> None:  # noqa: FBT001 - the result of `_settle`
         if unblocked:
@@ -226,46 +216,69 @@ class Limiter:
             state.counter(self.name).release(permit)
         return True
 
+    def _withdraw(self, priority: Priority, state: LedgerState) -> bool:
+        if not self.queue.waiting[priority]:
+            state.claims_of(self.name).on_issued(Asker(priority, state.process_slot), 0, 0.0)
+        return False
+
     def _waiting(self) -> dict[Priority, int]:
         """Return how many requests wait, by priority; those of exports for their pacer, too."""
         return self.queue.waiting | {Priority.EXPORT: self.queue.waiting[Priority.EXPORT] + self._pacing}
 
-    def _try_acquire_several(
+    def _acquire_several(
         self, issued: list[Permit], priority: Priority, waiting: int, wanted: int, state: LedgerState
-    ) -> tuple[Permit | Rejection, float]:
-        """Take a permit and spare ones for the `wanted`, and put all into `issued`; return the first, and when it ran.
+    ) -> Issue:
+        """Take permits for the first waiter and for others, and put all into `issued`.
 
         Its caller may have been cancelled by the time it returns.
         """
         ran_at = self._time.monotonic()
         issued.clear()  # what an earlier run of this change took was not stored
+        claims, asker, window = state.claims_of(self.name), Asker(priority, state.process_slot), self._window(state)
+        most, now, left = share(window.limit, state.processes, self._round_trip), window.reading.monotonic, wanted
         first = result = self._try_acquire(priority, waiting, state)
-        most = min(wanted, self._fair_share(state))
         while isinstance(result, Permit):
             issued.append(result)
-            if len(issued) >= most:
-                break
+            left = wanted - len(issued)
+            if left <= 0 or len(issued) == most:
+                claims.on_issued(asker, min(left, most), now)
+            # Now it is behind the others. Where they take no turns it must ask again, so that they get theirs.
+            turn = self._turn(priority, state)
+            if left <= 0 or (len(issued) >= most and not (turn and turn.takes_turns)):
+                return Issue(first, ran_at)
             result = self._try_acquire(priority, waiting, state)
-        return first, ran_at
+        # Nobody is counted where it is one alone, who may not want to wait.
+        if left > 0 and state.processes > 1 and result.unit != "day":
+            claims.renew(asker, min(left, most), result.wait, now)
+        return Issue(first, ran_at, result if issued else None)
 
-    def _fair_share(self, state: LedgerState) -> int:
-        """Return how many permits of the shortest window a process should take at once, so that others get theirs."""
-        unit, planned = next(iter(self._rates.items()))
-        limit = state.counter(self.name).limit(unit, planned, self._time.reading(state))
-        return math.ceil(limit / state.processes)
+    def _window(self, state: LedgerState) -> CounterWindow:
+        reading, (unit, planned) = self._time.reading(state), next(iter(self._rates.items()))
+        return CounterWindow(unit, state.counter(self.name).limit(unit, planned, reading), reading)
+
+    def _turn(self, priority: Priority, state: LedgerState) -> Turn | None:
+        """Return how this process takes turns with others, None if no other waits."""
+        if not state.claims:
+            return None
+        window, asker = self._window(state), Asker(priority, state.process_slot)
+        left = state.counter(self.name).remaining(window.unit, window.limit, window.reading)
+        return Turn.of(state.claims_of(self.name), asker, window, left)
 
     def _try_acquire(self, priority: Priority, waiting: int, state: LedgerState) -> Permit | Rejection:
         reading, counter = self._time.reading(state), state.counter(self.name)
+        turn = self._turn(priority, state)
         # A single request is no burst, and must not wait for a tick.
         held = self._hold_for_sync(counter, state.clock, reading, waiting) if waiting > 1 else None
         reserved = 0
         if priority is Priority.EXPORT:
             reserved = counter.reserved_by_streams(reading) + counter.used_by_others(reading)
             reserved += self._interactive_reserve
-        result = held or counter.acquire(state.upcoming_id, self._rates, reading, reserved)
+        result = held or counter.acquire(state.upcoming_id, self._rates, reading, reserved, turn.claimed if turn else 0)
         # A rejection draws no number: a state that did not change need not be stored.
         if isinstance(result, Permit):
             state.next_permit_id()
+        elif turn is not None:
+            result = turn.rejection(result, held=held is not None)
         return result
 
     def _hold_for_sync(
@@ -372,3 +385,10 @@ class Limiter:
         if is_news and error.unit == "second" and planned:
             limit = counter.limit("second", planned, reading)
             state.clock.on_rate_limited(reading, aim_suspected=counter.burst_may_exceed(permit.at, limit))
+
+
+def _as_of(now: float, rejection: Rejection, at: float) -> Rejection:
+    """Return a rejection as it is now, which was computed at a time."""
+    # The way from the ledger is a part of the wait. And the start of a window recedes by the drift meanwhile: a try
+    # just before it needs another round trip, and is late.
+    return rejection._replace(wait=rejection.wait * (1 + 2 * DRIFT) - (now - at))

@@ -15,15 +15,16 @@ from agora_analytics._core import validation
 from agora_analytics.errors import PlanRefused, RateLimited, ResponseError, TransportError
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
+from agora_analytics.quota.budget import Budget, Demand
 from agora_analytics.quota.clock_reading import DAY
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
-from agora_analytics.quota.limiter import Budget, Demand, Limiter
+from agora_analytics.quota.limiter import Limiter
 from agora_analytics.quota.permit import Permit
+from agora_analytics.quota.priority import Priority
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.quota.settlement import Settlement
-from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import ClockState, Forecast, QuotaSnapshot

@@ -201,7 +201,7 @@ class SharedAccount:
     async def _make_or_raise(self, submitted: list[_Submitted]) -> None:
         """Run the changes, and again on a newer state, until what they made of it is stored."""
         attempted: set[str] = set()
-        is_stored = False
+        is_stored = is_fresh = False
         while not is_stored:
             if not self._member:
                 await self._join()
@@ -209,7 +209,13 @@ class SharedAccount:
             submitted = [one for one in submitted if not one.done.done()]
             buried, clocks = self._lost, self._clocks
             state, results = self._run(submitted, buried)
-            if is_stored := await self._store_state(state.encode(), buried, attempted):
+            body = state.encode()
+            # By a state that has just come, what changes nothing need not ask whether it is still the newest.
+            is_stored = (is_fresh and body == self._known.body and not buried) or await self._store_state(
+                body, buried, attempted
+            )
+            is_fresh = True
+            if is_stored:
                 # Of before that answer: it may be the first to show that the clock was set.
                 self._adapted = clocks
         for one, result in zip(submitted, results, strict=True):

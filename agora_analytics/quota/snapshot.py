@@ -10,7 +10,7 @@ import attrs
 
 from agora_analytics.plans import Unit
 from agora_analytics.quota.clock_reading import ClockReading
-from agora_analytics.quota.wait_queue import Priority
+from agora_analytics.quota.priority import Priority
 
 __all__ = ["ClockState", "Forecast", "QuotaSnapshot", "QuotaState"]
 

@@ -10,37 +10,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from enum import StrEnum
 from typing import Final, Protocol
 
 from agora_analytics.errors import QuotaExhausted
 from agora_analytics.quota.permit import Permit, Rejection
-
-__all__ = ["Priority"]
-
-_MIN_SHARE: Final = 10
-"""While a priority waits, one of so many permits is its own, so that none starves."""
+from agora_analytics.quota.priority import MIN_SHARE, SERVED_BEFORE, Priority
 
 _MIN_BACKOFF: Final = 1e-3
 """Minimum sleep in seconds after a rejection, so that rounding cannot make it a busy loop."""
 
 _MAX_BACKOFF: Final = 60.0
 """Maximum sleep in seconds after a rejection: a clock may have been set meanwhile, or the machine have slept."""
-
-
-class Priority(StrEnum):
-    """The order in which requests get their permits: interactive, then streams, then exports.
-
-    While a lower priority waits, every tenth permit is its own.
-    """
-
-    INTERACTIVE = "interactive"
-    STREAM = "stream"
-    EXPORT = "export"
-
-
-SERVED_BEFORE: Final = {priority: tuple(Priority)[: number + 1] for number, priority in enumerate(Priority)}
-"""The priorities whose waiters go before a new one of a priority: the higher ones and, first in first out, its own."""
 
 
 class PermitSource(Protocol):
@@ -51,6 +31,9 @@ class PermitSource(Protocol):
 
     async def min_wait(self, ahead: int) -> Rejection:
         """Return how long a request with `ahead` others before it must wait at least."""
+
+    def withdraw(self, priority: Priority) -> None:
+        """Take note that the last waiter of a priority has left without a permit."""
 
     def quota_exhausted(self, rejection: Rejection, max_wait: float) -> QuotaExhausted:
         """Return the error for a wait that would take longer than `max_wait` seconds."""
@@ -86,9 +69,15 @@ class WaitQueue:
                     self._wake_next()
             if isinstance(result, Permit):
                 return result
+            if max_wait is not None:
+                self._check_max_wait(result, max_wait, max_wait)
         self._count_waiter(priority, 1)
         try:
             return await self._acquire_queued(priority, max_wait)
+        except BaseException:
+            if self.waiting[priority] == 1:
+                self._permits.withdraw(priority)
+            raise
         finally:
             self._count_waiter(priority, -1)
             self._wake_next()
@@ -185,7 +174,7 @@ class WaitQueue:
         ready = [priority for priority in priorities if self._blocked_until[priority] <= now]
         if ready:
             # Priorities are in order, so the highest of the overdue ones is first.
-            overdue = [priority for priority in ready if self._skipped[priority] >= _MIN_SHARE - 1]
+            overdue = [priority for priority in ready if self._skipped[priority] >= MIN_SHARE - 1]
             self._turn_taken = True
             self._waiters[(overdue or ready)[0]].popleft().set_result(None)
         elif priorities:

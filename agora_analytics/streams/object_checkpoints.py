@@ -50,7 +50,7 @@ class ObjectCheckpoints(SharedCheckpoints):
             break
     ```
 
-    A stream takes its name over at once, from a process that runs too, whose next save is refused. The
+    A stream takes its name over at once, also from one that runs: that is refused with its next save, and ends. The
     store must support conditional writes (`If-Match`, `If-None-Match`), as S3 does.
 
     `store` is a URL, with credentials from the environment, or a store of obstore, such as `S3Store(bucket,

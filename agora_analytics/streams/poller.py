@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 from agora_analytics._core.futures import retrieve_error
 from agora_analytics.errors import AgoraError, CheckpointError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
-from agora_analytics.quota.limiter import Budget
+from agora_analytics.quota.budget import Budget
 from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.quota.service_time import CLOCK_TOLERANCE, Now
 from agora_analytics.spans import DAY

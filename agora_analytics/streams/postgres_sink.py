@@ -87,7 +87,7 @@ class PostgresSink:
     ```
 
     Each `write` is one transaction of the rows, the checkpoint and the epoch. A sink takes its name over when it is
-    entered, from a process that runs too: its next `write` is refused, and writes nothing. With `lease` the
+    entered, also from one that runs: that is refused with its next `write`, which then writes nothing. With `lease` the
     name is held for so many seconds, renewed while the process runs, and refused to others meanwhile.
 
     The tables begin with `prefix`, also after a schema (`reports.agora`): `_windows`, `_gaps`, `_calls`, `_sessions`

@@ -83,7 +83,7 @@ class RedisCheckpoints(SharedCheckpoints):
             break
     ```
 
-    A stream takes its name over at once, from a process that runs too, whose next save is refused. With
+    A stream takes its name over at once, also from one that runs: that is refused with its next save, and ends. With
     `lease` a name is held for so many seconds, renewed while its process runs, and refused to others meanwhile: for a
     second process that stands by.
 

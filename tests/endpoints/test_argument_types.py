@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from helpers.alert_arguments import ALERTS
 from helpers.argument_kinds import CLIENT, METHODS, Method
+from helpers.export_arguments import EXPORTS
 from helpers.ledger_arguments import LEDGERS
 from helpers.operation_arguments import OPERATIONS
 from helpers.store_arguments import STORES
@@ -20,7 +21,9 @@ from agora_analytics import AnalyticsClient
 
 pytestmark = pytest.mark.real_time
 
-CASES = [(method, name) for method in (*METHODS, *OPERATIONS, *ALERTS, *LEDGERS, *STORES) for name in method.kinds]
+CASES = [
+    (method, name) for method in (*METHODS, *OPERATIONS, *ALERTS, *LEDGERS, *STORES, *EXPORTS) for name in method.kinds
+]
 
 
 async def run(method: Method, arguments: dict[str, Any]) -> None:
@@ -53,7 +56,7 @@ async def test_an_argument_of_the_wrong_kind_raises_with_its_name_and_nothing_is
     "group", [AnalyticsClient, type(CLIENT.calls), type(CLIENT.insights), type(CLIENT.realtime), type(CLIENT.export)]
 )
 def test_every_argument_of_every_method_is_in_the_table(group):
-    table = {method.name: set(method.kinds) for method in METHODS}
+    table = {method.name: set(method.kinds) for method in (*METHODS, *EXPORTS)}
     missing = {}
     for name, method in inspect.getmembers(group, inspect.isfunction):
         name_in_table = group.__name__ if name == "__init__" else f"{group.__name__}.{name}"
@@ -67,4 +70,4 @@ def test_every_argument_of_every_method_is_in_the_table(group):
 
 def test_every_exported_function_is_in_the_table():
     functions = {name for name in agora_analytics.__all__ if inspect.isfunction(getattr(agora_analytics, name))}
-    assert functions <= {method.name for method in METHODS}
+    assert functions <= {method.name for method in (*METHODS, *EXPORTS)}

@@ -73,14 +73,29 @@ def table() -> str:
     return f"quota_{secrets.token_hex(4)}"
 
 
+def ledger_in(kind: str, request: pytest.FixtureRequest) -> Ledger:
+    """Return a ledger of this kind that is not open yet; all of a test are on one store."""
+    if kind == "memory":
+        return MemoryLedger()
+    if kind == "file":
+        return FileLedger(request.getfixturevalue("path"))
+    url, name = request.getfixturevalue(kind).url, request.getfixturevalue("table")
+    return RedisLedger(url, prefix=name) if kind == "redis" else PostgresLedger(url, table=name)
+
+
 @pytest.fixture(params=["memory", "file", "redis", "postgres", "pgbouncer"])
-def new_ledger(request: pytest.FixtureRequest, path: Path, table: str) -> Ledger:
+def new_ledger(request: pytest.FixtureRequest) -> Ledger:
     """Return a ledger that is not open yet."""
-    if request.param in {"postgres", "pgbouncer"}:
-        return PostgresLedger(request.getfixturevalue(request.param).url, table=table)
-    if request.param == "redis":
-        return RedisLedger(request.getfixturevalue("redis").url, prefix=secrets.token_hex(4))
-    return MemoryLedger() if request.param == "memory" else FileLedger(path)
+    return ledger_in(request.param, request)
+
+
+@pytest.fixture(params=["file", "redis", "postgres", "pgbouncer"])
+async def two_ledgers(request: pytest.FixtureRequest) -> AsyncIterator[list[Ledger]]:
+    """Return ledgers on one store, as two processes have them."""
+    ledgers = [ledger_in(request.param, request) for _ in range(2)]
+    yield ledgers
+    for ledger in ledgers:
+        await ledger.close()
 
 
 @pytest.fixture

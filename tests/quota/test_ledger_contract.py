@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from helpers.ledger_changes import ChangeError, increment, read_count, read_state
 
-from agora_analytics.quota import LedgerState
+from agora_analytics import ENTERPRISE
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.quota import LedgerState, Priority
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.simulator import CUSTOMER_ID, CUSTOMER_SECRET, Simulation
 
 pytestmark = pytest.mark.real_time
@@ -73,6 +77,32 @@ async def test_a_ledger_can_be_closed_twice_and_used_again(ledger):
     await ledger.close()
     await ledger.close()
     assert await ledger.change("a", increment) == 2
+
+
+async def test_a_waiting_person_gets_a_permit_before_a_stream_of_another_process(two_ledgers, patient):
+    """Each second the stream could take five permits; the person gets one of the first that are free."""
+    plan = ENTERPRISE.with_limits("call_lists", per_second=5)
+    streaming, person = (Limiters(plan, ledger, account="a", clock=time.time) for ledger in two_ledgers)
+    issued: list[Priority] = []
+
+    async def send(limiters: Limiters, priority: Priority) -> None:
+        async with limiters.permit(CALL_LISTS, None, priority) as permit:
+            issued.append(priority)
+            permit.answered(None)
+
+    await person.snapshot()  # its process is known
+    streams = [asyncio.create_task(send(streaming, Priority.STREAM)) for _ in range(100)]
+    while len(issued) < 5:  # noqa: ASYNC110 - no event comes from a limiter
+        await asyncio.sleep(0.01)
+    for _ in range(3):
+        before = len(issued)
+        await send(person, Priority.INTERACTIVE)
+        assert issued[before:].index(Priority.INTERACTIVE) <= 5
+    for one in streams:
+        one.cancel()
+    await asyncio.gather(*streams, return_exceptions=True)
+    await streaming.close()
+    await person.close()
 
 
 async def test_no_ledger_shows_or_stores_a_credential(ledger, path):

@@ -22,6 +22,7 @@ class MemoryStore:
         self.hangs = False
         self.loses_answers = False
         self.stored = ("", b"")
+        self.exchanges = 0
         self.ahead = 1e9
 
     async def join(self, account: str, name: str) -> str:
@@ -30,6 +31,7 @@ class MemoryStore:
 
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         await self._reach()
+        self.exchanges += 1
         tag, body = self.stored
         replaced = tag == exchange.expected and exchange.body is not None
         if replaced:
@@ -62,6 +64,15 @@ async def account(store: MemoryStore):
     yield account
     store.hangs = store.refuses = store.loses_answers = False
     await account.close()
+
+
+async def test_a_change_that_changes_nothing_is_one_round_trip_also_by_an_outdated_state(store, account):
+    other = SharedAccount(store, "a", StoreClock())
+    assert await other.change(increment) == 1
+    before = store.exchanges
+    assert await account.change(read_count) == 1
+    assert store.exchanges == before + 1
+    await other.close()
 
 
 async def seconds_until_error(account: SharedAccount) -> float:

@@ -37,7 +37,7 @@ from agora_analytics.plans import (
     REALTIME_USAGE,
     Endpoint,
 )
-from agora_analytics.quota.wait_queue import Priority
+from agora_analytics.quota.priority import Priority
 from agora_analytics.spans import DAY, HOUR, MINUTE, WINDOW, Span
 from agora_analytics.streams.watch.series import Series
 

@@ -95,6 +95,7 @@ class _Channel(Thread):
             try:
                 result = self._execute(name, arguments)
             except Exception as error:  # noqa: BLE001 - whatever a format's library raises
+                # Kept until the end: nobody waits for the reply to `add`, so that a later command reports its error.
                 self._error, self._kind = error_text(error), error_kind(error)
             if name != "open":
                 self._replies.write((self.number, name, result, self._error, self._kind))

@@ -159,6 +159,7 @@ class WriterProcess:
         self._reader = Thread(target=self._read_replies, name="agora-export-replies", daemon=True)
         # Imports ignore entries that are no text, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
+        # In hexadecimal digits, because a path may hold line ends.
         self._write(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")
         self._reader.start()
 
@@ -184,6 +185,7 @@ class WriterProcess:
         if kill:
             self._process.kill()
         with suppress(BrokenPipeError):
+            # The end of its input is what ends the process.
             self._in.close()
         try:
             self._process.wait(_EXIT_TIMEOUT)

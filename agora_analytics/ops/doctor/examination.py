@@ -27,8 +27,8 @@ from agora_analytics.ops.doctor.checks import PEAK_METRICS, Check, checklist
 from agora_analytics.ops.doctor.profile import AccountProfile, Selects
 from agora_analytics.ops.doctor.report import DoctorReport, Finding, HostTiming, LimitFinding, Status
 from agora_analytics.plans import CALL_LISTS, ENDPOINTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint, Plan
+from agora_analytics.quota.priority import Priority
 from agora_analytics.quota.snapshot import ClockState
-from agora_analytics.quota.wait_queue import Priority
 from agora_analytics.spans import DAY, HOUR, MINUTE, WINDOW, Span
 
 __all__ = ["examine"]

@@ -20,7 +20,7 @@ from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
-from agora_analytics.quota.limiter import Budget
+from agora_analytics.quota.budget import Budget
 from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.spans import DAY, WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable

@@ -61,6 +61,7 @@ class MemoryTarget:
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario, self.writer, self.rows, self.closed = scenario, self, [], 0
+        self._expected: dict[str, int] = {}
 
     def begin(self, dataset: str, part: int) -> None:
         self._scenario.step(f"begin {dataset} {part}")
@@ -78,8 +79,13 @@ class MemoryTarget:
     def name(self, part: Part) -> str:
         return f"{part.dataset} {part.app} {part.day} {part.number}"
 
+    def expect(self, part: Part) -> None:
+        self._expected[self.name(part)] = len(self._scenario.steps)
+
     def publish(self, part: Part) -> PartInfo:
         name = self.name(part)
+        # Another run is looked for after the file, or a process stopped in between would not notice it.
+        assert {"checked", "synced"} & {*self._scenario.steps[self._expected.pop(name) :]}
         self._scenario.step(f"finish {name}")
         self._scenario.files[name] = self.rows
         self._scenario.step(f"finished {name}")
@@ -124,6 +130,9 @@ class FakeRemoteSync:
 
 
 class FakeSink:
+    def expect(self, name: str) -> None:
+        assert name == "manifest.json"
+
     def __str__(self) -> str:
         return PLACE
 

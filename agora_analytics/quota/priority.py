@@ -1,0 +1,26 @@
+"""Who goes first: the priorities of requests."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["Priority"]
+
+MIN_SHARE: Final = 10
+"""While a priority waits, one of so many permits is its own, so that none starves."""
+
+
+class Priority(StrEnum):
+    """The order in which requests get their permits: interactive, then streams, then exports.
+
+    While a lower priority waits, every tenth permit is its own.
+    """
+
+    INTERACTIVE = "interactive"
+    STREAM = "stream"
+    EXPORT = "export"
+
+
+SERVED_BEFORE: Final = {priority: tuple(Priority)[: number + 1] for number, priority in enumerate(Priority)}
+"""The priorities whose waiters go before a new one of a priority: the higher ones and, first in first out, its own."""

@@ -1,0 +1,1 @@
+"""How much of a plan processes use that share a ledger, wherever that is."""
