@@ -56,7 +56,7 @@ def _has_successor(error: BaseException) -> bool:
 
 
 def _is_busy(error: BaseException) -> bool:
-    """Whether the store is away, or a worker that was stopped still has the place or the files of the job: both end soon."""
+    """Whether the store is away, or a stopped worker still has the place or the files of the job: both end soon."""
     if isinstance(error, CheckpointError):
         # What is saved may also be of another stream, or damaged: that takes a person.
         return error.kind in {"store", "in_use"}

@@ -34,6 +34,7 @@ class Reporter:
 
     Attributes:
         is_listed: whether the queue knows this worker; if not, others are about to have its jobs.
+        is_away: whether the store could not be used for the last report.
         alive: how many workers share the work, by the last report.
         running: the keys of the jobs that the worker is at work on.
 
@@ -43,6 +44,7 @@ class Reporter:
         self.worker = worker
         self.alive = 1
         self.is_listed = True
+        self.is_away = False
         self.running: set[str] = set()
         self._queue = queue
         self._since = now()
@@ -74,6 +76,8 @@ class Reporter:
         """End a turn, and write that down at once: the next worker would believe that it takes the job over."""
         self.running.discard(key)
         self.note(key, running=False, **changes)
+        if self.is_away:
+            return  # the next report says it
         with suppress(Exception):  # of any store; the next report says it
             async with asyncio.timeout(_PATIENCE):
                 await self._queue.write(JOBS, {key: encoded(self._statuses[key])})
@@ -117,11 +121,12 @@ class Reporter:
             try:
                 if await self.report(draining=draining.is_set()):
                     drain()
+                self.is_away = False
                 if not self.is_listed:
                     # docket lost its connection, or the loop was blocked: it renews no lease until these turns end.
                     lost()
             except Exception as error:  # noqa: BLE001 - of any store; the next report says the same and more
-                self.is_listed = False
+                self.is_away = True
                 log.debug("worker %s: no report: %s", self.worker, error)
                 lost()
 

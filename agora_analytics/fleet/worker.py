@@ -109,16 +109,25 @@ class FleetWorker:
 
     async def _end(self, working: Collection[asyncio.Future[None]]) -> None:
         """Let the turns end by themselves, then stop them, then cancel them."""
-        # Without the store nothing can be handed over, so there is nothing to wait for.
-        grace = _GRACE if self._reporter.is_listed else _SHORT_GRACE
         for task in working:
             task.cancel()
-        for end, seconds in ((self.drain, grace), (self._stop, _SHORT_GRACE), (self._cancel, _SHORT_GRACE)):
+        for end, seconds in ((self.drain, _GRACE), (self._stop, _SHORT_GRACE), (self._cancel, _SHORT_GRACE)):
             end()
-            if not (await asyncio.wait(working, timeout=seconds))[1]:
+            if await self._ended(working, seconds):
                 return
         log.warning("worker %s: %d jobs did not end in time", self._reporter.worker, len(self._reporter.running))
         # docket itself waits for a store that is frozen.
         for task in working:
             task.cancel()
         await asyncio.wait(working, timeout=_SHORT_GRACE)
+
+    async def _ended(self, working: Collection[asyncio.Future[None]], seconds: float) -> bool:
+        """Wait for the queues; return whether they ended in time, or False earlier while the store is away."""
+        until = asyncio.get_running_loop().time() + seconds
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            if not (await asyncio.wait(working, timeout=min(left, _SHORT_GRACE)))[1]:
+                return True
+            # Nothing can be handed over, so there is nothing to wait for.
+            if self._reporter.is_away:
+                break
+        return False
