@@ -12,10 +12,9 @@ from agora_analytics.export.report import ExportProgress, ExportReport
 from agora_analytics.export.selection import Shard
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob
-from agora_analytics.fleet.failures import FAILURES, pause_after
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.status import JobStatus
-from agora_analytics.fleet.stream_turns import DECLINED
+from agora_analytics.fleet.turns import DECLINED, Turns
 
 _INCOMPLETE: Final = 600.0
 _MAX_INCOMPLETE: Final = 21_600.0
@@ -44,6 +43,7 @@ class ExportTurns:
         self._tasks = tasks
         self._pool = pool
         self._reporter = reporter
+        self._turns = Turns(pool, reporter)
         self._running: set[asyncio.Task[ExportReport]] = set()
         self._is_draining = False
 
@@ -54,20 +54,17 @@ class ExportTurns:
 
     async def take(self, key: str) -> float | None:
         """Run a shard; return the seconds until it is to be run again, or None if it is done."""
-        if key not in self._tasks or key in self._reporter.running or self._is_draining:
+        if key not in self._tasks or key in self._turns or self._is_draining:
             return DECLINED
         task = self._tasks[key]
-        status = await self._reporter.begin(key)
-        try:
-            async with self._pool.client(task.account) as client:
-                report = await self._run(key, task, client)
-                if report is not None:
-                    await client.export.merge(task.job.shards(), task.job.to)
-        except FAILURES as error:
-            return await pause_after(error, status, task.account, self._reporter, self._pool)
-        except BaseException:
-            await self._reporter.end(key)
-            raise
+        return await self._turns.run(key, task.account, lambda status: self._turn(status, task))
+
+    async def _turn(self, status: JobStatus, task: ShardTask) -> float | None:
+        key = status.key
+        async with self._pool.client(task.account) as client:
+            report = await self._run(key, task, client)
+            if report is not None:
+                await client.export.merge(task.job.shards(), task.job.to)
         if report is None:
             await self._reporter.end(key)
             return 0.0
@@ -115,3 +112,7 @@ class ExportTurns:
         """End all exports where they are."""
         for export in self._running:
             export.cancel()
+
+    def cancel(self) -> None:
+        """Cancel all turns, also those that wait for a store."""
+        self._turns.cancel()

@@ -12,7 +12,10 @@ from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.status import JobStatus
 
 FAILURES: Final = (AgoraError, ValueError, TypeError, OSError)
-"""What a turn may fail with; anything else is a fault of this program or of the sink, and is logged by the queue."""
+"""What a turn may fail with; anything else is a fault of this program or of the user's, and is logged whole."""
+
+_LONGEST_TEXT: Final = 500
+"""Of an error in a status: each worker and each page reads the statuses of all jobs."""
 
 _MAX_PAUSE: Final = 300.0
 _MAX_STORE_PAUSE: Final = 5.0
@@ -24,10 +27,10 @@ log = logging.getLogger("agora_analytics.fleet")
 
 
 async def pause_after(
-    error: Exception, status: JobStatus, account: Account, reporter: Reporter, pool: ClientPool
+    error: BaseException, status: JobStatus, account: Account, reporter: Reporter, pool: ClientPool
 ) -> float:
     """Write a failure down, and return the seconds until the job is tried again."""
-    key, text = status.key, f"{type(error).__name__}: {error}"
+    key, text = status.key, f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]
     if _has_successor(error):
         # The successor writes the status.
         reporter.forget(key)
@@ -39,17 +42,22 @@ async def pause_after(
     failures = status.failures + 1
     await reporter.end(key, failures=failures, error=text)
     log.warning("worker %s: %s failed, %d in a row: %s", reporter.worker, key, failures, text)
+    if not isinstance(error, FAILURES):
+        log.error("worker %s: %s failed by a fault of a program", reporter.worker, key, exc_info=error)
     # A store is back for all jobs at once; what is wrong with one account may take a person.
-    of_store = isinstance(error, LedgerError | CheckpointError) or _is_running_elsewhere(error)
+    of_store = isinstance(error, LedgerError) or _is_busy(error)
     return min(_MAX_STORE_PAUSE if of_store else _MAX_PAUSE, 2.0 ** min(failures, _MAX_DOUBLINGS))
 
 
-def _has_successor(error: Exception) -> bool:
+def _has_successor(error: BaseException) -> bool:
     if isinstance(error, CheckpointError):
         return error.kind == "taken_over"
     return isinstance(error, ExportError) and error.kind == "superseded"
 
 
-def _is_running_elsewhere(error: Exception) -> bool:
-    """Whether a worker that was stopped has an export's files open still; it loses them soon."""
+def _is_busy(error: BaseException) -> bool:
+    """Whether the store is away, or a stopped worker still has the place or the files of the job: both end soon."""
+    if isinstance(error, CheckpointError):
+        # What is saved may also be of another stream, or damaged: that takes a person.
+        return error.kind in {"store", "in_use"}
     return isinstance(error, ExportError) and error.kind == "running"

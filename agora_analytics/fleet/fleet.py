@@ -185,6 +185,7 @@ class Fleet:
                 stream_queue=queue,
                 exports=ExportTurns(self._shards(), pool=pool, reporter=reporter),
                 export_queue=exporting,
+                turn=self._turn,
             )
             await made.apply()
             await made.run(concurrency=limits[0], exports=limits[1])

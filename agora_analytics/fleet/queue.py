@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from agora_analytics._core.extras import MissingExtraError, install_command
 
 if TYPE_CHECKING:
-    from docket import Docket
+    from docket import Docket, Worker
 
 REDELIVERY: Final = 6.0
 """Seconds after the last sign of life in which a worker keeps its jobs; it renews them four times as often.
@@ -33,9 +33,19 @@ _CONNECTIONS: Final = 1_000
 _PAGE: Final = 500
 """Entries of a table that are read with one command."""
 
+
+_MAX_RESTART: Final = 30.0
+_PATIENT: Final = 60.0
+"""Seconds, at most, before a worker of docket that failed is started again; and when it counts as one that worked."""
+
+_AT_ONCE: Final = 100
+"""Jobs that are added between two breaks: the event loop is the user's."""
+
 _HEARTBEAT: Final = 1.0
 _MISSED: Final = 5
 """A worker that died counts until then when the others compute their share: before they are offered its jobs."""
+
+log = logging.getLogger("agora_analytics.fleet")
 
 Run = Callable[[str], Awaitable[float | None]]
 """Does a job's turn, given its key; returns the seconds until the next, or None if there is none."""
@@ -79,8 +89,12 @@ class WorkQueue:
     async def add(self, keys: Iterable[str], run: Run) -> None:
         """Add jobs; one that is there already stays as it is."""
         docket, task = self._opened(), _task(run)
-        for key in keys:
-            await docket.add(task, key=key)(key)
+        wanted = list(keys)
+        for start in range(0, len(wanted), _AT_ONCE):
+            calls = [docket.call(task, key=key)(key) for key in wanted[start : start + _AT_ONCE]]
+            for added in await docket.add_many(calls):
+                if added.schedule_exception is not None:
+                    raise added.schedule_exception
 
     async def remove(self, keys: Iterable[str]) -> None:
         """Remove jobs, and cancel their turns wherever they run."""
@@ -104,7 +118,7 @@ class WorkQueue:
         async with made:
             # Cancelled, it takes no further job and returns when those under way are done.
             with suppress(asyncio.CancelledError):
-                await made.run_forever()
+                await _supervised(made)
 
     async def workers(self) -> set[str]:
         """Return the names of the workers that are alive."""
@@ -150,6 +164,22 @@ def _load_docket() -> None:
     import docket  # noqa: F401, PLC0415
 
 
+async def _supervised(worker: Worker) -> None:
+    """Run docket's worker, again whenever it fails: it waits for a store that is away, but not out its own faults."""
+    clock, failures = asyncio.get_running_loop().time, 0
+    while True:
+        began = clock()
+        try:
+            await worker.run_forever()
+        except Exception:
+            failures = 0 if clock() - began > _PATIENT else failures + 1
+            pause = min(_MAX_RESTART, 2.0**failures)
+            log.exception("worker %s: the queue failed, and goes on in %g seconds", worker.name, pause)
+            await asyncio.sleep(pause)
+        else:
+            return
+
+
 def _task(run: Run) -> Callable[..., Awaitable[None]]:
     """Return the function that docket calls with a key; its name is stored with each job, so it must not change."""
     from docket import Perpetual  # noqa: PLC0415 - as above
@@ -177,5 +207,7 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-# docket logs each task's arguments and result; a job's turn is nothing to log.
-logging.getLogger("docket").addFilter(lambda record: record.levelno >= logging.WARNING)
+# docket logs each task's arguments and result; a job's turn is nothing to log. Its loggers are below this one, so that
+# a filter here would not see what they log.
+if logging.getLogger("docket").level == logging.NOTSET:
+    logging.getLogger("docket").setLevel(logging.WARNING)

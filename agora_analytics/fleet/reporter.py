@@ -20,6 +20,9 @@ WORKERS: Final = "agora:workers"
 DRAIN: Final = "agora:drain"
 """The table of workers that are to hand over what they have."""
 
+_PATIENCE: Final = 3.0
+"""Seconds after which the store counts as away: docket's connections wait without end for one that is frozen."""
+
 _EVERY: Final = 2.0
 """Seconds between two reports of a worker, each a few commands for all its jobs."""
 
@@ -30,6 +33,8 @@ class Reporter:
     """Keeps the statuses of a worker's jobs, and writes those down that changed.
 
     Attributes:
+        is_listed: whether the queue knows this worker; if not, others are about to have its jobs.
+        is_away: whether the store could not be used for the last report.
         alive: how many workers share the work, by the last report.
         running: the keys of the jobs that the worker is at work on.
 
@@ -38,6 +43,8 @@ class Reporter:
     def __init__(self, worker: str, queue: WorkQueue) -> None:
         self.worker = worker
         self.alive = 1
+        self.is_listed = True
+        self.is_away = False
         self.running: set[str] = set()
         self._queue = queue
         self._since = now()
@@ -46,7 +53,8 @@ class Reporter:
 
     async def begin(self, key: str) -> JobStatus:
         """Begin a turn of a job: read what was written down of it, and count a takeover."""
-        known = job_status(key, await self._queue.read_one(JOBS, key))
+        async with asyncio.timeout(_PATIENCE):
+            known = job_status(key, await self._queue.read_one(JOBS, key))
         status = known.taken_by(self.worker, now())
         if status.takeovers > known.takeovers:
             log.warning("worker %s took over %s from %s", self.worker, key, known.worker)
@@ -68,8 +76,11 @@ class Reporter:
         """End a turn, and write that down at once: the next worker would believe that it takes the job over."""
         self.running.discard(key)
         self.note(key, running=False, **changes)
+        if self.is_away:
+            return  # the next report says it
         with suppress(Exception):  # of any store; the next report says it
-            await self._queue.write(JOBS, {key: encoded(self._statuses[key])})
+            async with asyncio.timeout(_PATIENCE):
+                await self._queue.write(JOBS, {key: encoded(self._statuses[key])})
             self._changed.discard(key)
 
     def forget(self, key: str) -> None:
@@ -79,6 +90,10 @@ class Reporter:
 
     async def report(self, *, draining: bool) -> bool:
         """Write down what changed, read how many share the work, and return whether this worker is to drain."""
+        async with asyncio.timeout(_PATIENCE):
+            return await self._reported(draining=draining)
+
+    async def _reported(self, *, draining: bool) -> bool:
         changed, self._changed = self._changed, set()
         try:
             await self._queue.write(JOBS, {key: encoded(self._statuses[key]) for key in changed})
@@ -92,7 +107,9 @@ class Reporter:
         # Jobs come and go; only those of now are kept in memory.
         for key in [key for key in self._statuses if key not in self.running and key not in self._changed]:
             del self._statuses[key]
-        self.alive = len(await self._queue.workers() | {self.worker})
+        workers = await self._queue.workers()
+        self.is_listed = self.worker in workers
+        self.alive = len(workers | {self.worker})
         return await self._queue.read_one(DRAIN, self.worker) is not None
 
     async def report_forever(
@@ -104,7 +121,12 @@ class Reporter:
             try:
                 if await self.report(draining=draining.is_set()):
                     drain()
+                self.is_away = False
+                if not self.is_listed:
+                    # docket lost its connection, or the loop was blocked: it renews no lease until these turns end.
+                    lost()
             except Exception as error:  # noqa: BLE001 - of any store; the next report says the same and more
+                self.is_away = True
                 log.debug("worker %s: no report: %s", self.worker, error)
                 lost()
 
@@ -112,4 +134,5 @@ class Reporter:
         """Write the last report, and leave the list of workers."""
         with suppress(Exception):  # the store may be gone; the row is shown as lost then
             await self.report(draining=True)
-            await self._queue.write(WORKERS, {}, remove=[self.worker])
+            async with asyncio.timeout(_PATIENCE):
+                await self._queue.write(WORKERS, {}, remove=[self.worker])

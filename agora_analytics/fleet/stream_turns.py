@@ -11,9 +11,10 @@ from typing import Final
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, FollowJob, WatchJob
-from agora_analytics.fleet.failures import FAILURES, pause_after
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.sinks import EventSink, Place
+from agora_analytics.fleet.status import JobStatus
+from agora_analytics.fleet.turns import DECLINED, Turns
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, Event, Gap, Window
 from agora_analytics.streams.follow.follow import Follow
@@ -21,9 +22,6 @@ from agora_analytics.streams.watch.watch import Watch
 
 _SLACK: Final = 1.1
 """By how much a worker may have more than its share: jobs would move to and fro for each that comes or goes."""
-
-DECLINED: Final = 0.5
-"""Seconds after which a job that a worker declined is offered again, to any of them."""
 
 Stream = Watch | Follow
 
@@ -45,6 +43,7 @@ class StreamTurns:
         self._sink = sink
         self._reporter = reporter
         self._seconds = seconds
+        self._turns = Turns(pool, reporter)
         self._running: dict[str, Stream] = {}
         self._is_draining = False
 
@@ -53,23 +52,20 @@ class StreamTurns:
         """The keys of all jobs."""
         return frozenset(self._jobs)
 
-    async def take(self, key: str) -> float:
+    async def take(self, key: str) -> float | None:
         """Do a turn of a job; return the seconds until the next may begin, on any worker."""
         # One of a newer description than this worker's, or one that its successor should have.
-        if key not in self._jobs or key in self._reporter.running or self._is_draining or self._is_full():
+        if key not in self._jobs or key in self._turns or self._is_draining or self._is_full():
             return DECLINED
         account, job = self._jobs[key]
-        status = await self._reporter.begin(key)
-        try:
+
+        async def turn(status: JobStatus) -> float:
             async with self._pool.client(account) as client, self._sink.place(key) as place:
                 await self._deliver(key, place, _stream(client, job, place.checkpoint))
-        except FAILURES as error:
-            return await pause_after(error, status, account, self._reporter, self._pool)
-        except BaseException:
-            await self._reporter.end(key)
-            raise
-        await self._reporter.end(key, failures=0, error="")
-        return 0.0
+            await self._reporter.end(status.key, failures=0, error="")
+            return 0.0
+
+        return await self._turns.run(key, account, turn)
 
     def drain(self) -> None:
         """End all turns without wasting a request, and begin no other."""
@@ -86,13 +82,19 @@ class StreamTurns:
         for stream in self._running.values():
             stream.stop()
 
+    def cancel(self) -> None:
+        """Cancel all turns, also those that wait for a store."""
+        self._turns.cancel()
+
     def _is_full(self) -> bool:
-        return len(self._running) >= math.ceil(_SLACK * len(self._jobs) / self._reporter.alive)
+        return len(self._turns) >= math.ceil(_SLACK * len(self._jobs) / self._reporter.alive)
 
     async def _deliver(self, key: str, place: Place, stream: Stream) -> None:
         self._running[key] = stream
         # Turns of different lengths, so that jobs that began together do not end together.
         length = random.uniform(0.5, 1.0) * self._seconds  # noqa: S311 - no secret
+        if self._is_draining:
+            stream.drain()
         timer = asyncio.get_running_loop().call_later(length, stream.drain)
         try:
             async with stream:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 from agora_analytics._core.futures import retrieve_error
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.export_turns import ExportTurns
+from agora_analytics.fleet.job_list import JobList
 from agora_analytics.fleet.queue import Run, WorkQueue
-from agora_analytics.fleet.reporter import DRAIN, JOBS, Reporter
-from agora_analytics.fleet.status import JobStatus, encoded, job_status
+from agora_analytics.fleet.reporter import DRAIN, Reporter
 from agora_analytics.fleet.stream_turns import StreamTurns
 
-_GRACE: Final = 20.0
-"""Seconds in which turns may end by themselves before they are stopped."""
+_GRACE: Final = 15.0
+_SHORT_GRACE: Final = 3.5
+"""Seconds in which turns may end by themselves before they are stopped, and then before they are cancelled.
+
+Together with the last report less than the 30 seconds after which Kubernetes kills.
+"""
 
 log = logging.getLogger("agora_analytics.fleet")
 
@@ -33,6 +37,7 @@ class FleetWorker:
         stream_queue: WorkQueue,
         exports: ExportTurns,
         export_queue: WorkQueue,
+        turn: float,
     ) -> None:
         self._reporter = reporter
         self._pool = pool
@@ -43,6 +48,7 @@ class FleetWorker:
             (export_queue, exports.keys, exports.take),
         )
         self._main = stream_queue
+        self._jobs = JobList(stream_queue, self._queues, turn)
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -53,23 +59,12 @@ class FleetWorker:
 
     async def apply(self) -> None:
         """Add the jobs of the description, and remove those that it does not have."""
-        known = await self._main.read(JOBS)
-        for queue, keys, take in self._queues:
-            await self._apply(queue, keys, take, known)
-        gone = set(known) - self._streams.keys - self._exports.keys
-        new = (self._streams.keys | self._exports.keys) - set(known)
-        await self._main.write(JOBS, {key: encoded(JobStatus(key=key)) for key in sorted(new)}, remove=gone)
+        await self._jobs.apply()
         await self._main.write(DRAIN, {}, remove=[self._reporter.worker])
-
-    async def _apply(self, queue: WorkQueue, keys: Iterable[str], take: Run, known: dict[str, str]) -> None:
-        gone = set(known) - self._streams.keys - self._exports.keys
-        await queue.remove(sorted(gone))
-        # All, since a job may have been lost with the store while what was written down was not.
-        done = {key for key in keys if job_status(key, known.get(key)).done}
-        await queue.add(sorted(set(keys) - done), take)
 
     async def run(self, *, concurrency: int, exports: int) -> None:
         """Work until drained or cancelled."""
+        # What is started is ended in the same place: longer than 25 lines for that.
         await self._reporter.report(draining=False)
         limits = (concurrency, exports)
         working = [
@@ -77,31 +72,63 @@ class FleetWorker:
             for (queue, _, take), limit in zip(self._queues, limits, strict=True)
         ]
         reporting = asyncio.ensure_future(
-            self._reporter.report_forever(draining=self._draining, drain=self.drain, lost=self._streams.drain_running)
+            self._reporter.report_forever(draining=self._draining, drain=self.drain, lost=self._lost)
         )
         tidying = asyncio.ensure_future(self._pool.close_idle_forever())
+        listing = asyncio.ensure_future(self._jobs.keep_forever())
         draining = asyncio.ensure_future(self._draining.wait())
-        helpers = (reporting, tidying, draining)
+        helpers = (reporting, tidying, listing, draining)
         for task in (*working, *helpers):
             task.add_done_callback(retrieve_error)
         try:
             await asyncio.wait((*working, draining), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await self._end(working)
-            for task in helpers:
-                task.cancel()
-            await asyncio.wait(helpers)
+            try:
+                await self._end(working)
+            finally:
+                # Also when it is cancelled once more, by one who does not want to wait.
+                for task in (*working, *helpers):
+                    task.cancel()
+                self._cancel()
             await self._reporter.sign_off()
         for task in working:
-            if not task.cancelled():
+            if task.done() and not task.cancelled():
                 task.result()
 
-    async def _end(self, working: Iterable[asyncio.Future[None]]) -> None:
-        """Let the turns end by themselves, then stop them."""
+    def _lost(self) -> None:
+        """End what is under way: others may have it already."""
+        self._streams.drain_running()
+        self._exports.stop()
+
+    def _stop(self) -> None:
+        self._streams.stop()
+        self._exports.stop()
+
+    def _cancel(self) -> None:
+        self._streams.cancel()
+        self._exports.cancel()
+
+    async def _end(self, working: Collection[asyncio.Future[None]]) -> None:
+        """Let the turns end by themselves, then stop them, then cancel them."""
         for task in working:
             task.cancel()
-        for end in (self.drain, self._streams.stop):
+        for end, seconds in ((self.drain, _GRACE), (self._stop, _SHORT_GRACE), (self._cancel, _SHORT_GRACE)):
             end()
-            await asyncio.wait(working, timeout=_GRACE)
-        if self._reporter.running:
-            log.warning("worker %s: %d jobs did not end in time", self._reporter.worker, len(self._reporter.running))
+            if await self._ended(working, seconds):
+                return
+        log.warning("worker %s: %d jobs did not end in time", self._reporter.worker, len(self._reporter.running))
+        # docket itself waits for a store that is frozen.
+        for task in working:
+            task.cancel()
+        await asyncio.wait(working, timeout=_SHORT_GRACE)
+
+    async def _ended(self, working: Collection[asyncio.Future[None]], seconds: float) -> bool:
+        """Wait for the queues; return whether they ended in time, or False earlier while the store is away."""
+        until = asyncio.get_running_loop().time() + seconds
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            if not (await asyncio.wait(working, timeout=min(left, _SHORT_GRACE)))[1]:
+                return True
+            # Nothing can be handed over, so there is nothing to wait for.
+            if self._reporter.is_away:
+                break
+        return False
