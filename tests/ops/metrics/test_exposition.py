@@ -6,7 +6,7 @@ import asyncio
 import re
 import shutil
 import subprocess
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -15,13 +15,14 @@ from helpers.heartbeat import Heartbeat
 from helpers.paths import ROOT
 from helpers.scraping import OPENMETRICS
 from helpers.streaming import BUSY, HOUR, NETWORKS, NOON, USERS, consuming, simulated
+from helpers.written_fleet import written_fleet
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from agora_analytics import MemoryCheckpoints, Selection, Series
 from agora_analytics._core.decoding.scanner import finish
 from agora_analytics.catalogue import QualityMetric
-from agora_analytics.ops import Collector
+from agora_analytics.ops import Collector, FleetMonitor
 from agora_analytics.ops.metrics.exposition import encode
 
 PROMTOOL = shutil.which("promtool")
@@ -41,7 +42,8 @@ async def everything(tmp_path) -> tuple[Collector, CollectorRegistry, list[tuple
         collector.follow(follow)
         collector.page(lambda: (2, 5))
         selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("calls", "sessions"))
-        async with consuming(watch), consuming(follow):
+        async with consuming(watch), consuming(follow), fleet() as monitor:
+            collector.fleet(monitor)
             export = asyncio.create_task(
                 client.export.run(selection, tmp_path, format="jsonl", on_progress=collector.export(), max_requests=30)
             )
@@ -50,6 +52,16 @@ async def everything(tmp_path) -> tuple[Collector, CollectorRegistry, list[tuple
             texts = [await collector.render(accept) for accept in (None, OPENMETRICS)]
             assert generate_latest(registry).count(b"\n") == texts[0][0].count(b"\n")
     return collector, registry, texts
+
+
+@asynccontextmanager
+async def fleet():
+    """Yield the monitor of a fleet with one job."""
+    pytest.importorskip("docket", reason="needs the extra fleet")
+    async with written_fleet() as written, FleetMonitor(written.fleet) as monitor:
+        await written.worker("one")
+        await written.job("acme.watch.web", "one", age=100)
+        yield monitor
 
 
 async def test_every_family_is_documented_and_most_are_seen(tmp_path):
@@ -61,7 +73,8 @@ async def test_every_family_is_documented_and_most_are_seen(tmp_path):
     guide = (ROOT / "docs/guides/metrics.md").read_text()
     names = {name + {"counter": "_total", "info": "_info"}.get(one.type, "") for name, one in described.items()}
     assert sorted(name for name in names if f"`{name}" not in guide) == []
-    assert set(re.findall(r"`(agora_\w+)", guide)) <= names
+    of_workers = {"agora_fleet_worker_info"}
+    assert set(re.findall(r"`(agora_\w+)", guide)) <= names | of_workers
 
 
 def promtool_says(text: bytes) -> tuple[int, bytes]:
