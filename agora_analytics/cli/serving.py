@@ -32,6 +32,7 @@ class ServeSettings:
     sessions: bool | None = None
     gaps: bool | None = None
     alerts: tuple[str, ...] | None = None
+    fleet: Path | None = None
 
     def over(self, other: ServeSettings) -> ServeSettings:
         """Return these settings, completed by those of a source of lower precedence."""
@@ -90,6 +91,9 @@ def _from_values(values: Mapping[str, Any], where: str, folder: Path) -> ServeSe
         found["token"] = read_secret(folder / Path(file).expanduser())
     elif "token" in found:
         found["token"] = parse_secret(found["token"], where)
+    if "fleet" in found:
+        # Beside the settings, as the file with the token; a variable has a path of the working directory.
+        found["fleet"] = folder / Path(found["fleet"]).expanduser()
     return ServeSettings(**found)
 
 

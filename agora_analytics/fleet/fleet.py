@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
+from agora_analytics._core.dispatcher import in_turns
 from agora_analytics.fleet import description_file
 from agora_analytics.fleet.check import AccountCheck, check
 from agora_analytics.fleet.clients import ClientPool
@@ -18,7 +19,7 @@ from agora_analytics.fleet.export_turns import ExportTurns, ShardTask, shard_tas
 from agora_analytics.fleet.queue import WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS, Reporter
 from agora_analytics.fleet.sinks import DatabaseSink, FunctionSink, OnEvent
-from agora_analytics.fleet.status import FleetStatus, job_status, now, worker_status
+from agora_analytics.fleet.status import FleetStatus, fleet_status
 from agora_analytics.fleet.stream_turns import StreamTurns
 from agora_analytics.fleet.worker import FleetWorker
 from agora_analytics.quota.ledger_state import MemoryLedger
@@ -207,14 +208,26 @@ class Fleet:
 
     async def status(self) -> FleetStatus:
         """Return who holds which job, since when, and how far each is; costs no request of any account."""
-        async with self._opened() as queue:
+        async with self.status_reader() as read:
+            return await read()
+
+    def status_reader(self) -> AbstractAsyncContextManager[Callable[[], Awaitable[FleetStatus]]]:
+        """Return a context that yields a function as `status`, for many readings over one connection.
+
+        Raises `ValueError` if the URL of the store is a secret that cannot be read.
+        """
+        return self._reading(WorkQueue(self._url(), self.name))
+
+    @asynccontextmanager
+    async def _reading(self, closed: WorkQueue) -> AsyncIterator[Callable[[], Awaitable[FleetStatus]]]:
+        keys = (*self._streams(), *self._shards())  # once, as it takes a while for thousands
+
+        async def read() -> FleetStatus:
             jobs, workers = await queue.read(JOBS), await queue.read(WORKERS)
-        return FleetStatus(
-            name=self.name,
-            at=now(),
-            workers=tuple(worker_status(name, text) for name, text in sorted(workers.items())),
-            jobs=tuple(job_status(key, jobs.get(key)) for key in sorted({*jobs, *self._streams(), *self._shards()})),
-        )
+            return await in_turns(fleet_status(self.name, jobs, workers, keys))
+
+        async with closed.opened() as queue:
+            yield read
 
     async def drain(self, worker: str | None = None) -> None:
         """Let a worker, or all that run now, hand over what they have and end; returns before they have.

@@ -30,6 +30,9 @@ _RECONNECT: Final = 1.0
 _CONNECTIONS: Final = 1_000
 """Each running task of docket may hold a connection, and a full pool ends its worker."""
 
+_PAGE: Final = 500
+"""Entries of a table that are read with one command."""
+
 _HEARTBEAT: Final = 1.0
 _MISSED: Final = 5
 """A worker that died counts until then when the others compute their share: before they are offered its jobs."""
@@ -55,7 +58,9 @@ class WorkQueue:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[WorkQueue]:
         """Connect to the store."""
-        from docket import Docket  # noqa: PLC0415 - an extra, which takes half a second
+        # An extra that takes half a second to load: in a thread, as the event loop is the user's.
+        await asyncio.to_thread(_load_docket)
+        from docket import Docket  # noqa: PLC0415
 
         docket = Docket(
             name=self._name,
@@ -109,6 +114,11 @@ class WorkQueue:
         """Return the entries of a table beside the jobs."""
         docket = self._opened()
         async with docket.redis() as redis:
+            # In pages: ten thousand entries at once would hold the event loop for 50 ms.
+            scan: Any = getattr(redis, "hscan_iter", None)
+            if scan is not None:
+                return {_text(key): _text(value) async for key, value in scan(docket.key(table), count=_PAGE)}
+            # The store in memory has no pages.
             found: dict[Any, Any] = await redis.hgetall(docket.key(table))
         return {_text(key): _text(value) for key, value in found.items()}
 
@@ -134,6 +144,10 @@ class WorkQueue:
         if self._docket is None:
             raise RuntimeError("the queue is closed")
         return self._docket
+
+
+def _load_docket() -> None:
+    import docket  # noqa: F401, PLC0415
 
 
 def _task(run: Run) -> Callable[..., Awaitable[None]]:

@@ -9,10 +9,17 @@ from typing import Any, Final, Self
 
 import attrs
 
+from agora_analytics._core.decoding.scanner import Steps
+
 __all__ = ["FleetStatus", "JobStatus", "WorkerStatus"]
 
 STALE_AFTER: Final = 10.0
 """Seconds without a sign of life after which a worker counts as lost."""
+
+_MOST: Final = 1e15
+
+_SLICE: Final = 100
+"""Jobs that are read between two breaks."""
 
 
 @attrs.frozen(kw_only=True)
@@ -116,14 +123,37 @@ def worker_status(name: str, text: str | bytes | None) -> WorkerStatus:
     return WorkerStatus(name=name, **{"since": 0.0, "seen": 0.0, **_known(WorkerStatus, text)})
 
 
+def fleet_status(
+    name: str, jobs: Mapping[str, str], workers: Mapping[str, str], keys: Iterable[str]
+) -> Steps[FleetStatus]:
+    """Return the status of a fleet from what was written down; `keys` are the jobs that are described."""
+    found: list[JobStatus] = []
+    # In steps: ten thousand jobs at once would hold the event loop for 50 ms.
+    for key in sorted({*jobs, *keys}):
+        found.append(job_status(key, jobs.get(key)))
+        if not len(found) % _SLICE:
+            yield None
+    known = tuple(worker_status(worker, text) for worker, text in sorted(workers.items()))
+    return FleetStatus(name=name, at=now(), workers=known, jobs=tuple(found))
+
+
 def _known(kind: type, text: str | bytes | None) -> dict[str, Any]:
     try:
         values = json.loads(text or "{}")
     except ValueError:
         return {}
-    # A worker of another version may write other fields during a rolling update.
-    names: Iterable[str] = (field.name for field in attrs.fields(kind) if field.name not in {"key", "name"})
-    return {name: values[name] for name in names if isinstance(values, dict) and name in values}
+    # A worker of another version may write other fields during a rolling update, or others than numbers and texts.
+    fields = (field for field in attrs.fields(kind) if field.name not in {"key", "name"} and isinstance(values, dict))
+    return {field.name: values[field.name] for field in fields if _fits(field, values.get(field.name))}
+
+
+def _fits(field: attrs.Attribute[Any], value: object) -> bool:
+    if isinstance(field.default, bool | str):
+        return isinstance(value, type(field.default))
+    if isinstance(value, bool) or not isinstance(value, int if isinstance(field.default, int) else int | float):
+        return False
+    # Not a number, and numbers that no clock and no count can be.
+    return abs(value) < _MOST
 
 
 def now() -> float:

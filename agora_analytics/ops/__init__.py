@@ -8,6 +8,7 @@ from agora_analytics._core.lazy import door_of_modules
 
 if TYPE_CHECKING:
     from agora_analytics.ops import alerts, doctor
+    from agora_analytics.ops.fleet.monitor import *
     from agora_analytics.ops.metrics.collector import *
     from agora_analytics.ops.push.push import *
     from agora_analytics.ops.tracing.otel import *
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Collector",
+    "FleetMonitor",
     "LiveState",
     "OpenTelemetry",
     "Push",
@@ -29,6 +31,7 @@ __getattr__, __dir__ = door_of_modules(
     globals(),
     {
         "Collector": "metrics.collector",
+        "FleetMonitor": "fleet.monitor",
         "LiveState": "web.state",
         "OpenTelemetry": "tracing.otel",
         "Push": "push.push",

@@ -281,6 +281,34 @@ QUOTA = Board(
                 critical=3,
             ),
         ),
+        # Each worker shows the whole fleet: hence `max`.
+        "Fleet": (
+            Panel(
+                title="Workers",
+                queries=(Query("max by (fleet, state) (agora_fleet_workers)", "{{fleet}} {{state}}"),),
+            ),
+            Panel(
+                title="Jobs with nobody for a minute",
+                about="Between two turns, and in a takeover, nobody has a job for seconds: these are not counted.",
+                queries=(Query("max by (fleet) (agora_fleet_unheld_jobs)", "{{fleet}}"),),
+                critical=1,
+            ),
+            Panel(
+                title="Age of the oldest data",
+                queries=(
+                    Query(
+                        "topk(10, max by (fleet, account, kind) (agora_fleet_age_max_seconds))", "{{account}} {{kind}}"
+                    ),
+                ),
+                unit="s",
+                warning=1_200,
+                critical=2_700,
+            ),
+            Panel(
+                title="Takeovers in the last hour",
+                queries=(Query("max by (fleet) (increase(agora_fleet_takeovers_total[1h]))", "{{fleet}}"),),
+            ),
+        ),
     },
 )
 

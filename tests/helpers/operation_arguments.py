@@ -5,8 +5,10 @@ from __future__ import annotations
 from helpers.argument_kinds import CLIENT, Method
 
 from agora_analytics import Series
-from agora_analytics.ops import Collector, Push
+from agora_analytics.fleet import Fleet
+from agora_analytics.ops import Collector, FleetMonitor, Push
 
+FLEET = Fleet(store="memory://")
 COLLECTOR = Collector(CLIENT)
 WATCH = CLIENT.realtime.watch(Series("userCount", product="Native"))
 
@@ -31,7 +33,10 @@ OPERATIONS = [
     ),
     Method("Collector.export", COLLECTOR.export, {}, {"name": "text"}),
     Method("Collector.page", COLLECTOR.page, {}, {"counts": "function"}),
+    Method("Collector.fleet", COLLECTOR.fleet, {"monitor": FleetMonitor(FLEET)}, {"monitor": "object"}),
     Method("Collector.render", COLLECTOR.render, {}, {"accept": "text or None"}),
+    Method("FleetMonitor", FleetMonitor, {"fleet": FLEET}, {"fleet": "object", "every": "number"}),
+    Method("FleetMonitor.on_status", FleetMonitor(FLEET).on_status, {}, {"listener": "function"}),
     Method(
         "Push",
         Push,

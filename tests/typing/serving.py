@@ -9,10 +9,10 @@ from typing import assert_type
 from aiohttp import web
 
 from agora_analytics import AnalyticsClient, Series
-from agora_analytics.ops import LiveState, routes
+from agora_analytics.ops import FleetMonitor, LiveState, routes
 
 
-async def serving(client: AnalyticsClient) -> None:
+async def serving(client: AnalyticsClient, monitor: FleetMonitor) -> None:
     users = Series("userCount", product="Native")
     state = LiveState(client, users, calls=True, sessions=False, back=timedelta(hours=1), checkpoint="page", gaps=False)
     async with state as opened:
@@ -23,4 +23,5 @@ async def serving(client: AnalyticsClient) -> None:
         assert_type((state.is_open, state.failed), tuple[bool, bool])
         assert_type(state.series, tuple[Series, ...])
         assert_type(routes(state, token="x" * 16, hosts=["a.example"], title="prod", simulated=True), web.Application)
+    assert_type(LiveState(client, users, fleet=monitor).fleet, FleetMonitor | None)
     assert_type(routes(client), web.Application)

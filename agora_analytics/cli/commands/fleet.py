@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import typer
@@ -63,16 +65,31 @@ async def worker(
     file: Description,
     name: Annotated[str | None, option("Name of the worker (default: host and process).")] = None,
     concurrency: Annotated[int, option("Jobs at once, at most (default: 1000).", min=1)] = 1_000,
+    metrics_port: Annotated[
+        str | None,
+        option("Serve Prometheus metrics on this port of 127.0.0.1, or of HOST:PORT.", metavar="[HOST:]PORT"),
+    ] = None,
 ) -> None:
     """Do jobs until Ctrl-C or SIGTERM, then hand them over. Events go to the sink, or as JSON lines to standard output.
 
     Example: agora-analytics fleet worker fleet.toml --name host-1
     """
+    name = name or f"{socket.gethostname()}-{os.getpid()}"
+    if metrics_port is None:
+        await _work(output, _fleet(file), name, concurrency)
+        return
+    from agora_analytics.cli.worker_metrics import exporting, parse_address  # noqa: PLC0415 - as in `_fleet`
+
+    address = parse_address(metrics_port)
+    async with exporting(lambda observers: _fleet(file, observers=observers), name, address) as (fleet, url):
+        output.screen.note(f"metrics at {url}")
+        await _work(output, fleet, name, concurrency)
+
+
+async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int) -> None:
     import asyncio  # noqa: PLC0415 - help does not need it
 
     from agora_analytics.cli.events import event_row  # noqa: PLC0415 - loads the client
-
-    fleet = _fleet(file)
 
     async def show(key: str, event: Event | CallEvent) -> None:
         output.screen.emit(JobEvent(key, event_row(event)))
@@ -106,16 +123,16 @@ async def drain(
 ) -> None:
     """Let workers hand over what they have and end; returns before they have.
 
-    Example: agora-analytics fleet drain fleet.toml --name host-1
+    Example: agora-analytics fleet drain fleet.toml
     """
     await _fleet(file).drain(name)
     output.screen.note(f"{name or 'all workers'} will hand over and end")
 
 
-def _fleet(file: Path) -> Fleet:
+def _fleet(file: Path, **settings: Any) -> Fleet:
     from agora_analytics.fleet import Fleet  # noqa: PLC0415 - loads the client, which help does not need
 
-    return Fleet.from_file(file)
+    return Fleet.from_file(file, **settings)
 
 
 def _check_table(found: Sequence[AccountCheck]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agora_analytics.cli.output import Screen
     from agora_analytics.cli.serving import ServeSettings
     from agora_analytics.cli.settings import AccountSettings
-    from agora_analytics.ops import LiveState
+    from agora_analytics.ops import FleetMonitor, LiveState
     from agora_analytics.ops.alerts import AlertSink, Rule
     from agora_analytics.streams import Series
 
@@ -48,6 +48,7 @@ class ServeCheck:
     realtime_requests: int
     list_requests: int
     alerts: tuple[str, ...] = ()
+    fleet: str | None = None
     missing: tuple[str, ...] = ()
 
 
@@ -81,6 +82,9 @@ async def serve(
     gaps: Annotated[
         bool | None, typer.Option("--gaps", help="Accept more series than the quota covers.", metavar="")
     ] = None,
+    fleet: Annotated[
+        Path | None, typer.Option(help="Description of a fleet: its workers and jobs are shown, too.", metavar="FILE")
+    ] = None,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Serve a simulated Agora, without an account.", metavar="")
     ] = False,
@@ -110,6 +114,7 @@ async def serve(
         sessions=sessions,
         gaps=gaps,
         alerts=tuple(alert_options.alert) if alert_options.alert else None,
+        fleet=fleet,
     )
     settings = serve_settings(given, credentials.config)
     if simulate and settings.checkpoint:
@@ -119,12 +124,14 @@ async def serve(
     alerting = attrs.evolve(alert_options, alert=list(settings.alerts or ()))
     rules = alerting.rules(allow_unknown=names.allow_unknown)
     account = None if simulate else credentials.settings()
+    watched = _fleet(settings.fleet)
     async with _client(credentials, account, output.screen, seed, check=check) as client, alerting.sinks() as sinks:
-        state = _state(client, settings, _Alerts(rules, sinks, alerting))
+        state = _state(client, settings, _Alerts(rules, sinks, alerting), watched)
         if check:
             _show_check(output.screen, _check(state, settings, account))
         else:
-            await _run(state, settings, output.screen, simulated=simulate)
+            async with watched or nullcontext():
+                await _run(state, settings, output.screen, simulated=simulate)
 
 
 class _Alerts(NamedTuple):
@@ -152,7 +159,19 @@ async def _client(
             yield client
 
 
-def _state(client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts) -> LiveState:
+def _fleet(file: Path | None) -> FleetMonitor | None:
+    """Return what reads the status of a described fleet; raises `ValueError` for a description that cannot work."""
+    if file is None:
+        return None
+    from agora_analytics.fleet import Fleet  # noqa: PLC0415 - as above
+    from agora_analytics.ops import FleetMonitor  # noqa: PLC0415
+
+    return FleetMonitor(Fleet.from_file(file))
+
+
+def _state(
+    client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts, fleet: FleetMonitor | None
+) -> LiveState:
     """Return the state to serve; raises `ValueError` for settings that do not fit each other or the plan."""
     from agora_analytics.ops import LiveState  # noqa: PLC0415 - as above
     from agora_analytics.ops.web.guard import Guard  # noqa: PLC0415
@@ -174,6 +193,7 @@ def _state(client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts) 
         rules=alerting.rules,
         sinks=alerting.sinks,
         worst=alerting.options.worst(client, link=f"{_url(settings)}#/call/{{call_id}}"),
+        fleet=fleet,
     )
 
 
@@ -242,6 +262,7 @@ def _check(state: LiveState, settings: ServeSettings, account: AccountSettings |
         realtime_requests=0 if coverage is None else min(polls or 0, coverage.requests_per_day),
         list_requests=DAY // _FOLLOW_EVERY,
         alerts=settings.alerts or (),
+        fleet=None if state.fleet is None else state.fleet.name,
         missing=() if account is None else account.missing(*CREDENTIALS),
     )
 
@@ -255,5 +276,7 @@ def _show_check(screen: Screen, found: ServeCheck) -> None:
         screen.print(f"alert: {rule}")
     screen.print(f"windows: {found.realtime_requests:,} real-time requests a day; {found.coverage or 'no series'}")
     screen.print(f"calls: about {found.list_requests:,} list requests a day")
+    if found.fleet is not None:
+        screen.print(f"fleet: {found.fleet}")
     for one in found.missing:
         screen.print(f"missing, and needed to serve: {one}")

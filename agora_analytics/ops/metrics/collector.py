@@ -17,7 +17,15 @@ from agora_analytics._core.decoding.scanner import Steps, finish
 from agora_analytics._core.dispatcher import in_turns
 from agora_analytics.client import AnalyticsClient, dispatcher_of
 from agora_analytics.export.report import ProgressCallback
-from agora_analytics.ops.metrics import export_metrics, page_metrics, quota_metrics, realtime_metrics, stream_metrics
+from agora_analytics.ops.fleet.monitor import FleetMonitor
+from agora_analytics.ops.metrics import (
+    export_metrics,
+    fleet_metrics,
+    page_metrics,
+    quota_metrics,
+    realtime_metrics,
+    stream_metrics,
+)
 from agora_analytics.ops.metrics.export_metrics import ExportObserver
 from agora_analytics.ops.metrics.exposition import encode
 from agora_analytics.ops.metrics.families import Family, Value, family_of, label, values_of
@@ -113,6 +121,7 @@ class Collector:
         self._streams: dict[tuple[str, str], WatchObserver | FollowObserver] = {}
         self._exports: dict[str, ExportObserver] = {}
         self._page: PageCounts | None = None
+        self._fleet: FleetMonitor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bind()
         self._closed = False
@@ -168,6 +177,10 @@ class Collector:
     def page(self, counts: PageCounts) -> None:
         """Show a live page from now on; `counts` returns its connected viewers, and the events that viewers missed."""
         self._page = validation.function("counts", counts, "a function that returns two numbers")
+
+    def fleet(self, monitor: FleetMonitor) -> None:
+        """Show a fleet from now on: its workers, its jobs and how old their data is, in a few hundred samples."""
+        self._fleet = validation.instance("monitor", monitor, FleetMonitor)
 
     async def render(self, accept: str | None = None) -> tuple[bytes, str]:
         """Return all metrics as text, and its content type.
@@ -265,10 +278,12 @@ class Collector:
             yield from export.values()
         if self._page is not None:
             yield from page_metrics.values(self._page)
+        if self._fleet is not None:
+            yield from fleet_metrics.values(self._fleet)
 
     def _families(self) -> Iterator[Family]:
         yield _BUILD
-        for part in (quota_metrics, stream_metrics, export_metrics, page_metrics, realtime_metrics):
+        for part in (quota_metrics, stream_metrics, export_metrics, page_metrics, fleet_metrics, realtime_metrics):
             yield from part.FAMILIES
         yield from map(family_of, (*self._requests.all(), *self._counters.all(), self._dropped))
 

@@ -11,12 +11,15 @@ import attrs
 from aiohttp import web
 
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.dispatcher import in_turns
 from agora_analytics._core.extras import install_command
+from agora_analytics.ops.fleet.snapshot import JOB_STATES
 from agora_analytics.ops.web.board import CallEntry
 from agora_analytics.ops.web.documents import AlertsView, CallsView, PageIdentity, SpendingView, status_view
+from agora_analytics.ops.web.fleet_view import MAX_JOBS, ORDERS, FleetView, chosen_jobs, fleet_news, shown_workers
 from agora_analytics.ops.web.live import Viewers
 from agora_analytics.ops.web.readiness import ProbeView, probe
-from agora_analytics.ops.web.replies import choice_of, int_of, json_response, raw_response, text_of
+from agora_analytics.ops.web.replies import RefusalError, choice_of, int_of, json_response, raw_response, text_of
 from agora_analytics.ops.web.state import LiveState
 
 _MAX_CALLS = 1_000
@@ -106,6 +109,28 @@ class ReadApi:
         """The quota as it was last read, and who spent it."""
         state, quota = self._state, await self._state.monitor.current()
         view = SpendingView(event=state.feed.event_id, quota=quota, since=state.started, hours=state.usage.hours())
+        return json_response(view)
+
+    async def fleet(self, request: web.Request) -> web.Response:
+        """The workers and jobs of a fleet, as they were last read."""
+        monitor, query = self._state.fleet, request.query
+        if monitor is None:
+            raise RefusalError(404, "fleet", "this server shows no fleet: start it with --fleet FILE")
+        steps = chosen_jobs(
+            monitor.snapshot,
+            text=text_of(query, "text") or "",
+            state=choice_of(query, "state", ("all", *JOB_STATES)),
+            order=choice_of(query, "order", tuple(ORDERS)),
+            limit=int_of(query, "limit", 100, 1, MAX_JOBS) or 1,
+        )
+        matching, jobs = await in_turns(steps)
+        view = FleetView(
+            event=self._state.feed.event_id,
+            fleet=fleet_news(monitor),
+            workers=shown_workers(monitor.snapshot),
+            matching=matching,
+            jobs=jobs,
+        )
         return json_response(view)
 
     async def alerts(self, _: web.Request) -> web.Response:

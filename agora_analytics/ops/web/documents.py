@@ -60,6 +60,7 @@ class StatusView:
     version: str
     title: str
     simulated: bool
+    fleet: str | None
     plan: str
     app: str
     newest_window: int | None
@@ -109,6 +110,7 @@ def status_view(state: LiveState, version: str, identity: PageIdentity, viewers:
         version=version,
         title=identity.title,
         simulated=identity.simulated,
+        fleet=None if state.fleet is None else state.fleet.name,
         plan=state.client.plan.name,
         app=state.app,
         newest_window=state.board.newest(),

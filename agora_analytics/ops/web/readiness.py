@@ -13,7 +13,7 @@ from agora_analytics.ops.web.state import LiveState
 class Reason:
     """Why a probe says what it says: a word for programs, and a text."""
 
-    code: Literal["failed", "starting", "windows", "calls", "ledger", "quota"]
+    code: Literal["failed", "starting", "windows", "calls", "ledger", "quota", "fleet"]
     text: str
 
 
@@ -40,7 +40,8 @@ def probe(state: LiveState) -> ProbeView:
         return ProbeView(status="failed", ready=False, reasons=reasons, notes=notes)
     # Not failed: a restart would cost requests and lose the last hour, and mend nothing.
     if codes - {"starting"}:
-        return ProbeView(status="degraded", ready=False, reasons=reasons, notes=notes)
+        # A fleet is another program's work: this server has its own data to show.
+        return ProbeView(status="degraded", ready=codes == {"fleet"}, reasons=reasons, notes=notes)
     return ProbeView(status="starting" if codes else "ok", ready=not codes, reasons=reasons, notes=notes)
 
 
@@ -53,6 +54,8 @@ def _reasons(state: LiveState) -> list[Reason]:
     found += [Reason(code=view.name, text=view.trouble) for view in state.streams if view.trouble]
     if state.monitor.quota is not None and state.monitor.quota.ledger:
         found.append(Reason(code="ledger", text=state.monitor.quota.ledger))
+    if state.fleet is not None and state.fleet.trouble:
+        found.append(Reason(code="fleet", text=state.fleet.trouble))
     if state.series and not state.board.has_windows():
         found.append(Reason(code="starting", text="no window has come yet"))
     return found

@@ -59,8 +59,8 @@ def routes(
         source: the state to serve, or a client.
         token: 16 or more characters that a viewer must know: in a form, or as `Authorization: Bearer …`.
         hosts: names under which the server is reached, without a port.
-        metrics: what `/metrics` renders; by default an `ops.Collector` of the client, its two streams and the page, if
-            the extra `ops` is installed.
+        metrics: what `/metrics` renders; by default an `ops.Collector` of the client, its two streams, the page and its
+            fleet, if the extra `ops` is installed.
         title: shown on the page, to tell several servers apart.
         simulated: whether the page says that its data are simulated.
 
@@ -124,6 +124,8 @@ def _collector(state: LiveState, application: web.Application) -> MetricsRendere
         collector.watch(stream) if isinstance(stream, Watch) else collector.follow(stream)
 
     ignore = state.on_stream(observe)
+    if state.fleet is not None:
+        collector.fleet(state.fleet)
     collector.page(lambda: (application[VIEWERS].count, state.feed.missed))
 
     async def close(_: web.Application) -> None:
@@ -163,6 +165,7 @@ class _Site:
             "/api/v1/insights": (load_api.show_insight, "data"),
             "/api/v1/quota": (api.quota, "data"),
             "/api/v1/alerts": (api.alerts, "data"),
+            "/api/v1/fleet": (api.fleet, "data"),
         }
         writing: dict[str, tuple[Handler, Access]] = {
             "/login": (self._log_in, "open"),

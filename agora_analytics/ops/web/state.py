@@ -18,10 +18,12 @@ from agora_analytics.client import AnalyticsClient, app_of, dispatcher_of, servi
 from agora_analytics.ops.alerts.rules import Rule, watched
 from agora_analytics.ops.alerts.sinks import AlertSink
 from agora_analytics.ops.alerts.worst_calls import WorstCalls
+from agora_analytics.ops.fleet.monitor import FleetMonitor
 from agora_analytics.ops.web.alerting import RuleReader, limits_of
 from agora_analytics.ops.web.board import CallBoard, CallGap, entry_of
 from agora_analytics.ops.web.feed import EventFeed
 from agora_analytics.ops.web.feeding import StreamReader, StreamView
+from agora_analytics.ops.web.fleet_view import fleet_news
 from agora_analytics.ops.web.history import SeriesView, WindowBoard
 from agora_analytics.ops.web.monitor import StateMonitor
 from agora_analytics.ops.web.selection import sensible_series, with_watched
@@ -89,6 +91,7 @@ class LiveState:
             `checkpoint` a restart repeats none.
         sinks: where alerts are sent, as `alerts.evaluate` takes them; close them yourself.
         worst: adds the worst calls to each alert.
+        fleet: a fleet whose workers and jobs are shown, too; open and close it yourself.
 
     """
 
@@ -104,6 +107,7 @@ class LiveState:
         rules: Iterable[Rule] = (),
         sinks: Sequence[AlertSink] = (),
         worst: WorstCalls | None = None,
+        fleet: FleetMonitor | None = None,
     ) -> None:
         # What is kept, and what feeds it, on one page: longer than 25 lines for that.
         self.client = validation.instance("client", client, AnalyticsClient)
@@ -114,6 +118,7 @@ class LiveState:
         self.feed = EventFeed()
         self.board = WindowBoard(self.series)
         self.calls = CallBoard()
+        self.fleet = None if fleet is None else validation.instance("fleet", fleet, FleetMonitor)
         self.call_gaps: deque[CallGap] = deque(maxlen=_MAX_ALERTS)
         self.alerts: deque[AlertEntry] = deque(maxlen=_MAX_ALERTS)
         self._opened_at: Now | None = None
@@ -127,6 +132,7 @@ class LiveState:
         self._listeners: Listeners[Event | CallEvent] = Listeners("the live state")
         self._stream_listeners: Listeners[Watch | Follow] = Listeners("the live state")
         self._tasks: list[asyncio.Task[None]] = []
+        self._ignore_fleet: Callable[[], None] = _nothing
         reading = RuleReader(rules=self._rules, sinks=sinks, worst=worst, on_alert=self.add_alert)
         reader = reading.read if self._rules else None
         windows = StreamReader("windows", self._open_watch, self._add_event, self.now, reader)
@@ -212,6 +218,8 @@ class LiveState:
         self.feed.open()
         self._opened_at = self._time.now()
         dispatcher_of(self.client).observers.add(self.usage)
+        if self.fleet is not None:
+            self._ignore_fleet = self.fleet.on_status(self._show_fleet)
         # Before the tasks: the first viewer finds a quota, and a load has a price.
         await self.monitor.refresh()
         work = [self.monitor.run(), *(reader.run() for reader in (self._watch, self._follow) if reader is not None)]
@@ -226,6 +234,7 @@ class LiveState:
         # First, so that viewers do not wait for the streams, whose last save may take a while.
         self.feed.close()
         dispatcher_of(self.client).observers.remove(self.usage)
+        self._ignore_fleet()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -259,6 +268,11 @@ class LiveState:
         watch = self._watch and self._watch.stream
         return watch.final_before(series) if isinstance(watch, Watch) else None
 
+    def _show_fleet(self, monitor: FleetMonitor) -> None:
+        # Each reading has other ages: without viewers they would only push the other events out.
+        if self.feed.viewers:
+            self.feed.publish("fleet", fleet_news(monitor))
+
     def _add_event(self, event: Event) -> None:
         # The state first, and then the listeners, which may read it.
         change = self.board.add(event, self._final_before)
@@ -275,6 +289,10 @@ class LiveState:
             self.call_gaps.append(CallGap(start=event.span.start, end=event.span.end, reason=event.reason))
             self.feed.publish("call_gap", self.call_gaps[-1])
         self._listeners.notify(event)
+
+
+def _nothing() -> None:
+    """End nothing."""
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

@@ -38,7 +38,7 @@ def test_the_rules_fire_and_stay_silent_as_the_cases_say():
 def test_every_rule_has_a_case_in_which_it_fires():
     names = re.findall(r"- alert: (\w+)", RULES.read_text())
     firing = re.findall(r"alertname: (\w+)\n\s+exp_alerts:\n", CASES.read_text())
-    assert len(names) == 10
+    assert len(names) == 15
     assert set(firing) == set(names)
 
 
@@ -51,6 +51,10 @@ def test_every_rule_has_a_case_in_which_it_fires():
         ("> 0.03", "> 0.05"),
         ("-0.05 *", "-9 *"),
         ("2700", "9000"),
+        ('{kind="watch"}) > 2700', '{kind="watch"}) > 9000'),
+        ('state!="done"', 'state!="lost"'),
+        ("(agora_fleet_up) == 0", "(agora_fleet_up) == 2"),
+        ("max by (fleet) (agora_fleet_unheld_jobs)", "min by (fleet) (agora_fleet_unheld_jobs)"),
     ],
 )
 def test_a_wrong_rule_is_noticed(tmp_path, right, wrong):
@@ -69,7 +73,7 @@ def test_every_metric_of_the_rules_is_one_of_the_collector():
         pytest.importorskip(
             f"agora_analytics.ops.metrics.{name}", reason="the collector or prometheus-client is missing"
         )
-        for name in ("quota_metrics", "realtime_metrics", "export_metrics", "stream_metrics")
+        for name in ("quota_metrics", "realtime_metrics", "export_metrics", "stream_metrics", "fleet_metrics")
     ]
     exported = {f"{family.name}{family.suffix}" for module in modules for family in module.FAMILIES}
     used = set(re.findall(r"\bagora_(?!analytics)\w+", RULES.read_text()))

@@ -14,9 +14,10 @@ import pytest
 from helpers.paths import ROOT
 from helpers.prometheus import GUIDE, MISSING, PROMETHEUS, exporter, prometheus
 from helpers.streaming import BUSY, consuming
+from helpers.written_fleet import written_fleet
 
 from agora_analytics import Plan, Series
-from agora_analytics.ops import Collector
+from agora_analytics.ops import Collector, FleetMonitor
 from agora_analytics.simulator import Fault, Faults, Simulation
 
 FOLDER = ROOT / "deploy/grafana"
@@ -79,12 +80,17 @@ def test_queries_name_only_metrics_that_the_guide_lists():
 @pytest.mark.process
 @pytest.mark.skipif(PROMETHEUS is None, reason=MISSING)
 async def test_a_real_prometheus_that_scraped_the_exporter_has_series_for_every_query(tmp_path):
+    pytest.importorskip("docket", reason="needs the extra fleet")
     plan = Plan.of("enterprise").with_limits("realtime", per_minute=1_000, per_day=100_000)  # none waits a minute
     simulation = Simulation(world=BUSY, plan=plan)
     simulation.faults = Faults.script([Fault("refusal", code=300, message="qps limit error")])  # there are refusals
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(simulation.client())
         collector = Collector(client, apps={simulation.app_id: "shop"})
+        written = await stack.enter_async_context(written_fleet())
+        await written.worker("one")
+        await written.job("acme.watch.web", "one", age=100)
+        collector.fleet(await stack.enter_async_context(FleetMonitor(written.fleet, every=0.5)))
         watch = client.realtime.watch(*SERIES, start=timedelta(minutes=20), gaps=True)
         collector.watch(watch, name="everything")
         await client.calls.page(*client.calls.recent(3_600))

@@ -36,7 +36,7 @@ export const read = (path, values = {}) => request(path + query(values), { heade
 export const load = (path, body) =>
   request(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
-const KINDS = ["windows", "call", "call_gap", "quota", "stream", "alert", "reset"];
+const KINDS = ["windows", "call", "call_gap", "quota", "stream", "alert", "fleet", "reset"];
 const LONGEST = 15_000;
 const HIDDEN_FOR = 60_000; // a hidden page gives its connection back: browsers allow six to a server
 

@@ -18,6 +18,7 @@ const VIEWS = {
   insights: { text: "Insights", load: async () => (await import("./view-insights.js")).insightsView },
   quota: { text: "Quota", load: async () => (await import("./view-quota.js")).quotaView },
   alerts: { text: "Alerts", load: async () => (await import("./view-alerts.js")).alertsView },
+  fleet: { text: "Fleet", load: async () => (await import("./view-fleet.js")).fleetView, needs: "fleet" },
 };
 const SOON = 2_000; // milliseconds after which the other views are loaded: they must be there if the server goes away
 
@@ -43,7 +44,7 @@ function announce(text) {
 
 function navigation() {
   const links = Object.entries(VIEWS).filter(([, view]) => !view.under)
-    .map(([key, view]) => el("a", { href: `#/${key}`, "data-view": key }, view.text));
+    .map(([key, view]) => el("a", { href: `#/${key}`, "data-view": key, hidden: Boolean(view.needs) }, view.text));
   put(byId("nav"), links);
 }
 
@@ -94,6 +95,8 @@ function titles() {
   document.title = `${VIEWS[shown.view].text} · ${server}Agora Analytics`;
   say(byId("title"), name(store.status?.title, ""));
   byId("simulated").hidden = !store.status?.simulated;
+  // Most servers have no fleet: its view shows only where there is one.
+  for (const link of byId("nav").children) link.hidden = Boolean(VIEWS[link.dataset.view].needs) && !store.status?.[VIEWS[link.dataset.view].needs];
 }
 
 function connection() {

@@ -19,6 +19,7 @@ export class Store {
     this.alerts = [];
     this.status = null;
     this.quota = null;
+    this.fleet = null;
     this.hours = [];
     this.since = null;
     this.connection = "connecting";
@@ -110,6 +111,7 @@ export class Store {
     else if (kind === "quota") { this.quota = value; this.notify("quota"); this.readQuota(); }
     else if (kind === "stream") this.readStatus();
     else if (kind === "alert") this.addAlert(value);
+    else if (kind === "fleet") this.takeFleet(value);
     else if (kind === "reset") this.reload(value);
   }
 
@@ -170,6 +172,13 @@ export class Store {
     this.quota = spending.quota;
     this.hours = spending.hours;
     this.since = spending.since;
+  }
+
+  // The probe has the same words: read again when they come or go, not with each reading.
+  takeFleet(fleet) {
+    if (Boolean(fleet.trouble) !== Boolean(this.fleet?.trouble)) this.readStatus();
+    this.fleet = fleet;
+    this.notify("fleet");
   }
 
   connected(name) {
