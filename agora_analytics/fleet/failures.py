@@ -39,6 +39,8 @@ async def pause_after(
     if isinstance(error, Unauthorized):
         # With the next turn the secret is read again: it may have been rotated.
         await pool.forget(account.name)
+    if isinstance(error, CheckpointError) and error.kind == "invalid":
+        text = f"{text} In a fleet: give a job with other series another name."
     failures = status.failures + 1
     await reporter.end(key, failures=failures, error=text)
     log.warning("worker %s: %s failed, %d in a row: %s", reporter.worker, key, failures, text)

@@ -69,8 +69,8 @@ class Reporter:
         self._changed.add(key)
 
     def delivered(self, key: str, read_to: float | None) -> None:
-        """Count an event of a job."""
-        self.note(key, events=self._statuses[key].events + 1, read_to=read_to)
+        """Count an event of a job, which shows that what its last turn failed with is over."""
+        self.note(key, events=self._statuses[key].events + 1, read_to=read_to, failures=0, error="")
 
     async def end(self, key: str, **changes: Any) -> None:
         """End a turn, and write that down at once: the next worker would believe that it takes the job over."""

@@ -15,8 +15,8 @@ from agora_analytics.fleet.queue import Run, WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, Reporter
 from agora_analytics.fleet.stream_turns import StreamTurns
 
-_GRACE: Final = 15.0
-_SHORT_GRACE: Final = 3.5
+_GRACE: Final = 12.0
+_SHORT_GRACE: Final = 3.0
 """Seconds in which turns may end by themselves before they are stopped, and then before they are cancelled.
 
 Together with the last report less than the 30 seconds after which Kubernetes kills.
@@ -112,9 +112,10 @@ class FleetWorker:
         """Let the turns end by themselves, then stop them, then cancel them."""
         for task in working:
             task.cancel()
-        for end, seconds in ((self.drain, _GRACE), (self._stop, _SHORT_GRACE), (self._cancel, _SHORT_GRACE)):
+        # Cancelled twice: the first time a turn may still save where it is, in a store that does not answer.
+        for end in (self.drain, self._stop, self._cancel, self._cancel):
             end()
-            if await self._ended(working, seconds):
+            if await self._ended(working, _GRACE if end == self.drain else _SHORT_GRACE):
                 return
         log.warning("worker %s: %d jobs did not end in time", self._reporter.worker, len(self._reporter.running))
         # docket itself waits for a store that is frozen.

@@ -1,0 +1,137 @@
+"""A fault of one job, of docket or of the store ends no job for good, and no worker hangs on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+
+import attrs
+import docket
+import pytest
+from helpers.fleet_service import USERS, described
+from helpers.fleet_workers import BACK, Seen, fleet_of, status_when, until, working
+from helpers.redis_server import MISSING, REDIS, RedisServer
+
+from agora_analytics import MemoryCheckpoints, Series
+from agora_analytics.fleet import Fleet
+
+pytestmark = pytest.mark.real_time
+on_redis = pytest.mark.skipif(REDIS is None, reason=MISSING)
+
+
+@pytest.fixture
+def redis(tmp_path):
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+async def ended(task: asyncio.Task, seconds: float) -> None:
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    assert done, f"the worker did not end within {seconds} seconds"
+
+
+@pytest.mark.parametrize("fault", [KeyError, asyncio.CancelledError, StopAsyncIteration])
+async def test_any_fault_of_the_function_is_shown_and_tried_again_later(service, fault):
+    calls: Counter[str] = Counter()
+    seen = Seen()
+    take = seen.sink("one")
+
+    async def fail(key, event):
+        calls[key] += 1
+        if key.startswith("a1"):
+            raise fault("of a program")
+        await take(key, event)
+
+    fleet = fleet_of(service, store=f"memory://{fault.__name__}")
+    task = asyncio.create_task(fleet.run_worker(fail, worker="one"))
+    status = await status_when(fleet, lambda status: any(job.failures > 1 for job in status.jobs))
+    await until(lambda: len(seen.jobs) == 3)
+    task.cancel()
+    await ended(task, 20)
+    failed = [job for job in status.jobs if job.failures]
+    assert [(job.key[:2], job.error.partition(":")[0]) for job in failed] == [("a1", fault.__name__)]
+    assert max(count for key, count in calls.items() if key.startswith("a1")) <= 4, "it is not repeated at once"
+
+
+async def test_a_fault_of_docket_ends_no_worker(service, monkeypatch, caplog):
+    failures, whole = [], docket.Worker._scheduler_loop
+
+    async def fail_once(worker, redis):
+        if not failures:
+            failures.append(worker)
+            raise ZeroDivisionError
+        await whole(worker, redis)
+
+    monkeypatch.setattr(docket.Worker, "_scheduler_loop", fail_once)
+    fleet, seen = fleet_of(service, store="memory://docket"), Seen()
+    async with working(fleet, seen, "one") as task:
+        await until(lambda: len(seen.jobs) == 4)
+        assert not task.done()
+    assert "the queue failed, and goes on in 2 seconds" in caplog.text
+
+
+async def test_a_job_with_other_series_says_what_to_do(service):
+    (account,) = described(1, service.url, back=BACK)
+    store, checkpoints = "memory://series", MemoryCheckpoints()
+    async with working(Fleet(account, store=store, turn=1, checkpoints=checkpoints), seen := Seen(), "one"):
+        await until(lambda: seen.jobs)
+    other = attrs.evolve(account.jobs[0], series=[USERS, Series("channelCount", product="Native")])
+    fleet = Fleet(attrs.evolve(account, jobs=[other]), store=store, turn=1, checkpoints=checkpoints)
+    async with working(fleet, Seen(), "two"):
+        status = await status_when(fleet, lambda status: status.jobs[0].failures)
+    assert "belongs to another stream" in status.jobs[0].error
+    assert "give a job with other series another name" in status.jobs[0].error
+
+
+@on_redis
+async def test_jobs_come_back_when_the_store_lost_everything(service, redis):
+    fleet, seen = fleet_of(service, store=redis.url), Seen()
+    async with working(fleet, seen, "one"):
+        await until(lambda: len(seen.jobs) == 4)
+        redis.command("FLUSHALL")
+        await status_when(fleet, lambda status: not any(job.seen for job in status.jobs))
+        await status_when(fleet, lambda status: all(job.events for job in status.jobs))
+
+
+@on_redis
+async def test_turns_end_when_docket_lost_its_connections_so_that_no_other_takes_them_over(service, redis):
+    fleet, seen = fleet_of(service, store=redis.url, turn=60), Seen()
+    async with working(fleet, seen, "one"):
+        await until(lambda: len(seen.jobs) == 4)
+        async with working(fleet, seen, "two"):
+            redis.command("CLIENT", "KILL", "TYPE", "normal")
+            await status_when(fleet, lambda status: status.held.get("two", 0) >= 2)
+    assert set(seen.windows.values()) == {1}
+
+
+@on_redis
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+async def test_a_worker_ends_within_seconds_while_the_store_is_away(service, redis, fault):
+    fleet, seen = fleet_of(service, store=redis.url, turn=60), Seen()
+    task = asyncio.create_task(fleet.run_worker(seen.sink("one"), worker="one"))
+    await until(lambda: len(seen.jobs) == 4)
+    getattr(redis, fault)()
+    task.cancel()
+    await ended(task, 28)
+
+
+async def test_a_worker_that_is_cancelled_twice_leaves_nothing_behind(service):
+    fleet, inside = fleet_of(service, store="memory://twice", turn=60), asyncio.Event()
+
+    async def linger(_key, _event):
+        inside.set()
+        await asyncio.Event().wait()
+
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(fleet.run_worker(linger, worker="one"))
+    await inside.wait()
+    task.cancel()
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await ended(task, 10)
+    with suppress(TimeoutError):
+        await until(lambda: asyncio.all_tasks() <= before, 5)
+    assert asyncio.all_tasks() <= before
