@@ -79,6 +79,10 @@ class Secret:
         return text.strip()
 
 
+def _series(series: Iterable[Series]) -> tuple[Series, ...]:
+    return tuple(validation.as_list("series", series, "series"))
+
+
 @attrs.frozen(kw_only=True)
 class WatchJob:
     """Real-time windows of an App ID, without end; the arguments are those of `client.realtime.watch`.
@@ -90,7 +94,7 @@ class WatchJob:
     kind = "watch"
 
     app_id: str = attrs.field(repr=False)
-    series: tuple[Series, ...] = attrs.field(converter=tuple)
+    series: tuple[Series, ...] = attrs.field(converter=_series)
     name: str = ""
     back: int = 0
     gaps: bool = False
@@ -175,6 +179,8 @@ class ExportJob:
         validation.apply_rules(self, selection=_selection, to=validation.non_empty_str, format=validation.non_empty_str)
         if self.every is not None:
             _interval("every", self.every)
+        if not self.selection.apps:
+            raise ValueError("selection: has no App ID: a fleet's account has none of its own, so give apps=(...)")
         self.shards()
 
     def shards(self) -> tuple[Shard, ...]:

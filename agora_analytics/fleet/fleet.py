@@ -108,9 +108,7 @@ class Fleet:
         self._observers = tuple(observers)
         self._ledger = ledger
         self._checkpoints = checkpoints
-        if isinstance(self._store, str) and self._store.startswith(_MEMORY):
-            self._ledger = ledger or MemoryLedger()
-            self._checkpoints = checkpoints or MemoryCheckpoints()
+        self._memory = MemoryLedger(), MemoryCheckpoints()
 
     @classmethod
     def from_file(cls, path: str | Path, **settings: Any) -> Self:
@@ -249,11 +247,14 @@ class Fleet:
     @asynccontextmanager
     async def _pool(self) -> AsyncIterator[ClientPool]:
         async with AsyncExitStack() as opened:
-            ledger, checkpoints = self._ledger, self._checkpoints
+            ledger, checkpoints, url = self._ledger, self._checkpoints, self._url()
+            if url.startswith(_MEMORY):
+                # Of the fleet, not of the worker: others in this process share them.
+                ledger, checkpoints = ledger or self._memory[0], checkpoints or self._memory[1]
             if ledger is None:
-                ledger = await opened.enter_async_context(RedisLedger(self._url(), prefix=self.name))
+                ledger = await opened.enter_async_context(RedisLedger(url, prefix=self.name))
             if checkpoints is None:
-                checkpoints = await opened.enter_async_context(RedisCheckpoints(self._url(), prefix=self.name))
+                checkpoints = await opened.enter_async_context(RedisCheckpoints(url, prefix=self.name))
             pool = ClientPool(ledger, checkpoints, self._observers)
             opened.push_async_callback(pool.close)
             yield pool

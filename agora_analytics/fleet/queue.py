@@ -28,7 +28,10 @@ With the search for lost jobs, which runs every quarter of it, another worker ha
 
 _RECONNECT: Final = 1.0
 _CONNECTIONS: Final = 1_000
-"""Each running task of docket may hold a connection, and a full pool ends its worker."""
+"""A full pool ends docket's worker; each task holds a connection while it begins and ends."""
+
+_BATCH: Final = 50
+"""Jobs that a worker takes at once: a thousand that begin in one moment are as many connections, and hold the loop."""
 
 _PAGE: Final = 500
 """Entries of a table that are read with one command."""
@@ -113,6 +116,7 @@ class WorkQueue:
             concurrency=concurrency,
             redelivery_timeout=timedelta(seconds=REDELIVERY),
             reconnection_delay=timedelta(seconds=_RECONNECT),
+            message_batch=_BATCH,
             schedule_automatic_tasks=False,
         )
         async with made:

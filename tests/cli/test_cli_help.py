@@ -64,7 +64,7 @@ def test_the_example_runs(run, request, monkeypatch, tmp_path, words):
     """All but those that run until they are stopped; the demo runs without its windows, which take long."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(PLANS, "enterprise", without_rate_limits(Plan.of("enterprise")))
-    if words[0] == "fleet":
+    if words[:1] == ("fleet",):
         (tmp_path / "fleet.toml").write_text(FLEET)
         (tmp_path / "store").write_text("memory://help")
     line = [request.getfixturevalue("call_id") if word == "CALL_ID" else word for word in example(PAGES[words])]

@@ -29,7 +29,7 @@ async def store(key: str, event: Event | CallEvent) -> None:
 def described() -> Fleet:
     users = Series("userCount", product="Native")
     jobs: list[Job] = [
-        WatchJob(app_id="0123456789abcdef", series=[users], back=600),  # type: ignore[list-item]
+        WatchJob(app_id="0123456789abcdef", series=[users], back=600),
         FollowJob(app_id="0123456789abcdef", with_sessions=True),
         ExportJob(name="history", selection=Selection(0, 60), to="s3://bucket/history", shard_days=1),
     ]

@@ -64,7 +64,8 @@ async def worker(
     *,
     file: Description,
     name: Annotated[str | None, option("Name of the worker (default: host and process).")] = None,
-    concurrency: Annotated[int, option("Jobs at once, at most (default: 1000).", min=1)] = 1_000,
+    concurrency: Annotated[int, option("Watches and follows at once, at most (default: 1000).", min=1)] = 1_000,
+    exports: Annotated[int, option("Parts of exports at once, at most (default: 2).", min=1)] = 2,
     metrics_port: Annotated[
         str | None,
         option("Serve Prometheus metrics on this port of 127.0.0.1, or of HOST:PORT.", metavar="[HOST:]PORT"),
@@ -76,17 +77,17 @@ async def worker(
     """
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     if metrics_port is None:
-        await _work(output, _fleet(file), name, concurrency)
+        await _work(output, _fleet(file), name, concurrency, exports)
         return
     from agora_analytics.cli.worker_metrics import exporting, parse_address  # noqa: PLC0415 - as in `_fleet`
 
     address = parse_address(metrics_port)
     async with exporting(lambda observers: _fleet(file, observers=observers), name, address) as (fleet, url):
         output.screen.note(f"metrics at {url}")
-        await _work(output, fleet, name, concurrency)
+        await _work(output, fleet, name, concurrency, exports)
 
 
-async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int) -> None:
+async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int, exports: int) -> None:
     import asyncio  # noqa: PLC0415 - help does not need it
 
     from agora_analytics.cli.events import event_row  # noqa: PLC0415 - loads the client
@@ -95,7 +96,7 @@ async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int
         output.screen.emit(JobEvent(key, event_row(event)))
 
     running = asyncio.ensure_future(
-        fleet.run_worker(None if fleet.has_sink else show, worker=name, concurrency=concurrency)
+        fleet.run_worker(None if fleet.has_sink else show, worker=name, concurrency=concurrency, exports=exports)
     )
     output.screen.note(f"worker of {fleet.name}: {format_count(len(fleet.jobs), 'job')}; Ctrl-C hands them over")
     with stop_on_signal(running.cancel), suppress(asyncio.CancelledError):
