@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from agora_analytics.fleet.queue import Run, WorkQueue
-from agora_analytics.fleet.reporter import JOBS, WORKERS
+from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS
 from agora_analytics.fleet.status import JobStatus, encoded, job_status, now, worker_status
 
 _DESCRIPTION: Final = "agora:description"
@@ -81,6 +81,8 @@ class JobList:
         await self._remove(set(known) - self._keys)
         gone = [name for name, text in workers.items() if worker_status(name, text).seen < at - _FORGOTTEN]
         await self._main.write(WORKERS, {}, remove=gone)
+        # One that was asked to end, and died first.
+        await self._main.write(DRAIN, {}, remove=set(await self._main.read(DRAIN)) - set(workers))
 
     async def _add(self, keys: Iterable[str]) -> None:
         wanted = frozenset(keys)

@@ -78,10 +78,13 @@ class Reporter:
         self.note(key, running=False, **changes)
         if self.is_away:
             return  # the next report says it
-        with suppress(Exception):  # of any store; the next report says it
-            async with asyncio.timeout(_PATIENCE):
-                await self._queue.write(JOBS, {key: encoded(self._statuses[key])})
-            self._changed.discard(key)
+        # Twice: a connection that the store has closed is found out by the first that uses it.
+        for _ in range(2):
+            with suppress(Exception):  # of any store; the next report says it
+                async with asyncio.timeout(_PATIENCE / 2):
+                    await self._queue.write(JOBS, {key: encoded(self._statuses[key])})
+                self._changed.discard(key)
+                return
 
     def forget(self, key: str) -> None:
         """End a turn of a job that another worker has now, and leave its status to that one."""
