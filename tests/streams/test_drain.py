@@ -123,3 +123,36 @@ async def test_a_restart_after_a_while_polls_at_once():
         async with client.realtime.watch(USERS, checkpoint="w") as watch:
             await anext(watch)
         assert asyncio.get_running_loop().time() - before < 1
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_restart_by_a_host_clock_in_the_past_polls_soon_after_the_clock_is_right(kind):
+    """The service sends no date, so that the clock of the host, an hour behind for two minutes, is all there is."""
+    simulation, store = simulated("enterprise", date="absent"), MemoryCheckpoints()
+    for wrong in (0, -HOUR):
+        simulation.host_clock.wrong = wrong
+        async with simulation.client(checkpoints=store) as client:
+            if kind == "watch":
+                stream = client.realtime.watch(USERS, checkpoint="s")
+            else:
+                stream = client.calls.follow(checkpoint="s")
+            asyncio.get_running_loop().call_later(120, setattr, simulation.host_clock, "wrong", 0)
+            events = await drained_after(stream, 600)
+    assert len(events) > 5
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_restart_of_a_stream_that_is_complete_ends_at_once(kind):
+    simulation, store = simulated("enterprise"), MemoryCheckpoints()
+    stop = int(simulation.clock()) + 600
+    async with simulation.client(checkpoints=store) as client:
+        for _ in range(2):
+            before = asyncio.get_running_loop().time()
+            if kind == "watch":
+                stream = client.realtime.watch(USERS, stop=stop, revisions=False, checkpoint="s")
+            else:
+                # So few seconds that no call is open at their end.
+                stream = client.calls.follow(start=stop - 5, stop=stop, every=300, checkpoint="s")
+            events = await collect(stream)
+    assert not events
+    assert asyncio.get_running_loop().time() - before < 1

@@ -148,11 +148,11 @@ class FollowPoller(Poller[CallEvent]):
                 queryable = self._bounds.queryable(self.downtime.started_at(self.read_clock()))
                 self._first = max(queryable.start, queryable.end - (self._settings.back or 0))
                 self._tracker = self._new_tracker(self._first)
-            elif self.position.checkpoint.done:
-                # When the last run would have: neither a restart nor a takeover costs a request.
-                await self._sleep_until_due(
-                    self._tracker, lists, since=self._lists.queryable().end - self._tracker.read_to
-                )
+            elif self.position.checkpoint.done and not self._finished(self._tracker):
+                # When the last run would have: neither a restart nor a takeover costs a request. By a host's clock that
+                # was set back the last poll lies in the future: it is not waited for, as the clock may be put right.
+                since = max(self._lists.queryable().end - self._tracker.read_to, 0)
+                await self._sleep_until_due(self._tracker, lists, since=since)
             tracker = self._tracker
             try:
                 async with aclosing(self._poll_loop(tracker, lists, sessions)) as events:

@@ -164,7 +164,8 @@ class WatchPoller(Poller[Event]):
             await self.calibrate_clock()
             self.check_checkpoint_time()
             self._assembler = assembler = self._create_assembler()
-            await self._resume_schedule(reserve)
+            if not self._finished(assembler):
+                await self._resume_schedule(reserve)
             while not self._finished(assembler):
                 await self.unless_stopped(self._poll(assembler))
                 for event in assembler.drain(self._bounds.oldest_accepted, self._settings.stop, self._loss_reason):
