@@ -208,7 +208,7 @@ async def _redis(folder: str) -> AsyncIterator[tuple[str, Redis]]:
     options = ("--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", "", "--appendonly", "yes")
     process = await asyncio.create_subprocess_exec(program, *options, stdout=asyncio.subprocess.DEVNULL)
     # Room for a connection of each watch and more: a full pool ends docket's loop.
-    url = f"redis://127.0.0.1:{port}/0?max_connections=4000"
+    url = f"redis://127.0.0.1:{port}/0"
     try:
         await _listens(port)
         async with Redis.from_url(url) as client:
