@@ -295,7 +295,7 @@ async def test_coverage_reports_how_many_series_fit(simulation, plan, most):
         assert client.realtime.watch(*many, gaps=True)
         assert str(client.realtime.coverage(USERS)).endswith("s old on average")
         # Rounded up to whole windows.
-        assert client.realtime.coverage(USERS, every=290).interval == 300
+        assert client.realtime.coverage(USERS, every=290).poll_interval == 300
 
 
 async def test_wrong_arguments_raise_before_any_request(simulation):
