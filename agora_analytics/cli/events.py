@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
 import agora_analytics as agora
-from agora_analytics.models import Call, Point, Session
 from agora_analytics.spans import WINDOW
-from agora_analytics.streams import CallEvent, Event
+
+if TYPE_CHECKING:
+    from agora_analytics.models import Call, Point, Session
+    from agora_analytics.streams import CallEvent, Event
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from helpers.paths import ROOT
 
-from agora_analytics import Checkpoint
+from agora_analytics import Checkpoint, FileCheckpoints
 from agora_analytics.cli.runner import run_command
 
 COMMAND = ("-m", "agora_analytics.cli")
@@ -59,7 +60,7 @@ def finish(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
 
 
 def saved_checkpoint(tmp_path: Path) -> Checkpoint:
-    return Checkpoint.decode((tmp_path / "agora-analytics" / "checkpoints" / "desk.json").read_text())
+    return asyncio.run(FileCheckpoints(tmp_path / "agora-analytics" / "checkpoints").load("desk"))
 
 
 @pytest.mark.slow_except("SIGTERM")

@@ -53,6 +53,12 @@ def test_no_class_name_is_used_twice():
     assert {name: places for name, places in classes.items() if len(places) > 1} == {}
 
 
+def test_no_two_test_files_have_one_name():
+    """The folders of tests are no packages, so that pytest would refuse the second."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)) > 100
+
+
 @pytest.mark.parametrize("folder", ["agora_analytics", "tests", "benchmarks", "examples"])
 def test_no_file_is_longer_than_400_lines(folder):
     lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
