@@ -82,13 +82,14 @@ async def test_a_consumer_that_fails_gets_the_event_again(service):
     take = seen.sink("one")
 
     async def fail_once(key, event):
-        if len(failures) < 3:
+        # Not the first event: with nothing saved, a job begins before the newest window of its next turn.
+        if key in seen.jobs and len(failures) < 3 and key not in dict(failures):
             failures.append((key, event))
             raise ValueError("the consumer is not ready")
         await take(key, event)
 
     task = asyncio.create_task(fleet.run_worker(fail_once, worker="one"))
-    await until(lambda: len(seen.jobs) == 4)
+    await until(lambda: len(failures) == 3 and all(seen.windows[key, event.ts] for key, event in failures))
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
