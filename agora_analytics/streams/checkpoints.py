@@ -31,6 +31,9 @@ _RESTORE: Final = "Restore it, or remove it to start over (from `start` or `--la
 class Checkpoint:
     """Where a stream is: `stream` identifies what it reads, `done` are the delivered spans, `open` is its other state.
 
+    `start` (UTC seconds) is where it began, while nothing is delivered yet: a run that fails with the first event does
+    not begin later.
+
     To process each event exactly once, save it in one transaction with what you write, and resume from it:
 
     ```python
@@ -47,13 +50,14 @@ class Checkpoint:
     stream: str
     done: tuple[Span, ...] = ()
     open: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    start: int | None = None
     version: int = _VERSION
 
     def __attrs_post_init__(self) -> None:
         validation.apply_rules(
             self, stream=validation.non_empty_str, done=_spans, version=partial(validation.int_in_range, least=0)
         )
-        validation.apply_rules(self, open=_entries)
+        validation.apply_rules(self, open=_entries, start=_start)
 
     def with_done(self, span: Span) -> Self:
         """Return a copy with one more delivered span."""
@@ -96,6 +100,10 @@ class Checkpoint:
 
 def _entries(name: str, entries: object) -> Mapping[str, Any]:
     return validation.mapping(name, entries, object)
+
+
+def _start(name: str, value: object) -> int | None:
+    return validation.none_or(validation.int_in_range, name, value, 0)
 
 
 def _spans(name: str, spans: object) -> tuple[Span, ...]:

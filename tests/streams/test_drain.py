@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from copy import copy
+from datetime import timedelta
 
 import pytest
 from helpers.streaming import CHANNELS, HOUR, SMALL, USERS, collect, simulated
@@ -156,3 +158,29 @@ async def test_a_restart_of_a_stream_that_is_complete_ends_at_once(kind):
             events = await collect(stream)
     assert not events
     assert asyncio.get_running_loop().time() - before < 1
+
+
+@pytest.mark.parametrize("back", [None, timedelta(minutes=5)])
+async def test_a_watch_whose_first_event_was_not_processed_begins_there_again(back):
+    simulation, store = simulated("enterprise"), MemoryCheckpoints()
+    async with simulation.client(checkpoints=store) as client:
+        async with client.realtime.watch(USERS, checkpoint="w", start=back) as watch:
+            first = await anext(watch)
+        await asyncio.sleep(120)  # several windows
+        async with client.realtime.watch(USERS, checkpoint="w", start=back) as watch:
+            assert (await anext(watch)).ts == first.ts
+
+
+async def test_a_follow_that_was_killed_at_its_first_event_begins_there_again():
+    simulation, store = simulated("enterprise"), MemoryCheckpoints()
+    async with simulation.client(checkpoints=store) as client:
+        async with client.calls.follow(checkpoint="f", start=timedelta(hours=1)) as follow:
+            first = await anext(follow)
+            killed = copy(store)  # as it is now, without what the end of the stream saves
+            killed._texts, killed._epochs, killed._leased = dict(store._texts), dict(store._epochs), set()
+        await asyncio.sleep(1_800)
+    async with (
+        simulation.client(checkpoints=killed) as client,
+        client.calls.follow(checkpoint="f", start=timedelta(hours=1)) as follow,
+    ):
+        assert (await anext(follow)).call.call_id == first.call.call_id

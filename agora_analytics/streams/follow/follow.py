@@ -148,6 +148,8 @@ class FollowPoller(Poller[CallEvent]):
                 queryable = self._bounds.queryable(self.downtime.started_at(self.read_clock()))
                 self._first = max(queryable.start, queryable.end - (self._settings.back or 0))
                 self._tracker = self._new_tracker(self._first)
+                # Before the first event: a run that ends with it does not begin later when it is resumed.
+                await self._save(self._tracker)
             elif self.position.checkpoint.done and not self._finished(self._tracker):
                 # When the last run would have: neither a restart nor a takeover costs a request. By a host's clock that
                 # was set back the last poll lies in the future: it is not waited for, as the clock may be put right.

@@ -164,6 +164,7 @@ class WatchPoller(Poller[Event]):
             await self.calibrate_clock()
             self.check_checkpoint_time()
             self._assembler = assembler = self._create_assembler()
+            await self._save_start(assembler)
             if not self._finished(assembler):
                 await self._resume_schedule(reserve)
             while not self._finished(assembler):
@@ -176,10 +177,18 @@ class WatchPoller(Poller[Event]):
                 if not self._finished(assembler):
                     await self._sleep_until_due(reserve)
 
+    async def _save_start(self, assembler: WindowAssembler) -> None:
+        """Save where the first run begins: it may end before anything is delivered, and the next one begins there."""
+        checkpoint = self.position.checkpoint
+        if not checkpoint.done and checkpoint.start is None and self.position.named:
+            await self.position.save(attrs.evolve(checkpoint, start=assembler.watermark))
+
     def _create_assembler(self) -> WindowAssembler:
         """Return the assembler as the checkpoint left it, or for the windows from `start` on."""
         settings, done = self._settings, self.position.checkpoint.done
-        start = done[0].start if done else settings.start
+        start = done[0].start if done else self.position.checkpoint.start
+        if start is None:
+            start = settings.start
         if start is None:
             queryable = self._queryable(self.downtime.started_at(self.read_clock()))
             start = max(queryable.start, queryable.end - (settings.back or WINDOW))
