@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agora_analytics._core import validation
+from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics._core.futures import retrieve_error
 from agora_analytics._core.redaction import Hidden
+from agora_analytics._core.shared_store import StoreFailedError
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, Error
-    from psycopg_pool import AsyncConnectionPool
 
     Connection = AsyncConnection[Any]
 
@@ -30,6 +33,9 @@ _CONNECTIONS: Final = 4
 
 _CONNECT_TIMEOUT: Final = 2
 """Seconds for one host of several, the least that libpq can do, unless the caller says otherwise."""
+
+_NAME: Final = r"[a-z_][a-z0-9_]{0,62}"
+_TABLE: Final = re.compile(rf"{_NAME}(\.{_NAME})?")
 
 _SETTINGS: Final = """
 select extract(epoch from clock_timestamp())::float8,
@@ -43,17 +49,6 @@ _REFUSED: Final = ("22", "23", "28", "3D", "3F", "42")
 """Classes of SQLSTATE: wrong values, wrong user, no such database, and what is missing or not allowed in it."""
 
 
-class PostgresError(Exception):
-    """A call failed; it may have been made all the same. `refused` if a retry does not help.
-
-    Its text holds no credential.
-    """
-
-    def __init__(self, text: str, *, refused: bool = False) -> None:
-        super().__init__(text)
-        self.refused = refused
-
-
 class PostgresResult(NamedTuple):
     """The server's UTC seconds as a call began, and the rows of its last statement."""
 
@@ -64,21 +59,26 @@ class PostgresResult(NamedTuple):
 class PostgresDatabase:
     """One database, by its connection string, its URL, or a pool of psycopg, which stays open.
 
-    `create` are statements that run when a table is missing. Without `synchronous_commit` a call does not wait until
-    the disk has it; with it the server's own setting counts. `statement_timeout` is in seconds.
+    `user` is the class that needs it, for the error where psycopg is missing. `create` are statements that run when a
+    table is missing. Without `synchronous_commit` a call does not wait until the disk has it; with it the server's own
+    setting counts. `statement_timeout` is in seconds. Raises `ValueError` or `TypeError` for what is none of these.
     """
 
     def __init__(
         self,
-        database: str | AsyncConnectionPool[Any],
-        create: str = "",
+        given: Hidden,
+        user: str,
+        create: str,
         *,
         synchronous_commit: bool = True,
         statement_timeout: float = 1.0,
     ) -> None:
-        self._pool: Any = None if isinstance(database, str) else database
-        given = Hidden(database)
-        del database  # the traceback of the error below shows the variables of this frame
+        if find_spec("psycopg") is None:
+            raise MissingExtraError(f"{user} needs psycopg: {install_command('postgres')}")
+        self._pool: Any = None if isinstance(given.value, str) else given.value
+        # A class of pools has a method of that name, too.
+        if self._pool is not None and (isinstance(self._pool, type) or not hasattr(self._pool, "connection")):
+            raise TypeError("store: allowed is a URL, a connection string, or an AsyncConnectionPool (value not shown)")
         parsed = ("", type(self._pool).__name__) if self._pool is not None else _parse(given)
         if parsed is None:
             allowed = "a connection string or URL of PostgreSQL, with %40 for @ and %2F for / in a password"
@@ -92,7 +92,7 @@ class PostgresDatabase:
         self._limit = asyncio.Semaphore(_CONNECTIONS)
 
     async def run(self, statements: str, values: Mapping[str, Any]) -> PostgresResult:
-        """Make one call, and return the result of its last statement; raises `PostgresError`.
+        """Make one call, and return the result of its last statement; raises `StoreFailedError`.
 
         A cancellation is raised at once. The call may have been made all the same.
         """
@@ -212,6 +212,15 @@ async def _interruptible(connection: Connection, work: Coroutine[Any, Any, Postg
     return task.result()
 
 
+def quoted_name(argument: str, name: str) -> str:
+    """Return a table's name, quoted, so that a reserved word can be one; raises `ValueError` or `TypeError`."""
+    name = validation.non_empty_str(argument, name)
+    if not _TABLE.fullmatch(name):
+        allowed = "lower-case letters, digits and _, also after a schema: schema.table"
+        raise ValueError(f"{argument}={validation.short_repr(name)}: allowed are {allowed}")
+    return ".".join(f'"{part}"' for part in name.split("."))
+
+
 def _opened(opening: asyncio.Task[Connection]) -> Connection | None:
     return None if not opening.done() or opening.cancelled() or opening.exception() else opening.result()
 
@@ -239,5 +248,5 @@ def _reason(error: Error) -> str:
     return error.diag.message_primary or str(error).partition("\n")[0] or type(error).__name__
 
 
-def _failure(error: Error, context: str = "") -> PostgresError:
-    return PostgresError(context + _reason(error), refused=(error.sqlstate or "").startswith(_REFUSED))
+def _failure(error: Error, context: str = "") -> StoreFailedError:
+    return StoreFailedError(context + _reason(error), refused=(error.sqlstate or "").startswith(_REFUSED))

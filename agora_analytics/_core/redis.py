@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics._core.redaction import Hidden, Scrubber
+from agora_analytics._core.shared_store import StoreFailedError
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -27,14 +28,6 @@ _INHERITED: Final[list[object]] = []
 """What forked children have of their parents; to collect it would close the sockets of both."""
 
 log = logging.getLogger("agora_analytics.quota")
-
-
-class RedisFailedError(Exception):
-    """The store did not answer, or refused; `refused` if a retry does not help. Its text holds no credential."""
-
-    def __init__(self, text: str, *, refused: bool = False) -> None:
-        super().__init__(text)
-        self.refused = refused
 
 
 class RedisConnections:
@@ -58,7 +51,7 @@ class RedisConnections:
         self._secrets = _secrets(self._client or _connect(given.value, timeout))
 
     async def run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
-        """Return what a script returns; raises `RedisFailedError`. It may have run all the same."""
+        """Return what a script returns; raises `StoreFailedError`. It may have run all the same."""
         from redis.exceptions import AuthenticationError, AuthorizationError, NoScriptError  # noqa: PLC0415 - an extra
 
         if self._client is None:
@@ -72,7 +65,7 @@ class RedisConnections:
         except Exception as error:  # noqa: BLE001 - a client or credential provider of the user's raises what it likes
             reason, refused = self._reason(error), isinstance(error, AuthenticationError | AuthorizationError)
         # Outside of `except`, or the error would have redis-py's as context, whose frames hold the password.
-        raise RedisFailedError(reason, refused=refused)
+        raise StoreFailedError(reason, refused=refused)
 
     async def close(self) -> None:
         """Close the connections that it opened; it may be used again after it."""

@@ -1,4 +1,4 @@
-"""Retry policy and host failover: pure arithmetic, no clock and no sleep.
+"""Retry policy, backoff and host failover: pure arithmetic, no clock and no sleep.
 
 Only errors that a retry may fix are retried here: failed connections and a failing service. The dispatcher also
 retries `RateLimited`, when the rate limiter allows, and limits the wait for a `Retry-After`.
@@ -60,7 +60,7 @@ class Retry:
         """
         if not error.retryable or attempt >= self._allowed(error):
             return None
-        delay = random.uniform(0, min(self.cap, self.base * 2.0 ** min(attempt - 1, _DOUBLINGS)))
+        delay = random.uniform(0, backoff(self.base, attempt - 1, self.cap))
         if isinstance(error, ResponseError) and error.retry_after is not None:
             # The service's time is the minimum; the jitter on top keeps clients from coming back all at once.
             delay += error.retry_after
@@ -70,6 +70,11 @@ class Retry:
         # The input is probably to blame: one retry is enough.
         body_only = isinstance(error, ServerError) and not host_failed(error)
         return min(self.attempts, 2) if body_only else self.attempts
+
+
+def backoff(first: float, doublings: int, longest: float) -> float:
+    """Return a pause of `first` seconds, doubled so many times, but at most `longest`; for any number of doublings."""
+    return min(longest, first * 2.0 ** min(doublings, _DOUBLINGS))
 
 
 def host_failed(error: AgoraError) -> bool:

@@ -206,8 +206,7 @@ class Realtime(RealtimeRequests):
 
         if not validation.instances("series", series, Series):
             raise TypeError("series=(): allowed is one Series or several")
-        if len(set(series)) < len(series):
-            twice = next(one for one in series if series.count(one) > 1)
+        if (twice := validation.repeated(series)) is not None:
             raise ValueError(f"series: {twice} is given twice")
         self._dispatcher.plan.of_endpoint(REALTIME_USAGE)
         # Of queries, not of series: those that one request answers cost one.

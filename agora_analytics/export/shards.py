@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agora_analytics._core.decoding import json
-from agora_analytics.errors import AgoraError, ExportError
+from agora_analytics.errors import AgoraError, ExportError, ExportTrouble
 from agora_analytics.export.report import ShardsReport, Skipped
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.selection import Selection, Shard
@@ -36,14 +36,15 @@ def merge(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> ShardsRep
     except ExportError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a store's library raises
-        kind, wrong = "superseded" if isinstance(error, ReplacedError) else "disk", sink.scrub(error_text(error))
+        kind: ExportTrouble = "superseded" if isinstance(error, ReplacedError) else "disk"
+        wrong = sink.scrub(error_text(error))
     else:
         return report
     raise ExportError(
         f"the shards in {str(sink)!r} cannot be merged: {wrong}",
         hint="Nothing was sent. Check the place, and merge again.",
         fault="host",
-        kind="superseded" if kind == "superseded" else "disk",
+        kind=kind,
     )
 
 
@@ -66,11 +67,11 @@ def _read(sink: Sink, shard: Shard, own_app: str | None) -> dict[str, Any] | Non
     return document if covered and _covers(covered, shard.selection, own_app) else None
 
 
-def _wrong(sink: Sink, shard: Shard, wrong: str, kind: str) -> ExportError:
+def _wrong(sink: Sink, shard: Shard, wrong: str, kind: ExportTrouble) -> ExportError:
     return ExportError(
         f"the shard {shard.name} in {str(sink)!r} cannot be merged: {wrong}",
         hint="Nothing was sent. Merge the shards of the selection that was exported.",
-        kind="settings" if kind == "settings" else "state",
+        kind=kind,
     )
 
 

@@ -27,7 +27,6 @@ __all__ = ["Account", "ExportJob", "FollowJob", "Job", "Secret", "WatchJob"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
 
-
 _SHORTEST_INTERVAL: Final = 60
 
 
@@ -267,8 +266,7 @@ class Account:
         for place, job in enumerate(self.jobs):
             if not isinstance(job, Job):
                 raise validation.type_error(f"jobs[{place}]", job, "a WatchJob, a FollowJob or an ExportJob")
-        keys = [key for key, _ in self.keyed()]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
+        if twice := validation.repeated(key for key, _ in self.keyed()):
             raise ValueError(f"jobs: {twice} is there twice: give one of them another name")
 
     def keyed(self) -> list[tuple[str, Job]]:

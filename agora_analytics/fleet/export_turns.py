@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.retry import backoff
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.export.report import ExportProgress, ExportReport
 from agora_analytics.export.selection import Shard
@@ -19,8 +20,6 @@ from agora_analytics.fleet.turns import DECLINED, Turns
 _INCOMPLETE: Final = 600.0
 _MAX_INCOMPLETE: Final = 21_600.0
 """Seconds after which a shard is run again of which the service refused a part, at first and at most."""
-
-_MAX_DOUBLINGS: Final = 10
 
 
 class ShardTask(NamedTuple):
@@ -77,7 +76,7 @@ class ExportTurns:
         """Write down what is missing, and return the seconds until that is tried again: less often each time."""
         missing = f"incomplete: {len(report.skipped)} skipped, {report.pending} pending"
         await self._reporter.end(status.key, failures=status.failures + 1, error=missing)
-        return min(_MAX_INCOMPLETE, _INCOMPLETE * 2.0 ** min(status.failures, _MAX_DOUBLINGS))
+        return backoff(_INCOMPLETE, status.failures, _MAX_INCOMPLETE)
 
     async def _run(self, key: str, task: ShardTask, client: AnalyticsClient) -> ExportReport | None:
         """Run an export to its end; None if it was interrupted for another worker, which resumes it."""

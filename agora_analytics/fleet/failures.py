@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from agora_analytics._core.retry import backoff
 from agora_analytics.errors import AgoraError, CheckpointError, ExportError, LedgerError, Unauthorized
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account
@@ -20,8 +21,6 @@ _LONGEST_TEXT: Final = 500
 _MAX_PAUSE: Final = 300.0
 _MAX_STORE_PAUSE: Final = 5.0
 """Longest pauses in seconds before a job is tried again: after an error of its own, and after one of a store."""
-
-_MAX_DOUBLINGS: Final = 10
 
 log = logging.getLogger("agora_analytics.fleet")
 
@@ -48,7 +47,7 @@ async def pause_after(
         log.error("worker %s: %s failed by a fault of a program", reporter.worker, key, exc_info=error)
     # A store is back for all jobs at once; what is wrong with one account may take a person.
     of_store = isinstance(error, LedgerError) or _is_busy(error)
-    return min(_MAX_STORE_PAUSE if of_store else _MAX_PAUSE, 2.0 ** min(failures, _MAX_DOUBLINGS))
+    return backoff(1.0, failures, _MAX_STORE_PAUSE if of_store else _MAX_PAUSE)
 
 
 def _has_successor(error: BaseException) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -21,7 +19,7 @@ from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS, Reporter
 from agora_analytics.fleet.sinks import DatabaseSink, FunctionSink, OnEvent
 from agora_analytics.fleet.status import FleetStatus, fleet_status
 from agora_analytics.fleet.stream_turns import StreamTurns
-from agora_analytics.fleet.worker import FleetWorker
+from agora_analytics.fleet.worker import FleetWorker, worker_name
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.redis_ledger import RedisLedger
 from agora_analytics.streams.checkpoint_stores import MemoryCheckpoints
@@ -98,8 +96,7 @@ class Fleet:
         observers: Iterable[RequestObserver] = (),
     ) -> None:
         self.accounts = validation.instances("accounts", accounts, Account)
-        names = [account.name for account in self.accounts]
-        if twice := next((one for one in names if names.count(one) > 1), None):
+        if twice := validation.repeated(account.name for account in self.accounts):
             raise ValueError(f"accounts: {twice!r} is there twice")
         self.name = validation.non_empty_str("name", name)
         self._store = store if isinstance(store, Secret) else validation.non_empty_str("store", store)
@@ -167,11 +164,11 @@ class Fleet:
             exports: shards of exports at once, at most; they share one process that writes files.
 
         """
-        name = worker or f"{socket.gethostname()}-{os.getpid()}"
+        name = worker or worker_name()
         limits = validation.int_in_range("concurrency", concurrency, 1), validation.int_in_range("exports", exports, 1)
         async with (
-            self._opened() as queue,
-            WorkQueue(self._url(), f"{self.name}-exports").opened() as exporting,
+            self._queue().opened() as queue,
+            self._queue("-exports").opened() as exporting,
             self._pool() as pool,
             aclosing(self._sink_for(on_event)) as sink,
         ):
@@ -215,7 +212,7 @@ class Fleet:
 
         Raises `ValueError` if the URL of the store is a secret that cannot be read.
         """
-        return self._reading(WorkQueue(self._url(), self.name))
+        return self._reading(self._queue())
 
     @asynccontextmanager
     async def _reading(self, closed: WorkQueue) -> AsyncIterator[Callable[[], Awaitable[FleetStatus]]]:
@@ -233,16 +230,14 @@ class Fleet:
 
         Raises `ValueError` for a worker that does not run.
         """
-        async with self._opened() as queue:
+        async with self._queue().opened() as queue:
             running = await queue.read(WORKERS)
             if worker is not None and worker not in running:
                 raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(sorted(running)) or 'none'}")
             await queue.write(DRAIN, dict.fromkeys([worker] if worker else running, ""))
 
-    @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[WorkQueue]:
-        async with WorkQueue(self._url(), self.name).opened() as queue:
-            yield queue
+    def _queue(self, suffix: str = "") -> WorkQueue:
+        return WorkQueue(self._url(), f"{self.name}{suffix}")
 
     @asynccontextmanager
     async def _pool(self) -> AsyncIterator[ClientPool]:

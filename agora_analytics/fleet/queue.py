@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.retry import backoff
 
 if TYPE_CHECKING:
     from docket import Docket, Worker
@@ -35,7 +36,6 @@ _BATCH: Final = 50
 
 _PAGE: Final = 500
 """Entries of a table that are read with one command."""
-
 
 _MAX_RESTART: Final = 30.0
 _PATIENT: Final = 60.0
@@ -177,7 +177,7 @@ async def _supervised(worker: Worker) -> None:
             await worker.run_forever()
         except Exception:
             failures = 0 if clock() - began > _PATIENT else failures + 1
-            pause = min(_MAX_RESTART, 2.0**failures)
+            pause = backoff(1.0, failures, _MAX_RESTART)
             log.exception("worker %s: the queue failed, and goes on in %g seconds", worker.name, pause)
             await asyncio.sleep(pause)
         else:

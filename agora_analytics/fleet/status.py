@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import attrs
 
 from agora_analytics._core.decoding.scanner import Steps
 
 __all__ = ["FleetStatus", "JobStatus", "WorkerStatus"]
+
+WorkerState = Literal["working", "draining", "lost"]
+WORKER_STATES: Final[tuple[WorkerState, ...]] = ("working", "draining", "lost")
 
 STALE_AFTER: Final = 10.0
 """Seconds without a sign of life after which a worker counts as lost."""
@@ -82,7 +85,7 @@ class WorkerStatus:
 
 @attrs.frozen(kw_only=True)
 class FleetStatus:
-    """A fleet at a moment (UTC seconds of the store's clock): its workers, and its jobs in the order of their keys."""
+    """A fleet at a moment (UTC seconds of the host that asks): its workers, and its jobs in the order of their keys."""
 
     name: str
     at: float
@@ -103,6 +106,11 @@ class FleetStatus:
         """The jobs that no live worker is at work on, without exports that are done."""
         held = self.held
         return tuple(job for job in self.jobs if not job.done and not (job.running and job.worker in held))
+
+
+def worker_state(worker: WorkerStatus, now: float) -> WorkerState:
+    """Return what a worker does at a moment (UTC seconds)."""
+    return "lost" if worker.lost(now) else "draining" if worker.draining else "working"
 
 
 def encoded(status: JobStatus | WorkerStatus) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Collection
 from typing import Final
 
@@ -23,6 +25,11 @@ Together with the last report less than the 30 seconds after which Kubernetes ki
 """
 
 log = logging.getLogger("agora_analytics.fleet")
+
+
+def worker_name() -> str:
+    """Return the default name of the worker of this process: its host and process number."""
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 class FleetWorker:

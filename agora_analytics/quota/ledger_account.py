@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
 from agora_analytics._core.futures import retrieve_error, wait_until_done
+from agora_analytics._core.retry import backoff
 from agora_analytics.protocols import Ledger
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
 from agora_analytics.quota.service_time import ServiceTime
@@ -136,7 +137,7 @@ class LedgerAccount:
 
     def _retry_later(self) -> None:
         """Apply what is deferred after a pause that grows, even if nothing else is changed."""
-        pause = min(_LAST_RETRY, _FIRST_RETRY * 2.0 ** min(self._failures, 10))
+        pause = backoff(_FIRST_RETRY, self._failures, _LAST_RETRY)
         self._failures += 1
         if self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(pause, self._start_flush)

@@ -6,24 +6,20 @@ before it and then sees what they stored: what is read, compared and stored are 
 
 from __future__ import annotations
 
-import re
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from agora_analytics._core import validation
-from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics._core.postgres import PostgresDatabase, PostgresError, PostgresResult
+from agora_analytics._core.postgres import PostgresDatabase, PostgresResult, quoted_name
 from agora_analytics._core.redaction import Hidden
+from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
-from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
+from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer
 from agora_analytics.quota.shared_ledger import SharedLedger
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
 __all__ = ["PostgresLedger"]
-
-_NAME: Final = r"[a-z_][a-z0-9_]{0,62}"
 
 # `if not exists` alone fails where two create the table at once. Room is left in each page, so that a new version of a
 # row lies beside the old one and no index changes.
@@ -117,30 +113,21 @@ class PostgresLedger(SharedLedger):
         given = Hidden(store)
         # Tracebacks of the errors below show the variables of this frame.
         del store
-        table = validation.non_empty_str("table", table)
-        if not re.fullmatch(rf"{_NAME}(\.{_NAME})?", table):
-            allowed = "lower-case letters, digits and _, also after a schema: schema.table"
-            raise ValueError(f"table={validation.short_repr(table)}: allowed are {allowed}")
+        quoted = quoted_name("table", table)
         durable = validation.boolean("synchronous_commit", synchronous_commit)
-        super().__init__(_PostgresStore(given, table, synchronous_commit=durable))
+        create = _CREATE.replace("$table", quoted)
+        database = PostgresDatabase(given, "PostgresLedger", create, synchronous_commit=durable)
+        super().__init__(_PostgresStore(database, quoted))
 
 
 class _PostgresStore:
     """The statements, and the database that runs them."""
 
-    def __init__(self, given: Hidden, table: str, *, synchronous_commit: bool) -> None:
-        if find_spec("psycopg") is None:
-            raise MissingExtraError(f"PostgresLedger needs psycopg: {install_command('postgres')}")
-        if not isinstance(given.value, str) and (
-            isinstance(given.value, type) or not hasattr(given.value, "connection")
-        ):
-            raise TypeError("store: allowed is a URL, a connection string, or an AsyncConnectionPool (value not shown)")
-        # In quotes, a reserved word can be a name.
-        self._table = ".".join(f'"{part}"' for part in table.split("."))
-        create = _CREATE.replace("$table", self._table)
-        self._database = PostgresDatabase(given.value, create, synchronous_commit=synchronous_commit)
+    def __init__(self, database: PostgresDatabase, table: str) -> None:
+        self._database = database
+        self._table = table
         self._dropped_unused = False
-        self.name = self._database.name
+        self.name = database.name
 
     async def join(self, account: str, name: str) -> str:
         values = {"account": account, "name": name, "lease": LEASE, "slots": MAX_PROCESSES, "kept": KEPT}
@@ -151,7 +138,7 @@ class _PostgresStore:
         for member in members:
             if member.endswith(f":{name}"):
                 return member
-        raise StoreUnavailableError("too many processes share the ledger")
+        raise StoreFailedError("too many processes share the ledger")
 
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         values = {"account": account, "member": member, "lease": LEASE, "expected": exchange.expected}
@@ -182,7 +169,4 @@ class _PostgresStore:
         self._database.forget_connections()
 
     async def _run(self, statements: str, values: dict[str, Any]) -> PostgresResult:
-        try:
-            return await self._database.run(statements.replace("$table", self._table), values)
-        except PostgresError as error:
-            raise StoreUnavailableError(str(error)) from error
+        return await self._database.run(statements.replace("$table", self._table), values)

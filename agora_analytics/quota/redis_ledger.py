@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from agora_analytics._core import validation
 from agora_analytics._core.redaction import Hidden
-from agora_analytics._core.redis import RedisConnections, RedisFailedError, as_bytes, as_text
+from agora_analytics._core.redis import RedisConnections, as_bytes, as_text
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
-from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer, StoreUnavailableError
+from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer
 from agora_analytics.quota.shared_ledger import SharedLedger
 
 if TYPE_CHECKING:
@@ -103,13 +103,14 @@ class _RedisStore:
         self.name = self._redis.name
 
     async def join(self, account: str, name: str) -> str:
-        return as_text(await self._run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
+        return as_text(await self._redis.run(_JOIN, [self._key(account, "members")], [name, MAX_PROCESSES, LEASE]))
 
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         keys = [self._key(account, "state"), self._key(account, "members")]
         tag, body = (exchange.tag, exchange.body) if exchange.body is not None else ("", b"")
         arguments = [member, LEASE, exchange.expected, tag, body, KEPT, *exchange.buried]
-        is_member, replaced, stored, found, seconds, micros, members, lost = await self._run(_EXCHANGE, keys, arguments)
+        answer = await self._redis.run(_EXCHANGE, keys, arguments)
+        is_member, replaced, stored, found, seconds, micros, members, lost = answer
         return StoreAnswer(
             member=bool(is_member),
             replaced=bool(replaced),
@@ -121,7 +122,7 @@ class _RedisStore:
         )
 
     async def leave(self, account: str, member: str) -> None:
-        await self._run("return redis.call('ZREM', KEYS[1], ARGV[1])", [self._key(account, "members")], [member])
+        await self._redis.run("return redis.call('ZREM', KEYS[1], ARGV[1])", [self._key(account, "members")], [member])
 
     async def close(self) -> None:
         await self._redis.close()
@@ -132,10 +133,3 @@ class _RedisStore:
     def _key(self, account: str, part: str) -> str:
         # The braces keep an account's keys in one slot of a cluster.
         return f"{self._prefix}:{{{account}}}:{part}"
-
-    async def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
-        try:
-            return await self._redis.run(script, keys, arguments)
-        except RedisFailedError as error:
-            reason = str(error)
-        raise StoreUnavailableError(reason)

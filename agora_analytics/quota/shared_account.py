@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from agora_analytics._core.decoding.json import DecodeFailures
 from agora_analytics._core.futures import retrieve_error, wait_until_done
+from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.errors import LedgerError
 from agora_analytics.quota.ledger_state import LedgerState, decode
 from agora_analytics.quota.store_clock import StoreClock, elapsed
@@ -39,10 +40,6 @@ _RETRY_PAUSE: Final = 0.05
 """Seconds between two attempts to reach the store."""
 
 log = logging.getLogger("agora_analytics.quota")
-
-
-class StoreUnavailableError(Exception):
-    """The store did not answer, or refused; its text holds no credential."""
 
 
 class StoreAnswer(NamedTuple):
@@ -81,7 +78,7 @@ class Exchange(NamedTuple):
 
 
 class Store(Protocol):
-    """What a shared store does; each call is one round trip, and raises `StoreUnavailableError`."""
+    """What a shared store does; each call is one round trip, and raises `StoreFailedError`."""
 
     name: str
     """For errors, without credentials."""
@@ -167,7 +164,7 @@ class SharedAccount:
             try:
                 async with asyncio.timeout(_PATIENCE):
                     await self._store.leave(self._account, self._member)
-            except (StoreUnavailableError, TimeoutError) as error:
+            except (StoreFailedError, TimeoutError) as error:
                 log.info("the ledger could not be left in order, its lease ends by itself: %s", error)
             self._member = ""
 
@@ -326,7 +323,7 @@ class SharedAccount:
             try:
                 sent = elapsed()
                 return await call(*arguments), sent
-            except StoreUnavailableError as error:
+            except StoreFailedError as error:
                 self._reason, self._is_reachable = str(error), False
                 await asyncio.sleep(_RETRY_PAUSE)
 

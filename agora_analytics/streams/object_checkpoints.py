@@ -16,9 +16,10 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics._core.redaction import Hidden
+from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.streams.checkpoint_contract import MAX_BYTES, next_epoch, split_epoch
 from agora_analytics.streams.checkpoints import Checkpoint
-from agora_analytics.streams.shared_checkpoints import SharedCheckpoints, StoredCheckpoint, StoreFailedError
+from agora_analytics.streams.shared_checkpoints import SharedCheckpoints, StoredCheckpoint
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

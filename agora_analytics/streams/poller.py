@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.retry import backoff
 from agora_analytics.errors import AgoraError, CheckpointError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.budget import Budget
@@ -44,9 +45,6 @@ _NEXT_SECOND: Final = 1.1
 
 _MAX_PROBE_INTERVAL: Final = 300.0
 """Seconds between two probes in an outage, at most: every plan keeps windows for 40 minutes or longer."""
-
-_MAX_DOUBLINGS: Final = 10
-"""Doublings of the pause between probes: by then it has reached `_MAX_PROBE_INTERVAL`."""
 
 _BUSY: Final = 1.0
 """Seconds: shorter waits for quota, and shorter work of the consumer, are not recorded as downtime."""
@@ -311,7 +309,7 @@ class Poller(ABC, Generic[T]):
             answers += not failures
             if not certain:
                 self.discard_probe()
-                await self.pause(min(_NEXT_SECOND * 2 ** min(failures, _MAX_DOUBLINGS), _MAX_PROBE_INTERVAL))
+                await self.pause(backoff(_NEXT_SECOND, failures, _MAX_PROBE_INTERVAL))
         now = self.read_clock()
         self.downtime.check_clock(now)
         self.downtime.answer_received(now)

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from agora_analytics._core import validation
-from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics._core.postgres import PostgresDatabase, PostgresError
+from agora_analytics._core.postgres import PostgresDatabase, quoted_name
 from agora_analytics._core.redaction import Hidden
 from agora_analytics.streams.checkpoint_contract import MAX_BYTES
-from agora_analytics.streams.shared_checkpoints import SharedCheckpoints, StoredCheckpoint, StoreFailedError
+from agora_analytics.streams.shared_checkpoints import SharedCheckpoints, StoredCheckpoint
 
 if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
 __all__ = ["PostgresCheckpoints"]
 
-_NAME: Final = r"[a-z_][a-z0-9_]{0,62}"
-
-_TIMEOUT: Final = 5.0
+TIMEOUT: Final = 5.0
 """Seconds after which the server ends a statement."""
 
 # `if not exists` alone fails where two create the table at once.
@@ -116,7 +110,8 @@ class PostgresCheckpoints(SharedCheckpoints):
         # Tracebacks of the errors below show the variables of this frame.
         del store
         quoted = quoted_name("table", table)
-        database = open_database(given, CREATE.replace("$table", quoted), "PostgresCheckpoints")
+        create = CREATE.replace("$table", quoted)
+        database = PostgresDatabase(given, "PostgresCheckpoints", create, statement_timeout=TIMEOUT)
         super().__init__(PostgresRows(database, quoted), every, lease)
 
 
@@ -154,31 +149,9 @@ class PostgresRows:
         self._database.forget_connections()
 
     async def _run(self, statements: str, **values: object) -> list[tuple[Any, ...]]:
-        try:
-            return (await self._database.run(statements.replace("$table", self._table), values)).rows
-        except PostgresError as error:
-            why, refused = str(error), error.refused
-        raise StoreFailedError(why, refused=refused)
+        return (await self._database.run(statements.replace("$table", self._table), values)).rows
 
 
 def _stored(row: tuple[Any, ...]) -> StoredCheckpoint:
     epoch, text, size, held = row
     return StoredCheckpoint(epoch, (text or "").encode(), size, held or 0.0)
-
-
-def quoted_name(argument: str, name: str) -> str:
-    """Return a table's name, quoted, so that a reserved word can be one; raises `ValueError` or `TypeError`."""
-    name = validation.non_empty_str(argument, name)
-    if not re.fullmatch(rf"{_NAME}(\.{_NAME})?", name):
-        allowed = "lower-case letters, digits and _, also after a schema: schema.table"
-        raise ValueError(f"{argument}={validation.short_repr(name)}: allowed are {allowed}")
-    return ".".join(f'"{part}"' for part in name.split("."))
-
-
-def open_database(given: Hidden, create: str, user: str) -> PostgresDatabase:
-    """Return the database of the argument `store`; raises `ValueError` or `TypeError`."""
-    if find_spec("psycopg") is None:
-        raise MissingExtraError(f"{user} needs psycopg: {install_command('postgres')}")
-    if not isinstance(given.value, str) and (isinstance(given.value, type) or not hasattr(given.value, "connection")):
-        raise TypeError("store: allowed is a URL, a connection string, or an AsyncConnectionPool (value not shown)")
-    return PostgresDatabase(given.value, create, statement_timeout=_TIMEOUT)

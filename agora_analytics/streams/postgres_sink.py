@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.postgres import PostgresDatabase, quoted_name
 from agora_analytics._core.redaction import Hidden
 from agora_analytics.streams.checkpoint_contract import check_size, checked_checkpoint, checked_name, taken_over
 from agora_analytics.streams.checkpoints import Checkpoint
@@ -24,13 +25,7 @@ from agora_analytics.streams.events import (
     Revision,
     Window,
 )
-from agora_analytics.streams.postgres_checkpoints import (
-    CREATE,
-    UNTIL,
-    PostgresRows,
-    open_database,
-    quoted_name,
-)
+from agora_analytics.streams.postgres_checkpoints import CREATE, TIMEOUT, UNTIL, PostgresRows
 from agora_analytics.streams.postgres_tables import TABLES, rows_of
 from agora_analytics.streams.shared_checkpoints import SharedCheckpoints
 
@@ -108,7 +103,8 @@ class PostgresSink:
         tables = {table: quoted_name("prefix", f"{prefix}_{table}") for table in (*TABLES, "checkpoints")}
         create = CREATE.replace("$table", tables["checkpoints"])
         create += "".join(table.create(tables[name]) for name, table in TABLES.items())
-        self._rows = _SinkRows(open_database(given, create, "PostgresSink"), tables)
+        database = PostgresDatabase(given, "PostgresSink", create, statement_timeout=TIMEOUT)
+        self._rows = _SinkRows(database, tables)
         self._store = _SinkStore(self._rows, 0.0, lease)
         self._lease: Lease | None = None
 
@@ -188,7 +184,7 @@ class _SinkStore(SharedCheckpoints):
 class _SinkRows(PostgresRows):
     """The statements that write rows with a checkpoint."""
 
-    def __init__(self, database: Any, tables: dict[str, str]) -> None:
+    def __init__(self, database: PostgresDatabase, tables: dict[str, str]) -> None:
         super().__init__(database, tables["checkpoints"])
         self._is_borrowed = False
         self._tables = tables

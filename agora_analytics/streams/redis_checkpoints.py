@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agora_analytics._core import validation
 from agora_analytics._core.redaction import Hidden
-from agora_analytics._core.redis import RedisConnections, RedisFailedError, as_bytes
+from agora_analytics._core.redis import RedisConnections, as_bytes
 from agora_analytics.streams.checkpoint_contract import MAX_BYTES
-from agora_analytics.streams.shared_checkpoints import SharedCheckpoints, StoredCheckpoint, StoreFailedError
+from agora_analytics.streams.shared_checkpoints import SharedCheckpoints, StoredCheckpoint
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis, RedisCluster
@@ -132,11 +132,7 @@ class _RedisRows:
         self._redis.forget_connections()
 
     async def _run(self, script: str, name: str, *arguments: Any) -> Any:
-        try:
-            return await self._redis.run(script, [f"{self._prefix}:checkpoint:{name}"], list(arguments))
-        except RedisFailedError as error:
-            why, refused = str(error), error.refused
-        raise StoreFailedError(why, refused=refused)
+        return await self._redis.run(script, [f"{self._prefix}:checkpoint:{name}"], list(arguments))
 
 
 def _stored(answer: list[Any]) -> StoredCheckpoint:

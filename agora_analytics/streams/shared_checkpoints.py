@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.futures import wait_until_done
+from agora_analytics._core.shared_store import Connections, SharedStore, StoreFailedError
 from agora_analytics.errors import CheckpointError
 from agora_analytics.protocols import Lease
 from agora_analytics.streams.checkpoint_contract import (
@@ -45,19 +44,8 @@ _LONGEST_PAUSE: Final = 3.0
 _RENEWALS: Final = 3
 """How often a lease is renewed before it would end, so that one that fails does no harm."""
 
-_INHERITED: Final[list[object]] = []
-"""What forked children have of their parents; to collect it would stop timers of both."""
-
 _HINT: Final = "Check that the store runs, its address, and that this user may write."
 _HELD: Final = "Try again then: this process goes on where that one has stopped."
-
-
-class StoreFailedError(Exception):
-    """A store did not answer, or refused; `refused` if a retry does not help. Its text holds no credential."""
-
-    def __init__(self, text: str, *, refused: bool = False) -> None:
-        super().__init__(text)
-        self.refused = refused
 
 
 @attrs.frozen
@@ -73,12 +61,8 @@ class StoredCheckpoint:
     held: float = 0.0
 
 
-class CheckpointRows(Protocol):
+class CheckpointRows(Connections, Protocol):
     """A store, and the connections to it. Each call is one change, whole or not at all; it may be repeated."""
-
-    @property
-    def name(self) -> str:
-        """Where it is, without credentials."""
 
     async def load(self, name: str) -> StoredCheckpoint:
         """Return what is stored; of more than `MAX_BYTES` the size alone."""
@@ -98,25 +82,18 @@ class CheckpointRows(Protocol):
     async def release(self, name: str, epoch: int) -> None:
         """End the lease of an epoch, if it has one."""
 
-    async def close(self) -> None:
-        """Close the connections that it opened; it may be used again after it."""
 
-    def forget_connections(self) -> None:
-        """Leave the connections alone: they belong to another event loop, or to the parent of a forked process."""
-
-
-class SharedCheckpoints:
+class SharedCheckpoints(SharedStore):
     """A checkpoint store that processes on many hosts share; its subclasses say in which store."""
 
     def __init__(self, rows: CheckpointRows, every: float, lease: float = 0.0) -> None:
+        super().__init__(rows)
         self.every = seconds_between_saves(every)
         self._rows = rows
         self._lease = validation.number_in_range("lease", lease)
         self._number = 0
         self._held: dict[str, int] = {}
         self._heartbeat: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = os.getpid()
 
     async def load(self, name: str) -> Checkpoint | None:
         """Return the checkpoint that was saved last, or None; takes nothing over."""
@@ -177,19 +154,6 @@ class SharedCheckpoints:
             await asyncio.wait((heartbeat,))
         await self._rows.close()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        # A traceback may show one whose constructor has failed.
-        name = self._rows.name if hasattr(self, "_rows") else ""
-        return f"{type(self).__name__}({name!r})"
-
     async def _give_back(self, name: str, taken: list[StoredCheckpoint]) -> None:
         for found in taken:
             if not found.held:
@@ -226,15 +190,9 @@ class SharedCheckpoints:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _bind(self) -> None:
-        """Start again in another loop or process: leases and connections belong to those in which they were opened."""
-        loop, process = asyncio.get_running_loop(), os.getpid()
-        if self._loop is loop and self._process == process:
-            return
-        self._rows.forget_connections()
-        if self._process != process:
-            _INHERITED.append(self._heartbeat)
-        self._loop, self._process, self._held, self._heartbeat = loop, process, {}, None
+    def _reset(self) -> object:
+        heartbeat, self._held, self._heartbeat = self._heartbeat, {}, None
+        return heartbeat
 
     async def _renew_leases(self) -> None:
         while self._held:

@@ -22,7 +22,7 @@ from agora_analytics import (
     TransportTimeout,
     Unauthorized,
 )
-from agora_analytics._core.retry import HostSelector
+from agora_analytics._core.retry import HostSelector, backoff
 
 DOWN = TransportError("down")
 FAILED = ServerError("failed", status=503)
@@ -44,6 +44,10 @@ def test_waits_double_up_to_the_cap():
     waits = [longest_wait(DOWN, attempt, attempts=99, base=0.5, cap=5.0) for attempt in range(1, 8)]
     assert waits == [0.5, 1, 2, 4, 5, 5, 5]
     assert longest_wait(DOWN, 10**6, attempts=10**9, base=0.5, cap=5.0) == 5.0
+
+
+def test_a_backoff_has_a_longest_pause_after_any_number_of_failures():
+    assert [backoff(1.0, failures, 30.0) for failures in (0, 1, 4, 5, 2_000, 10**9)] == [1, 2, 16, 30, 30, 30]
 
 
 @given(st.integers(1, 3), st.integers(0, 2**32))

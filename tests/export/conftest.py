@@ -50,6 +50,20 @@ def subprocess_writer(_write_in_this_process: None, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
+def started(subprocess_writer: None, monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Return a list of every process that the test starts; exports write in such a process."""
+    processes: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def record(*arguments, **settings):
+        processes.append(start(*arguments, **settings))
+        return processes[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", record)
+    return processes
+
+
+@pytest.fixture
 async def simulation(clock: WallClock, world: World) -> Simulation:
     return Simulation(Service(world, Plan.of("enterprise"), clock=clock))
 

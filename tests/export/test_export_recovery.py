@@ -262,20 +262,6 @@ async def test_an_export_completes_with_a_wrong_host_clock(tmp_path, world, ahea
 # The writer process
 
 
-@pytest.fixture
-def started(subprocess_writer, monkeypatch) -> list[subprocess.Popen[bytes]]:
-    """Return a list to which every process is appended that the test starts, with a writer process for exports."""
-    processes: list[subprocess.Popen[bytes]] = []
-    start = subprocess.Popen
-
-    def record(*arguments, **settings):
-        processes.append(start(*arguments, **settings))
-        return processes[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", record)
-    return processes
-
-
 def environment(process: subprocess.Popen[bytes]) -> str:
     """Return the environment of a process; it reads as empty until the process has executed its program."""
     while not (found := Path(f"/proc/{process.pid}/environ").read_text()):

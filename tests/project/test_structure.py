@@ -179,7 +179,6 @@ DOORS = {
     "redis": {"_core/redis.py", "quota/redis_ledger.py", "streams/redis_checkpoints.py"},
     "psycopg": {"_core/postgres.py"},
     "psycopg_pool": {
-        "_core/postgres.py",
         "quota/postgres_ledger.py",
         "streams/postgres_checkpoints.py",
         "streams/postgres_sink.py",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from helpers.postgres_server import MISSING_PGBOUNCER, MISSING_POSTGRES, PGBOUNCER, POSTGRES, PgBouncer, PostgresServer
-from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import FileLedger, MemoryLedger
 from agora_analytics.protocols import Ledger
@@ -26,39 +24,6 @@ async def file(path: Path) -> AsyncIterator[FileLedger]:
     ledger = FileLedger(path)
     yield ledger
     await ledger.close()
-
-
-@pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis for all tests of a worker; each uses keys of its own."""
-    if REDIS is None:
-        pytest.skip(MISSING)
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL for all tests of a worker; each uses a table of its own."""
-    if POSTGRES is None:
-        pytest.skip(MISSING_POSTGRES)
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
-
-
-@pytest.fixture(scope="session")
-def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
-    """A PgBouncer in transaction mode before it."""
-    if PGBOUNCER is None:
-        pytest.skip(MISSING_PGBOUNCER)
-    bouncer = PgBouncer(postgres)
-    bouncer.start()
-    yield bouncer
-    bouncer.remove()
 
 
 @pytest.fixture

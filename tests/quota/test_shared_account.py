@@ -8,7 +8,8 @@ import pytest
 from helpers.ledger_changes import increment, read_count
 
 from agora_analytics import LedgerError
-from agora_analytics.quota.shared_account import Exchange, SharedAccount, StoreAnswer, StoreUnavailableError
+from agora_analytics._core.shared_store import StoreFailedError
+from agora_analytics.quota.shared_account import Exchange, SharedAccount, StoreAnswer
 from agora_analytics.quota.store_clock import StoreClock, elapsed
 
 
@@ -37,7 +38,7 @@ class MemoryStore:
         if replaced:
             self.stored = (exchange.tag, exchange.body)
         if self.loses_answers:
-            raise StoreUnavailableError("the answer was lost")
+            raise StoreFailedError("the answer was lost")
         body = None if tag == exchange.expected else body
         return StoreAnswer(True, replaced, self.stored[0], body, elapsed() + self.ahead, 1, ())
 
@@ -49,7 +50,7 @@ class MemoryStore:
         if self.hangs:
             await asyncio.sleep(3_600)
         if self.refuses:
-            raise StoreUnavailableError("it refuses")
+            raise StoreFailedError("it refuses")
 
 
 @pytest.fixture

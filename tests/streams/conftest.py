@@ -9,47 +9,12 @@ from pathlib import Path
 import pytest
 from helpers.checkpoints import OwnCheckpoints
 from helpers.object_server import ObjectServer
-from helpers.postgres_server import MISSING_PGBOUNCER, MISSING_POSTGRES, PGBOUNCER, POSTGRES, PgBouncer, PostgresServer
-from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import FileCheckpoints, MemoryCheckpoints
 from agora_analytics.protocols import CheckpointStore
 from agora_analytics.streams import ObjectCheckpoints, PostgresCheckpoints, RedisCheckpoints
 
 NewStore = Callable[[], CheckpointStore]
-
-
-@pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A Redis for all tests of a worker; each uses keys of its own."""
-    if REDIS is None:
-        pytest.skip(MISSING)
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL for all tests of a worker; each uses tables of its own."""
-    if POSTGRES is None:
-        pytest.skip(MISSING_POSTGRES)
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
-
-
-@pytest.fixture(scope="session")
-def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
-    """A PgBouncer in transaction mode before it."""
-    if PGBOUNCER is None:
-        pytest.skip(MISSING_PGBOUNCER)
-    bouncer = PgBouncer(postgres)
-    bouncer.start()
-    yield bouncer
-    bouncer.remove()
 
 
 @pytest.fixture(scope="session")

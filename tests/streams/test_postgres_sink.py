@@ -26,9 +26,9 @@ from agora_analytics import (
     Span,
     Window,
 )
+from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.models import Point
 from agora_analytics.streams import PostgresCheckpoints, PostgresSink
-from agora_analytics.streams.shared_checkpoints import StoreFailedError
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process]
 

@@ -63,6 +63,16 @@ def instances(name: str, values: object, kind: type[T]) -> tuple[T, ...]:
     return found
 
 
+def repeated(values: Iterable[T]) -> T | None:
+    """Return the first value that is there twice, or None."""
+    seen: set[T] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
+
+
 def uids(values: object) -> tuple[int | str, ...]:
     """Return a list of distinct user IDs: unsigned 32-bit numbers, or texts without a comma.
 

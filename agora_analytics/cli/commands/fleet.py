@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -75,7 +73,9 @@ async def worker(
 
     Example: agora-analytics fleet worker fleet.toml --name host-1
     """
-    name = name or f"{socket.gethostname()}-{os.getpid()}"
+    from agora_analytics.fleet.worker import worker_name  # noqa: PLC0415 - as in `_fleet`
+
+    name = name or worker_name()
     if metrics_port is None:
         await _work(output, _fleet(file), name, concurrency, exports)
         return
@@ -150,11 +150,13 @@ def _check_table(found: Sequence[AccountCheck]) -> Table:
 
 
 def _workers_table(found: FleetStatus) -> Table:
+    from agora_analytics.fleet.status import worker_state  # noqa: PLC0415 - as in `_fleet`
+
     held = found.held
     rows = tuple(
         (
             worker.name,
-            "lost" if worker.lost(found.at) else "draining" if worker.draining else "working",
+            worker_state(worker, found.at),
             str(held.get(worker.name, 0)),
             format_duration(found.at - worker.since),
         )

@@ -235,9 +235,8 @@ def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     found = validation.instances("rules", rules, Rule)
     if not found:
         raise ValueError("rules is empty: at least one is needed")
-    if len(set(map(str, found))) < len(found):
-        twice = next(rule for rule in found if found.count(rule) > 1)
-        raise ValueError(f"rules: {str(twice)!r} is there twice")
+    if (twice := validation.repeated(map(str, found))) is not None:
+        raise ValueError(f"rules: {twice!r} is there twice")
     return found
 
 

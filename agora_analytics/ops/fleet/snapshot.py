@@ -10,13 +10,11 @@ import attrs
 
 from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.decoding.scanner import Steps
-from agora_analytics.fleet.status import FleetStatus, JobStatus, WorkerStatus
+from agora_analytics.fleet.status import FleetStatus, JobStatus, WorkerState, WorkerStatus, worker_state
 from agora_analytics.spans import DAY
 
-WorkerState = Literal["working", "draining", "lost"]
 JobState = Literal["held", "retrying", "queued", "nobody", "done"]
 
-WORKER_STATES: Final[tuple[WorkerState, ...]] = ("working", "draining", "lost")
 JOB_STATES: Final[tuple[JobState, ...]] = ("held", "retrying", "queued", "nobody", "done")
 
 LIMIT: Final = 60.0
@@ -187,5 +185,4 @@ def _job(job: JobStatus, state: JobState, now: float, unheld: float | None) -> J
 
 
 def _worker(worker: WorkerStatus, jobs: Mapping[str, int], now: float) -> WorkerRow:
-    state: WorkerState = "lost" if worker.lost(now) else "draining" if worker.draining else "working"
-    return WorkerRow(name=worker.name, state=state, since=worker.since, seen=worker.seen, jobs=jobs)
+    return WorkerRow(name=worker.name, state=worker_state(worker, now), since=worker.since, seen=worker.seen, jobs=jobs)

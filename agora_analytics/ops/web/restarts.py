@@ -8,6 +8,7 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
+from agora_analytics._core.retry import backoff
 from agora_analytics.errors import (
     BadRequest,
     CheckpointError,
@@ -41,4 +42,4 @@ def restart_pause(error: Exception | None, failures: int, now: float, random: Ra
     # Two servers with one name take it from each other: seldom, until a person gives one of them another name.
     taken_over = isinstance(error, CheckpointError) and error.kind == "taken_over"
     first, longest = _REFUSED if taken_over or isinstance(error, _REFUSALS) else _OTHERS
-    return min(longest, first * 2.0 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0)
+    return backoff(first, failures - 1, longest) * random.uniform(0.5, 1.0)

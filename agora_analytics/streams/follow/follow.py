@@ -12,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from agora_analytics._core.retry import backoff
 from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import AgoraError, DecodeError, IncompleteList
 from agora_analytics.models import Call
@@ -334,9 +335,9 @@ class FollowPoller(Poller[CallEvent]):
         newest = self._lists.queryable().end
         # Behind after an outage: read on at once, as far as the requests allow.
         is_behind = min(newest, self._settings.stop or newest) - tracker.read_to > every and not failures
-        backoff = min(every * 2.0 ** min(failures, 10), _MAX_INTERVAL) if failures else 0.0
+        pause = backoff(every, failures, _MAX_INTERVAL) if failures else 0.0
         # At least a moment, so that a loop without anything to wait for gives others their turn.
-        await self.pause(max(max(affordable, 0.0 if is_behind else every, backoff) - since, 0.01))
+        await self.pause(max(max(affordable, 0.0 if is_behind else every, pause) - since, 0.01))
 
     def _finished(self, tracker: CallTracker) -> bool:
         stop = self._settings.stop

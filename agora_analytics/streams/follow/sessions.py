@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics._core import paging, truncation, validation
-from agora_analytics._core.retry import host_failed
+from agora_analytics._core.retry import backoff, host_failed
 from agora_analytics.errors import (
     AgoraError,
     LedgerError,
@@ -49,7 +49,6 @@ _MAX_RETRY: Final = 6.0 * HOUR
 _MAX_OUTAGE_PAUSE: Final = 900.0
 """Seconds between two attempts in an outage, at most."""
 
-_MAX_DOUBLINGS: Final = 10
 _MAX_OWN_FAILURES: Final = 3
 """Failures for a call, while others were answered, after which it is given up."""
 
@@ -184,7 +183,7 @@ class SessionFetcher:
             tries=pending.tries + 1,
             own_failures=own_failures,
             successes_before=self._successes,
-            next_at=self._time.utc() + min(_MIN_RETRY * 2 ** min(pending.tries, _MAX_DOUBLINGS), _MAX_RETRY),
+            next_at=self._time.utc() + backoff(_MIN_RETRY, pending.tries, _MAX_RETRY),
         )
         if self._failures_in_a_row > 1:  # an outage, in which more requests would be wasted
             self._paused_until = self._time.monotonic() + self._next_pause

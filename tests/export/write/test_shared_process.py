@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -36,20 +35,6 @@ def patched(self, batch):
 JsonLinesWriter._write = patched
 serve()
 """
-
-
-@pytest.fixture
-def started(subprocess_writer, monkeypatch) -> list[subprocess.Popen[bytes]]:
-    """Return a list to which every process is appended that the test starts."""
-    processes: list[subprocess.Popen[bytes]] = []
-    start = subprocess.Popen
-
-    def record(*arguments, **settings):
-        processes.append(start(*arguments, **settings))
-        return processes[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", record)
-    return processes
 
 
 def before_writing(monkeypatch, code: str) -> None:
