@@ -223,6 +223,8 @@ class Poller(ABC, Generic[T]):
             else:
                 self._was_answered = True
                 return answer
+            if self.ending:  # no wait was long enough
+                raise StoppedError
 
     async def _back_off(self, error: RateLimited) -> None:
         # Without a quota of our own, nothing else delays the next attempt.
@@ -244,7 +246,8 @@ class Poller(ABC, Generic[T]):
             self._check_open()
         if waited:
             await self.pause(self.delay_after_quota())
-        if self.stopped:
+        # Without a wait, it is a poll that is under way.
+        if self.stopped or (waited and self.ending):
             return False
         self.monitor.quota_wait_ended()
         return True

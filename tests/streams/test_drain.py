@@ -8,7 +8,7 @@ from copy import copy
 from datetime import timedelta
 
 import pytest
-from helpers.streaming import CHANNELS, HOUR, SMALL, USERS, collect, simulated
+from helpers.streaming import CHANNELS, DAY, HOUR, SMALL, USERS, CountingTransport, collect, simulated
 
 from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, Window
 from agora_analytics.simulator import Fault, Faults
@@ -42,11 +42,11 @@ async def test_windows_come_once_and_nothing_is_asked_twice_however_often_a_watc
                 if turn > HOUR:
                     break
         assert turns > 50 or turn > HOUR
-        counts.append(simulation.service.counts["realtime"])
+        counts.append(simulation.service.counts["realtime_usage"])
         windows.append([event.ts for event in seen if isinstance(event, Window)])
     assert windows[0] == windows[1]
     assert len(windows[0]) == 90
-    assert counts[0] <= counts[1] + 2
+    assert 0 < counts[0] <= counts[1] + 2
 
 
 async def test_a_drain_ends_a_wait_at_once():
@@ -73,6 +73,36 @@ async def test_a_drain_ends_a_wait_for_the_next_day():
         watch.drain()
         await asyncio.sleep(0.1)
         assert waiting.done()
+
+
+async def test_a_watch_that_is_drained_once_there_is_quota_again_sends_nothing_more():
+    """It waits some seconds more then, for the next window to be complete."""
+    simulation = simulated()
+    async with simulation.client() as client, client.realtime.watch(USERS) as watch:
+        await anext(watch)
+        simulation.service.spend("realtime", 10**6)
+        waiting = asyncio.ensure_future(collect(watch))
+        now = simulation.clock()
+        await asyncio.sleep(DAY - now % DAY + 11.5)
+        assert watch.health.state == "waiting for quota"
+        before = simulation.service.counts.copy()
+        watch.drain()
+        await asyncio.sleep(30)
+        assert waiting.result() == []
+        assert simulation.service.counts == before
+
+
+async def test_a_watch_that_is_drained_while_the_service_is_busy_sends_nothing_more():
+    simulation = simulated(faults=Faults.always(Fault("busy", retry_after=30)))
+    transport = CountingTransport(simulation)
+    async with simulation.client(quotas=False, transport=transport) as client, client.realtime.watch(USERS) as watch:
+        waiting = asyncio.ensure_future(collect(watch))
+        await asyncio.sleep(10)
+        before = list(transport.sent)
+        watch.drain()
+        await asyncio.sleep(60)
+        assert waiting.result() == []
+        assert transport.sent == before != []
 
 
 async def test_a_stream_that_is_drained_before_it_starts_sends_nothing():
