@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
@@ -187,6 +188,26 @@ async def test_the_price_on_a_button_is_what_the_quota_then_shows(followed, tab)
         await viewer.until(
             f"() => document.querySelector('[data-counter=call_details]')?.textContent === '{before + 11}'"
         )
+        assert viewer.complaints == []
+
+
+async def test_load_everything_is_offered_once_all_its_prices_are_known(followed, tab):
+    call, released = over(followed), asyncio.Event()
+
+    async def delay(route):
+        await released.wait()
+        await route.continue_()
+
+    async with site(routes(followed)) as here, tab() as viewer:
+        await viewer.page.route("**/statistics?*", delay)
+        await viewer.show(f"http://127.0.0.1:{here.port}/#/call/{call.call_id}")
+        for part in ("sessions", "minute by minute", "how many users froze"):
+            await viewer.page.locator("button.load", has_text=part).wait_for()
+        everything = viewer.page.locator("button.load", has_text="Load everything")
+        assert await everything.is_hidden()
+        released.set()
+        await everything.wait_for()
+        assert re.search(r"\b10 of [\d,]+ requests", await everything.inner_text())
         assert viewer.complaints == []
 
 

@@ -39,6 +39,7 @@ export class LoadButton {
     this.turn += 1;
     clearTimeout(this.timer);
     this.items = items.map((item) => ({ ...item, quote: null, data: null }));
+    this.isPriced = false;
   }
 
   // Replaces the loads.
@@ -55,6 +56,7 @@ export class LoadButton {
       const found = await Promise.all(this.items.map((item) => (item.data ? item.quote : read(item.path, item.params))));
       if (turn !== this.turn) return;
       found.forEach((quote, at) => this.known(this.items[at], quote));
+      this.isPriced = true;
       this.draw();
     } catch (error) {
       if (turn === this.turn) this.failed(error);
@@ -105,6 +107,7 @@ export class LoadButton {
   }
 
   failed(error) {
+    this.isPriced = true; // as far as it can be: the other parts need not wait for this one
     const focused = this.node.contains(document.activeElement);
     put(this.node, failure(error, () => this.show()));
     if (focused) this.node.querySelector("button")?.focus();

@@ -119,7 +119,7 @@ class CallPage {
     const { call_id: id } = this.entry.call;
     const part = (name_) => `calls/${encodeURIComponent(id)}/${name_}`;
     const button = (text, items, onData) => this.button(text, items, onData);
-    this.all = el("button.load", { type: "button", onclick: () => this.loadAll() }, el("span", {}, "Load everything"), el("span.price"));
+    this.all = el("button.load", { type: "button", hidden: true, onclick: () => this.loadAll() }, el("span", {}, "Load everything"), el("span.price"));
     this.stopQuota = this.store.on("quota", () => this.allPrice());
     this.who = new SessionList(this.entry.call, (values) => this.change(values));
     this.sessions = button("Load the sessions", [{ key: 1, path: part("sessions"), params: { page: 1 } }], (_, data) => this.addSessions(data));
@@ -168,13 +168,15 @@ class CallPage {
   allPrice() {
     const pending = this.standard.filter((one) => one?.pending().length && !one.busy);
     const requests = pending.reduce((sum, one) => sum + one.requests(), 0);
-    this.all.hidden = pending.length < 2;
+    // Only with all prices: one that came later would be paid without having been shown.
+    this.all.hidden = pending.length < 2 || !this.standard.every((one) => one?.isPriced);
     if (requests) say(this.all.lastChild, priceText(requests, pending[0].pending()[0].quote.price, this.store.quota));
   }
 
   async loadAll() {
     this.all.hidden = true;
-    for (const one of this.standard) if (one.pending().length) await one.load();
+    // What becomes available meanwhile was not in the price.
+    for (const one of this.standard.filter((part) => part.pending().length)) await one.load();
     this.allPrice();
   }
 
