@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread, current_thread
+from time import monotonic
 from typing import Any, Final
 
 from agora_analytics._core.decoding import json
@@ -25,6 +26,9 @@ log = logging.getLogger("agora_analytics")
 
 _COMMANDS: Final = frozenset({"ready", "part_row_counts", "begin", "add", "end", "copy", "close"})
 """Commands to an open writer: its methods."""
+
+_EXIT_TIMEOUT: Final = 30.0
+"""Seconds after the end of the input that a write may still take: one to a disk that does not answer never ends."""
 
 _UPDATED: Final = "was the library updated meanwhile?"
 """The process may run newer code than the parent, which loaded its own before."""
@@ -143,9 +147,16 @@ def serve() -> None:
             channels[number].abort()
         else:
             channels[number].commands.put((command, arguments))
-    # The exports have ended, or were killed: what they did not see published, their next runs write again.
-    for channel in channels.values():
+    _end(list(channels.values()))
+
+
+def _end(channels: Sequence[_Channel]) -> None:
+    """End all channels: their exports have ended, or were killed, and write again what they did not see published."""
+    for channel in channels:
         channel.abort()
         channel.commands.put(None)
-    for channel in channels.values():
-        channel.join()
+    deadline = monotonic() + _EXIT_TIMEOUT
+    for channel in channels:
+        channel.join(max(deadline - monotonic(), 0))
+        if channel.is_alive():
+            os._exit(1)
