@@ -170,7 +170,8 @@ class Realtime(RealtimeRequests):
         # Loaded at first use: most programs open no stream.
         from agora_analytics.endpoints.stream_sources import ApiWindowSource  # noqa: PLC0415
         from agora_analytics.streams.position import Period  # noqa: PLC0415
-        from agora_analytics.streams.watch.watch import Watch, WatchSettings  # noqa: PLC0415
+        from agora_analytics.streams.watch.watch import Watch  # noqa: PLC0415
+        from agora_analytics.streams.watch.watch_poller import WatchSettings  # noqa: PLC0415
 
         period = Period.of(start, stop)
         settings = WatchSettings(

@@ -2,7 +2,7 @@
 
 | Question | Where to look |
 | --- | --- |
-| How often is a series polled, and how is an outage backfilled? | `watch/schedule.py`, `watch/watch.py` |
+| How often is a series polled, and how is an outage backfilled? | `watch/schedule.py`, `watch/watch_poller.py` |
 | When is a window delivered, revised, final, or lost? | `watch/assembler.py` |
 | How are calls followed? | `follow/follow.py`, `follow/open_calls.py`, `follow/sessions.py` |
 | Which errors end a stream, and what does `health` say? | `error_policy.py`, `health.py`; the loop is in `poller.py` |
