@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 import nox
+from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
@@ -18,11 +19,21 @@ def _group(name: str) -> list[str]:
     return nox.project.dependency_groups(PROJECT, name)
 
 
-def _lowest() -> list[str]:
-    """Return every dependency and extra pinned to its lower bound."""
+def _lowest() -> dict[str, str]:
+    """Return the lower bound of every dependency and extra, by its name."""
     project = PROJECT["project"]
-    bounds = {*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())}
-    return sorted(bound.replace(">=", "==") for bound in bounds if not bound.startswith(project["name"]))
+    bounds = map(Requirement, chain(project["dependencies"], *project["optional-dependencies"].values()))
+    return {
+        _name(bound): clause.version
+        for bound in bounds
+        for clause in bound.specifier
+        if clause.operator == ">=" and bound.name != project["name"]
+    }
+
+
+def _name(requirement: Requirement) -> str:
+    extras = ",".join(sorted(requirement.extras))
+    return f"{requirement.name}[{extras}]" if extras else requirement.name
 
 
 @nox.session
@@ -54,9 +65,10 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
     """Run the tests with each library at its lower bound, on the oldest Python."""
+    pinned = _lowest()
     # Test tools are not pinned: pip picks versions that fit.
-    tools = {tool.partition(">=")[0] for tool in _group("tests")} - {bound.partition("==")[0] for bound in _lowest()}
-    session.install("-e", ".", *_lowest(), *sorted(tools))
+    tools = {_name(Requirement(tool)) for tool in _group("tests")} - pinned.keys()
+    session.install("-e", ".", *(f"{name}=={version}" for name, version in sorted(pinned.items())), *sorted(tools))
     session.run("pytest", "-q", *session.posargs)
 
 
