@@ -189,7 +189,7 @@ DOORS = {
     "rich": {"cli/output.py"},
     "pytest": {"simulator/fixtures.py"},
     "pyarrow": {"export/arrow.py", "export/dataframes.py"},
-    "duckdb": {"export/formats/duckdb.py"},
+    "duckdb": {"export/formats/duckdb.py", "export/queries/running.py"},
     "zstandard": {"export/formats/zstd.py"},
     "fsspec": {"export/sinks/remote.py"},
     "polars": {"export/dataframes.py"},

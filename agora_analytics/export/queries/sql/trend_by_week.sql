@@ -1,0 +1,13 @@
+-- How did calls and their quality change from week to week?
+-- Needs: calls.
+-- Of calls that are over, by the week (UTC, Monday first) in which they began. The rates are means by length and peak of users.
+SELECT
+    date_trunc('week', created_ts) AS week_utc,
+    count(*) AS calls,
+    sum(minutes) AS call_minutes,
+    max(call_pcu) AS peak_users_of_a_call,
+    weighted_mean(call_audio_freeze_rate, minutes * call_pcu) AS audio_freeze_rate,
+    weighted_mean(call_video_freeze_rate, minutes * call_pcu) AS video_freeze_rate
+FROM call_minutes
+GROUP BY 1
+ORDER BY 1;
