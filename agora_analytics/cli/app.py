@@ -21,8 +21,10 @@ from agora_analytics.cli.commands import (
     info,
     insights,
     realtime,
+    report,
     serve,
     simulate,
+    sql,
     watch,
 )
 from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, write_stderr
@@ -71,6 +73,8 @@ app.command()(watch.watch)
 app.command()(follow.follow)
 app.command()(serve.serve)
 app.command()(export.export)
+app.command()(sql.sql)
+app.command()(report.report)
 app.add_typer(fleet.app, name="fleet")
 app.command()(doctor.doctor)
 app.command()(info.quota)

@@ -1,4 +1,4 @@
-"""Operations: metrics, traces, alerts, a live page, and a check of the account; each needs only its own extra."""
+"""Operations: metrics, traces, alerts, a live page, reports, a check of the account; each needs only its extra."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agora_analytics._core.lazy import door_of_modules
 
 if TYPE_CHECKING:
-    from agora_analytics.ops import alerts, doctor
+    from agora_analytics.ops import alerts, doctor, report
     from agora_analytics.ops.fleet.monitor import *
     from agora_analytics.ops.metrics.collector import *
     from agora_analytics.ops.push.push import *
@@ -24,6 +24,7 @@ __all__ = [
     "PushError",
     "alerts",
     "doctor",
+    "report",
     "routes",
 ]
 
@@ -38,6 +39,7 @@ __getattr__, __dir__ = door_of_modules(
         "PushError": "push.push",
         "alerts": "alerts",
         "doctor": "doctor",
+        "report": "report",
         "routes": "web.routes",
     },
 )

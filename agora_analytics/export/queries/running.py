@@ -97,6 +97,14 @@ def connect(folder: str | Path, *, span: Span | None = None) -> duckdb.DuckDBPyC
     return database
 
 
+def narrow_to_call(database: duckdb.DuckDBPyConnection, call_id: str) -> None:
+    """Narrow the views of a connection to the rows of one call, so that questions are answered about it."""
+    for name in ("calls", "sessions", "metrics", "statistics"):
+        # A view over itself would be a circle, and a table is read once for all questions.
+        database.execute(f"CREATE TABLE call_{name} AS SELECT * FROM {name} WHERE call_id = ?", (call_id,))  # noqa: S608
+        database.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM call_{name}")  # noqa: S608 - a dataset's
+
+
 def views(folder: str | Path) -> str:
     """Return the SQL that makes these views, for the DuckDB shell and other tools; see `run` for the errors."""
     with duckdb.connect(":memory:") as database:
@@ -156,7 +164,7 @@ def _readers(folder: Path, dataset: Dataset) -> Iterator[str]:
 def _view(dataset: Dataset, sources: list[str], span: Span | None) -> str:
     selects = [
         f"SELECT {', '.join(_value(column, csv=source.startswith('read_csv')) for column in dataset.columns)}"
-        f" FROM {source}"
+        f" FROM {source}"  # noqa: S608 - names of our own, and paths that are quoted
         for source in sources
     ]
     # A view without rows still has its columns, so that a question about it is answered with none.

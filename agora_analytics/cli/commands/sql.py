@@ -1,0 +1,96 @@
+"""`agora-analytics sql`: ready questions about an export, answered by DuckDB without any request."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics.cli.formatting import format_number, format_percent
+from agora_analytics.cli.options import ListOptions, command
+from agora_analytics.cli.parsing import check_choice
+from agora_analytics.cli.tables import Table
+from agora_analytics.export.queries.questions import QUESTIONS
+
+if TYPE_CHECKING:
+    from agora_analytics.export.queries import QueryResult
+
+_DEFAULT_LIMIT = 20
+
+
+@command
+async def sql(
+    output: ListOptions,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A question; without it all of them are listed.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="The export; without it the SQL is printed.")
+    ] = None,
+) -> None:
+    """Answer a question about an export: worst countries, who froze whom, trend by week and others.
+
+    It sends no request. The SQL is for DuckDB; `views` as NAME prints the views that it reads, for tools of your own.
+
+    Example: agora-analytics sql worst_networks
+    """
+    screen = output.screen
+    if name is None:
+        rows = tuple((one.name, ", ".join(one.needs), one.text) for one in QUESTIONS.values())
+        values = [{"name": one.name, "needs": one.needs, "question": one.text} for one in QUESTIONS.values()]
+        screen.show(values, Table("questions", ("name", "datasets", "question"), rows))
+        return
+    check_choice("NAME", name, (*QUESTIONS, "views"))
+    if folder is None:
+        if name == "views":
+            raise ValueError("FOLDER is missing: views are those of an export")
+        question = QUESTIONS[name]
+        screen.print(question.sql) if not screen.json else screen.emit({"name": name, "sql": question.sql})
+        return
+    queries = require_queries()
+    if name == "views":
+        made = await asyncio.to_thread(queries.views, folder)
+        screen.print(made) if not screen.json else screen.emit({"name": name, "sql": made})
+        return
+    # In a thread: a signal is handled meanwhile.
+    result = await asyncio.to_thread(queries.run, name, folder)
+    shown = result.rows[: output.max_rows(_DEFAULT_LIMIT)]
+    screen.show([dict(zip(result.columns, map(_plain, row), strict=True)) for row in shown], _table(result, shown))
+    if result.missing:
+        screen.warn(f"the export has no {' and no '.join(result.missing)}: {result.question.text}")
+    elif len(shown) < len(result.rows):
+        screen.note(f"the first {len(shown)} of {len(result.rows)} rows: see --limit")
+
+
+def require_queries() -> Any:
+    """Return the module that runs queries; raises `ValueError` that names the extra if DuckDB is not installed."""
+    try:
+        from agora_analytics.export.queries import running  # noqa: PLC0415 - an extra, which help does not need
+    except ModuleNotFoundError:
+        raise MissingExtraError(f"DuckDB is not installed: {install_command('duckdb')}") from None
+    return running
+
+
+def _table(result: QueryResult, rows: tuple[tuple[Any, ...], ...]) -> Table:
+    numeric = [any(isinstance(row[at], int | float) for row in rows) for at in range(len(result.columns))]
+    heads = tuple(f">{column}" if number else column for column, number in zip(result.columns, numeric, strict=True))
+    cells = tuple(tuple(_cell(*pair) for pair in zip(result.columns, row, strict=True)) for row in rows)
+    return Table(result.question.text, heads, cells, empty="none", optional=frozenset({"app_id"}))
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, bool | str):
+        return str(value)
+    return format_percent(value) if column.endswith("_rate") else format_number(value)
+
+
+def _plain(value: Any) -> Any:
+    return f"{value.isoformat()}Z" if isinstance(value, datetime) else value

@@ -1,0 +1,200 @@
+"""Reports from the files of an export: no request is sent. DuckDB reads them, so it needs the extra `duckdb`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Final
+
+from agora_analytics._core import validation
+from agora_analytics.export.queries import running
+from agora_analytics.export.queries.questions import QUESTIONS
+from agora_analytics.ops.report import week_page
+from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page
+from agora_analytics.ops.report.completeness import notes_of_export
+from agora_analytics.ops.report.week_page import WeekData
+from agora_analytics.spans import DAY, MINUTE, Span
+
+__all__ = ["call", "week"]
+
+_WEEK: Final = 7 * DAY
+_MAX_MINUTES: Final = 7 * 24 * 60
+_STATISTICS: Final = {"audio_freeze_rate": "Audio freezes", "video_freeze_rate": "Video freezes"}
+
+
+def week(folder: str | Path, *, span: Span | None = None) -> str:
+    """Return the report of a week as an HTML document, made from an export; by default its newest 7 days.
+
+    Each figure has its unit and its source. What the export does not hold, what it skipped and what is pending is said
+    at the top. The document is one file without scripts, and loads nothing.
+
+    Args:
+        folder: where `client.export.run` or `merge` wrote Parquet, CSV, JSON Lines or a DuckDB database. The datasets
+            `calls`, `sessions`, `statistics`, `metrics` and `insights` fill the report.
+        span: the time of the report, instead of the newest 7 days.
+
+    It blocks: in an asyncio program call it with `asyncio.to_thread`. Raises `ValueError` for a folder without an
+    export that DuckDB can read.
+
+    """
+    place = validation.path("folder", folder)
+    span = validation.none_or(validation.instance, "span", span, Span) or _newest_week(place)
+    with running.connect(place, span=span) as database:
+        ((calls, still_open, users_peak),) = _rows(
+            database, "SELECT count(*), count(*) FILTER (finished = false), max(call_pcu) FROM calls"
+        )
+        ((minutes, audio, video),) = _rows(
+            database,
+            "SELECT sum(minutes), weighted_mean(call_audio_freeze_rate, minutes * call_pcu),"
+            " weighted_mean(call_video_freeze_rate, minutes * call_pcu) FROM call_minutes",
+        )
+        sessions, session_minutes = _rows(database, "SELECT count(*), sum(minutes) FROM session_minutes")[0]
+        apps = [
+            row[0] for row in _rows(database, "SELECT DISTINCT app_id FROM calls WHERE app_id IS NOT NULL ORDER BY 1")
+        ]
+        answers = {name: running.answer(database, QUESTIONS[name]) for name in week_page.QUESTIONS}
+    notes = notes_of_export(place, span)
+    notes += [f"{still_open} calls were still open: they are not in the rates"] if still_open else []
+    totals = [
+        *(("calls", calls, ""), ("minutes of calls", minutes, "min"), ("peak users of a call", users_peak, "")),
+        *(("audio freeze rate", audio, "fraction"), ("video freeze rate", video, "fraction")),
+        # Without the dataset a zero would be a figure that nobody measured.
+        *((("sessions", sessions, ""), ("user minutes", session_minutes, "min")) if sessions else ()),
+    ]
+    return week_page.week_page(
+        WeekData(span=span, source="export", apps=apps, totals=totals, answers=answers, notes=notes)
+    )
+
+
+def call(folder: str | Path, call_id: str) -> str:
+    """Return the report of one call as an HTML document, made from an export.
+
+    `folder` is that of `week`. The datasets `calls`, `sessions`, `metrics` and `statistics` fill the report. It blocks,
+    and raises `ValueError` for a call that the export does not hold.
+    """
+    place = validation.path("folder", folder)
+    call_id = validation.non_empty_str("call_id", call_id)
+    with running.connect(place) as database:
+        running.narrow_to_call(database, call_id)
+        calls = _rows(
+            database,
+            "SELECT cname, created_ts, destroyed_ts, finished, call_pcu, call_audio_freeze_rate, call_video_freeze_rate"
+            " FROM calls",
+        )
+        found = [
+            SessionRow(
+                user=row[0],
+                network=row[1],
+                device=row[2],
+                platform=row[3],
+                sdk_version=row[4],
+                joined=_second(row[5]),
+                left=_second(row[6]),
+                audio=row[7],
+                video=row[8],
+            )
+            for row in _rows(
+                database,
+                "SELECT coalesce(account, uid), network, device_type, platform, sdk_version, join_ts,"
+                " CASE WHEN finished IS DISTINCT FROM false THEN leave_ts END, user_audio_freeze_rate,"
+                " user_video_freeze_rate FROM sessions",
+            )
+        ]
+        frozen = _rows(
+            database,
+            "SELECT date_trunc('minute', ts), sum(value) FILTER (metric = 'audio_freeze_time') / 1000,"
+            " sum(value) FILTER (metric = 'video_freeze_time') / 1000 FROM metrics"
+            " WHERE ts IS NOT NULL AND metric IN ('audio_freeze_time', 'video_freeze_time') GROUP BY 1 ORDER BY 1",
+        )
+        statistics = _rows(database, "SELECT metric, dimension, dimension_value, user_count, value FROM statistics")
+        pairs = running.answer(database, QUESTIONS["who_froze_whom"])
+    # The queries, each with what becomes of its rows: longer than 25 lines for that.
+    if not calls and not found:
+        raise ValueError(f"call_id={validation.short_repr(call_id)}: the export holds no such call")
+    channel, created, destroyed, finished, peak, audio, video = calls[0] if calls else (None,) * 7
+    span = _span(created, destroyed if finished is not False else None)
+    notes = notes_of_export(place)
+    notes += ["the call was still open when it was exported"] if finished is False else []
+    notes += [f"the export has no {name} of this call" for name, rows in _missing(calls, found, frozen, statistics)]
+    return call_page(
+        CallData(
+            call_id=call_id,
+            channel=channel,
+            span=span,
+            source="export",
+            totals=[
+                ("length", span and span.duration / MINUTE, "min"),
+                *(("peak users", peak, ""), ("sessions", len(found) or None, "")),
+                *(("audio freeze rate", audio, "fraction"), ("video freeze rate", video, "fraction")),
+            ],
+            charts=[
+                Chart(title="Users in the call by minute", unit="", series=[("users", users_by_minute(found))]),
+                Chart(
+                    title="Frozen seconds of all receivers by minute",
+                    unit="s",
+                    series=[(name, [(_second(row[0]) or 0, row[at]) for row in frozen]) for at, name in _KINDS],
+                ),
+            ],
+            sessions=found,
+            tables=list(_breakdowns(statistics)),
+            answers={"who_froze_whom": pairs},
+            notes=notes,
+        )
+    )
+
+
+_KINDS: Final = ((1, "audio"), (2, "video"))
+
+
+def _missing(*found: Sequence[Any]) -> list[tuple[str, Sequence[Any]]]:
+    names = ("list entry", "sessions", "freeze metrics", "statistics")
+    return [(name, rows) for name, rows in zip(names, found, strict=True) if not rows]
+
+
+def _breakdowns(rows: Sequence[Any]) -> Iterable[tuple[str, list[tuple[str | None, int | None, float | None]]]]:
+    for metric, dimension in dict.fromkeys((row[0], row[1]) for row in rows):
+        title = f"{_STATISTICS.get(metric, metric)} by {dimension}"
+        yield title, [(row[2], row[3], row[4]) for row in rows if (row[0], row[1]) == (metric, dimension)]
+
+
+def users_by_minute(sessions: Sequence[SessionRow]) -> list[tuple[int, float | None]]:
+    """Return how many sessions overlap each minute; of those whose times are known."""
+    stays = [(one.joined, one.left) for one in sessions if one.joined is not None and one.left is not None]
+    if not stays:
+        return []
+    first = min(start for start, _ in stays) // MINUTE
+    minutes = min(max(end for _, end in stays) // MINUTE - first + 1, _MAX_MINUTES)
+    changes = [0] * (minutes + 1)
+    for start, end in stays:
+        changes[min(start // MINUTE - first, minutes)] += 1
+        changes[min(max(end, start) // MINUTE - first + 1, minutes)] -= 1
+    return [((first + at) * MINUTE, float(users)) for at, users in enumerate(accumulate(changes[:minutes]))]
+
+
+def _newest_week(folder: Path) -> Span:
+    """Return the seven days that end with the newest row."""
+    with running.connect(folder) as database:
+        ((newest,),) = _rows(
+            database,
+            "SELECT max(ts) FROM (SELECT max(created_ts) AS ts FROM calls UNION ALL SELECT max(join_ts) FROM sessions"
+            " UNION ALL SELECT max(ts) FROM insights)",
+        )
+    # Whole days, since the trend is by day; an export without rows has no time of its own.
+    end = (int(_second(newest) or _WEEK) // DAY + 1) * DAY
+    return Span(end - _WEEK, end)
+
+
+def _rows(database: Any, sql: str) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = database.execute(sql).fetchall()
+    return found
+
+
+def _second(value: datetime | None) -> int | None:
+    return None if value is None else int(value.replace(tzinfo=UTC).timestamp())
+
+
+def _span(start: datetime | None, end: datetime | None) -> Span | None:
+    first, last = _second(start), _second(end)
+    return None if first is None or last is None else Span(first, max(first, last) + 1)

@@ -1,0 +1,207 @@
+"""Live reports: the price is known before the requests are sent, and a report beyond `max_requests` is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from agora_analytics._core import validation
+from agora_analytics._core.decoding import json
+from agora_analytics.catalogue import Product, QualityMetric
+from agora_analytics.client import AnalyticsClient, service_time
+from agora_analytics.errors import AgoraError, Unauthorized
+from agora_analytics.export.selection import Insight, Selection
+from agora_analytics.models import Call
+from agora_analytics.ops.report import from_export
+from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page
+from agora_analytics.ops.web.loads import Load
+from agora_analytics.ops.web.parts import CallParts
+from agora_analytics.plans import CALL_SESSIONS, INSIGHT_QUALITY
+from agora_analytics.spans import MINUTE, Span
+
+__all__ = ["live_call", "live_week"]
+
+_ESTIMATE: Final = 12
+"""Requests of an estimate at most."""
+
+_MARGIN: Final = 5
+"""Seconds between a span and the newest that is queryable: the clock may be less than exact."""
+
+_CHARTS: Final = (
+    ("Users by minute", "", {"user_count": "users"}),
+    ("Freeze rate by minute", "fraction", {"audio_freeze_rate": "audio", "video_freeze_rate": "video"}),
+    ("Users with freezes by minute", "", {"audio_freeze_user_count": "audio", "video_freeze_user_count": "video"}),
+)
+"""Title, unit, and the label of each metric of the timeline."""
+
+
+async def live_week(
+    client: AnalyticsClient, *, max_requests: int, on_price: Callable[[int], None] | None = None
+) -> str:
+    """Return the report of the newest 7 days that the plan keeps, as an HTML document; needs the extra `duckdb`.
+
+    It has calls, and join failures if the plan has Data Insights. Sessions, devices and countries cost requests for
+    each call: export them, and use `week`.
+
+    Args:
+        client: the client.
+        max_requests: the most requests to send. An estimate takes up to 12 of them, so it must be more than that.
+        on_price: called with the estimated requests of the report before they are sent; an exception from it ends the
+            report.
+
+    Raises:
+        ValueError: the report would take more than `max_requests`; only the estimate was sent.
+        AgoraError: any other error of `agora_analytics.errors`.
+
+    """
+    most = validation.int_in_range("max_requests", max_requests, _ESTIMATE + 1)
+    await client.quota.snapshot()  # so that the ledger's clock of the service is known
+    start, end = map(int, client.calls.recent(timedelta(days=7)))
+    products = Product if client.plan.offers(INSIGHT_QUALITY) else ()
+    joins = [Insight(QualityMetric.JOIN_SUCCESS_RATE, product=product) for product in products]
+    selection = Selection(start, end, datasets=("calls", "insights") if joins else ("calls",), insights=joins)
+    estimate = await client.export.estimate(selection)
+    _check_price(sum(estimate.requests.values()), most - estimate.spent, on_price)
+    with tempfile.TemporaryDirectory() as folder:
+        await client.export.run(selection, folder, format="jsonl", max_requests=most - estimate.spent)
+        return await asyncio.to_thread(from_export.week, Path(folder), span=Span(start, end))
+
+
+async def live_call(
+    client: AnalyticsClient,
+    call_id: str,
+    span: Span,
+    *,
+    max_requests: int,
+    on_price: Callable[[int], None] | None = None,
+) -> str:
+    """Return the report of one call as an HTML document.
+
+    It has the first 100 sessions of each slice of the call, its timeline, and its freeze rates by network. A part that
+    the service refuses is missing, and the report says so.
+
+    Args:
+        client: the client.
+        call_id: the call.
+        span: a time that the call lies in: each slice of it costs requests, so the call's own is best.
+        max_requests: the most requests to send.
+        on_price: called with the exact number of requests before they are sent; an exception from it ends the report.
+
+    Raises:
+        ValueError: the report would take more than `max_requests`, or nothing of the span is queryable; nothing was
+            sent.
+        AgoraError: the service refuses the credentials or the sessions of the call.
+
+    """
+    validation.instance("span", span, Span)
+    loads = await _loads(client, validation.non_empty_str("call_id", call_id), span)
+    price = sum(load.requests for load in loads)
+    _check_price(price, validation.int_in_range("max_requests", max_requests, 1), on_price)
+    found: list[tuple[Load, Mapping[str, Any]]] = []
+    notes = []
+    for load in loads:
+        if load.reason or load.fetch is None:
+            notes.append(f"{load.title}: {load.reason}")
+            continue
+        try:
+            found.append((load, json.loads(await load.fetch())))
+        except Unauthorized:
+            raise
+        except AgoraError as error:
+            # Without sessions there is nothing to report; anything else is one part less.
+            if load.endpoint == CALL_SESSIONS:
+                raise
+            notes.append(f"{load.title}: {error}")
+    return call_page(_call_data(call_id, span, found, notes, price))
+
+
+def _check_price(price: int, most: int, on_price: Callable[[int], None] | None) -> None:
+    """Tell the price; raises `ValueError` if it is too high."""
+    if on_price is not None:
+        on_price(price)
+    if price > most:
+        raise ValueError(
+            f"max_requests: the report takes about {price} more requests, and {most} are left of the limit"
+        )
+
+
+async def _loads(client: AnalyticsClient, call_id: str, span: Span) -> list[Load]:
+    await client.quota.snapshot()
+    now = service_time(client).utc_second()
+    limits = client.plan.of_endpoint(CALL_SESSIONS)
+    end = min(span.end, limits.newest(now) - _MARGIN)
+    if end <= span.start:
+        raise ValueError(f"span={span}: details of calls are queryable only some minutes later")
+    # As if it were a call that is over: the list of calls would cost more than all of its details.
+    call = Call(call_id=call_id, created_ts=span.start, destroyed_ts=end - 1, finished=True)
+    loads = CallParts(client, service_time(client).utc_second).standard(call)
+    if all(load.reason for load in loads):
+        raise ValueError(f"span={span}: {loads[0].reason}")
+    return loads
+
+
+def _call_data(
+    call_id: str, span: Span, found: Sequence[tuple[Load, Mapping[str, Any]]], notes: list[str], price: int
+) -> CallData:
+    by_part = {(load.params["part"], load.params.get("metric")): data for load, data in found}
+    listed = by_part.get(("sessions", None), {})
+    sessions = [_session(one) for one in listed.get("sessions", ())]
+    channels = [one.get("cname") for one in listed.get("sessions", ()) if one.get("cname")]
+    points = {metric: data["points"] for (part, metric), data in by_part.items() if part == "timeline"}
+    if listed.get("total", 0) > len(sessions):
+        notes = [*notes, f"{len(sessions)} of {listed['total']} sessions: further pages were not requested"]
+    if not sessions:
+        notes = [*notes, "the service reports no session of this call in the span"]
+    joined = [one.joined for one in sessions if one.joined]
+    left = [one.left for one in sessions if one.left]
+    own = Span(min(joined), max([*left, max(joined)]) + 1) if joined else span
+    return CallData(
+        call_id=call_id,
+        channel=channels[0] if channels else None,
+        span=own,
+        source=f"Call Inspector, {price} requests",
+        totals=[
+            ("length", own.duration / MINUTE, "min"),
+            ("sessions", listed.get("total"), ""),
+            ("users at once, highest minute", _highest(points.get("user_count", ())), ""),
+            ("audio freeze rate, highest minute", _highest(points.get("audio_freeze_rate", ())), "fraction"),
+            ("video freeze rate, highest minute", _highest(points.get("video_freeze_rate", ())), "fraction"),
+        ],
+        charts=[
+            Chart(title=title, unit=unit, series=[(label, points.get(metric, ())) for metric, label in metrics.items()])
+            for title, unit, metrics in _CHARTS
+        ],
+        sessions=sessions,
+        tables=[
+            (
+                f"{'Audio' if metric == 'audio_freeze_rate' else 'Video'} freezes by network",
+                [(one.get("dimension_value"), one.get("user_count"), one.get("value")) for one in data["values"]],
+            )
+            for (part, metric), data in by_part.items()
+            if part == "statistics"
+        ],
+        notes=notes,
+    )
+
+
+def _session(one: Mapping[str, Any]) -> SessionRow:
+    user = one.get("account") or one.get("uid")
+    return SessionRow(
+        user=None if user is None else str(user),
+        network=one.get("network"),
+        device=one.get("device_type"),
+        platform=one.get("platform"),
+        sdk_version=one.get("sdk_version"),
+        joined=one.get("join_ts"),
+        left=one.get("leave_ts") if one.get("finished") is not False else None,
+        audio=one.get("user_audio_freeze_rate"),
+        video=one.get("user_video_freeze_rate"),
+    )
+
+
+def _highest(points: Sequence[tuple[int, float | None]]) -> float | None:
+    return max((value for _, value in points if value is not None), default=None)
