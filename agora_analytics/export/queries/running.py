@@ -162,11 +162,10 @@ def _readers(folder: Path, dataset: Dataset) -> Iterator[str]:
 
 
 def _view(dataset: Dataset, sources: list[str], span: Span | None) -> str:
-    selects = [
-        f"SELECT {', '.join(_value(column, csv=source.startswith('read_csv')) for column in dataset.columns)}"
-        f" FROM {source}"  # noqa: S608 - names of our own, and paths that are quoted
-        for source in sources
-    ]
+    selects = []
+    for source in sources:
+        values = ", ".join(_value(column, csv=source.startswith("read_csv")) for column in dataset.columns)
+        selects.append(f"SELECT {values} FROM {source}")  # noqa: S608 - names of our own, and paths that are quoted
     # A view without rows still has its columns, so that a question about it is answered with none.
     empty = ", ".join(f"NULL::{_shown_type(column)} AS {column.name}" for column in dataset.columns)
     rows = " UNION ALL ".join(selects) or f"SELECT {empty} WHERE false"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from agora_analytics.export.queries import QueryResult
@@ -15,7 +16,12 @@ _HIDDEN: Final = frozenset({"app_id"})
 _UNITS: Final = {"_rate": "fraction", "minutes": "min", "_s": "s"}
 """Units by the end of a column's name."""
 
-_WORDS: Final = {"sdk_version": "SDK version", "day_utc": "day (UTC)", "started_utc": "started (UTC)"}
+_WORDS: Final = {
+    "sdk_version": "SDK version",
+    "day_utc": "day (UTC)",
+    "started_utc": "started (UTC)",
+    "impact_users": "impact (users)",
+}
 
 
 def unit_of(column: str) -> str:
@@ -23,22 +29,21 @@ def unit_of(column: str) -> str:
     return next((unit for end, unit in _UNITS.items() if column.endswith(end)), "")
 
 
-def answer_section(title: str, answer: QueryResult, source: str) -> Html:
-    """Return the section of an answer."""
+def answer_section(title: str, answer: QueryResult, source: str, *, hidden: Collection[str] = _HIDDEN) -> Html:
+    """Return the section of an answer, without the `hidden` columns."""
     source = f"{source}, question {answer.question.name}"
     if answer.missing:
         needs = " and ".join(answer.missing)
         return section(title, source, tag("p", text(f"Not in this export: it has no {needs}."), class_="none"))
     if not answer.rows:
         return section(title, source, tag("p", text("No rows: nothing of the kind was found."), class_="none"))
-    hidden = len(answer.rows) - MAX_ROWS
-    more = [tag("p", text(f"The first {MAX_ROWS} of {len(answer.rows)} rows."), class_="none")] if hidden > 0 else []
-    return section(title, source, answer_table(title, answer), *more)
+    left_out = len(answer.rows) - MAX_ROWS
+    more = [tag("p", text(f"The first {MAX_ROWS} of {len(answer.rows)} rows."), class_="none")] if left_out > 0 else []
+    return section(title, source, _table(title, answer, hidden), *more)
 
 
-def answer_table(title: str, answer: QueryResult) -> Html:
-    """Return the first rows of an answer as a table."""
-    at = [index for index, column in enumerate(answer.columns) if column not in _HIDDEN]
+def _table(title: str, answer: QueryResult, hidden: Collection[str]) -> Html:
+    at = [index for index, column in enumerate(answer.columns) if column not in hidden]
     rows = [[row[index] for index in at] for row in answer.rows[:MAX_ROWS]]
     columns = [answer.columns[index] for index in at]
     tops = [_highest(column, [row[index] for row in rows]) for index, column in enumerate(columns)]

@@ -16,6 +16,9 @@ from agora_analytics.ops.report.week_page import tiles
 from agora_analytics.spans import Span
 
 MAX_SESSIONS: Final = 200
+_OF_CALL: Final = frozenset({"app_id", "call_id", "channel"})
+"""Columns that say the same in each row of one call."""
+
 _HEADS: Final = (
     "user",
     "joined (UTC)",
@@ -77,7 +80,11 @@ class CallData:
 def call_page(data: CallData) -> Html:
     """Return the report of a call as an HTML document."""
     channel = name(data.channel) if data.channel else text("(unknown channel)")
-    when = joined([time(data.span.start), text(" to "), time(data.span.end)]) if data.span else text("unknown time")
+    when = (
+        joined([time(data.span.start), text(" to "), time(data.span.end), text(" UTC")])
+        if data.span
+        else text("unknown time")
+    )
     charts = [lines(chart.title, chart.series, chart.unit) for chart in data.charts]
     return page(
         f"Call {data.call_id}",
@@ -85,9 +92,9 @@ def call_page(data: CallData) -> Html:
         tag("p", joined([text("Call "), tag("code", text(data.call_id)), text(", "), when])),
         completeness(data.notes),
         tiles("The call", data.source, data.totals),
-        section("Over time", data.source, *charts),
+        section("Over time", data.source, tag("div", joined(charts), class_="charts")),
         *(_breakdown(title, rows, data.source) for title, rows in data.tables),
-        *(answer_section("Who froze whom", answer, data.source) for answer in data.answers.values()),
+        *(answer_section("Who froze whom", answer, data.source, hidden=_OF_CALL) for answer in data.answers.values()),
         _sessions(data),
     )
 

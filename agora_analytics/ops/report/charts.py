@@ -13,8 +13,8 @@ Points = Sequence[tuple[int, float | None]]
 """UTC second and value, in order of time; None where there is none."""
 
 _WIDTH: Final = 640
-_HEIGHT: Final = 170
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 10, 24
+_HEIGHT: Final = 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 88, 14, 14, 30
 _MAX_ROWS: Final = 400
 _GAP: Final = 1.5
 """Times the usual step after which a line is broken: nobody knows what was between."""
@@ -71,7 +71,7 @@ def _frame(stamps: Sequence[int], highest: float, unit: str, *, by_day: bool) ->
                 f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
             )
         )
-    ends = ((stamps[0], "start"), (stamps[-1], "end")) if len(stamps) > 1 else ((stamps[0], "start"),)
+    ends = ((stamps[0], "start"), (stamps[-1], "end")) if len(stamps) > 1 else ((stamps[0], "middle"),)
     parts += [
         Html(
             f'<text x="{_x(ts, stamps):.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">'
@@ -85,19 +85,23 @@ def _frame(stamps: Sequence[int], highest: float, unit: str, *, by_day: bool) ->
 def _line(number: int, points: Points, stamps: Sequence[int], highest: float) -> Html:
     steps = sorted(later - earlier for (earlier, _), (later, _) in pairwise(points))
     usual = steps[len(steps) // 2] if steps else 0
-    path, before = [], None
+    runs: list[list[str]] = []
+    before = None
     for ts, value in points:
-        broken = before is None or ts - before > _GAP * usual
-        path.append(f"{'M' if broken else 'L'}{_x(ts, stamps):.1f} {_y(value or 0.0, highest):.1f}")
-        # A point alone between two gaps is a dot: round ends draw a line of no length.
-        path.append("h0" if broken else "")
+        if before is None or ts - before > _GAP * usual:
+            runs.append([])
+        runs[-1].append(f"{_x(ts, stamps):.1f} {_y(value or 0.0, highest):.1f}")
         before = ts
-    return Html(f'<path class="line line-{number}" d="{"".join(path)}"/>')
+    path = "".join(f"M{'L'.join(run)}" for run in runs if len(run) > 1)
+    # A value alone between two gaps would be a line of no length.
+    alone = (run[0].split() for run in runs if len(run) == 1)
+    dots = (Html(f'<circle class="line-{number}" cx="{x}" cy="{y}" r="4"/>') for x, y in alone)
+    return joined([Html(f'<path class="line line-{number}" d="{path}"/>') if path else Html(""), *dots])
 
 
 def _x(ts: int, stamps: Sequence[int]) -> float:
     extent = stamps[-1] - stamps[0]
-    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((ts - stamps[0]) / extent if extent else 0.0)
+    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((ts - stamps[0]) / extent if extent else 0.5)
 
 
 def _y(value: float, highest: float) -> float:

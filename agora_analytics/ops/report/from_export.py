@@ -21,6 +21,7 @@ __all__ = ["call", "week"]
 
 _WEEK: Final = 7 * DAY
 _MAX_MINUTES: Final = 7 * 24 * 60
+_DIMENSIONS: Final = {"net": "network", "os": "operating system", "sdk": "SDK"}
 _STATISTICS: Final = {"audio_freeze_rate": "Audio freezes", "video_freeze_rate": "Video freezes"}
 
 
@@ -115,7 +116,7 @@ def call(folder: str | Path, call_id: str) -> str:
         raise ValueError(f"call_id={validation.short_repr(call_id)}: the export holds no such call")
     channel, created, destroyed, finished, peak, audio, video = calls[0] if calls else (None,) * 7
     span = _span(created, destroyed if finished is not False else None)
-    notes = notes_of_export(place)
+    notes = [f"of the whole export: {note}" for note in notes_of_export(place)]
     notes += ["the call was still open when it was exported"] if finished is False else []
     notes += [f"the export has no {name} of this call" for name, rows in _missing(calls, found, frozen, statistics)]
     return call_page(
@@ -130,7 +131,7 @@ def call(folder: str | Path, call_id: str) -> str:
                 *(("audio freeze rate", audio, "fraction"), ("video freeze rate", video, "fraction")),
             ],
             charts=[
-                Chart(title="Users in the call by minute", unit="", series=[("users", users_by_minute(found))]),
+                Chart(title="Users seen in each minute", unit="", series=[("users", users_by_minute(found))]),
                 Chart(
                     title="Frozen seconds of all receivers by minute",
                     unit="s",
@@ -155,7 +156,7 @@ def _missing(*found: Sequence[Any]) -> list[tuple[str, Sequence[Any]]]:
 
 def _breakdowns(rows: Sequence[Any]) -> Iterable[tuple[str, list[tuple[str | None, int | None, float | None]]]]:
     for metric, dimension in dict.fromkeys((row[0], row[1]) for row in rows):
-        title = f"{_STATISTICS.get(metric, metric)} by {dimension}"
+        title = f"{_STATISTICS.get(metric, metric)} by {_DIMENSIONS.get(dimension, dimension)}"
         yield title, [(row[2], row[3], row[4]) for row in rows if (row[0], row[1]) == (metric, dimension)]
 
 

@@ -60,7 +60,7 @@ def figure(value: Any, unit: str = "") -> Html:
     if isinstance(value, bool):
         return text("yes" if value else "no")
     if isinstance(value, datetime):
-        return text(f"{value:%Y-%m-%d %H:%M}" if value.hour or value.minute else f"{value:%Y-%m-%d}")
+        return tag("time", text(f"{value:%Y-%m-%d %H:%M}" if value.hour or value.minute else f"{value:%Y-%m-%d}"))
     if not isinstance(value, int | float):
         return name(value)
     shown = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= _THREE_DIGITS else f"{value:,.3g}"
@@ -68,9 +68,9 @@ def figure(value: Any, unit: str = "") -> Html:
 
 
 def time(ts: float | None) -> Html:
-    """Return UTC seconds as text."""
+    """Return UTC seconds as a time; what stands beside it says UTC."""
     found = moment(ts)
-    return text(f"{found:%Y-%m-%d %H:%M:%S} UTC") if found else Html(NONE)
+    return tag("time", text(f"{found:%Y-%m-%d %H:%M:%S}")) if found else Html(NONE)
 
 
 def listed(lines: Iterable[Html]) -> Html:

@@ -48,7 +48,7 @@ def week_page(data: WeekData) -> Html:
     """Return the report of a week as an HTML document."""
     title = f"Call quality, {iso(data.span.start)[:10]} to {iso(data.span.end - 1)[:10]}"
     apps = joined([text("App ID: "), *(joined([name(one), text(" ")]) for one in data.apps)])
-    intro = tag("p", joined([time(data.span.start), text(" to "), time(data.span.end), text(". "), apps]))
+    intro = tag("p", joined([time(data.span.start), text(" to "), time(data.span.end), text(" UTC. "), apps]))
     return page(
         title,
         text(title),
@@ -80,7 +80,15 @@ def _trend(data: WeekData) -> Html:
     return section(
         "Day by day",
         f"{data.source}, question trend_by_day",
-        lines("Freeze rate of calls by day", rates, "fraction", by_day=True),
-        lines("Calls by day", [("calls", series("calls"))], "", by_day=True),
-        lines("Minutes of calls by day", [("minutes", series("call_minutes"))], "min", by_day=True),
+        tag(
+            "div",
+            joined(
+                [
+                    lines("Freeze rate of calls by day", rates, "fraction", by_day=True),
+                    lines("Calls by day", [("calls", series("calls"))], "", by_day=True),
+                    lines("Minutes of calls by day", [("minutes", series("call_minutes"))], "min", by_day=True),
+                ]
+            ),
+            class_="charts",
+        ),
     )
