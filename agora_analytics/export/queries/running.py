@@ -125,10 +125,10 @@ def _statements(database: duckdb.DuckDBPyConnection, folder: Path, span: Span | 
         name: [f"{home}.{name}" for home in names if (home, name) in tables] + list(_readers(folder, dataset))
         for name, dataset in DATASETS.items()
     }
+    if (folder / DATABASE_FORMATS["sqlite"].file).is_file():
+        raise ValueError(f"folder={str(folder)!r} holds SQLite: export as parquet, csv, jsonl or duckdb for queries")
     if not any(sources.values()) and not databases and not (folder / "manifest.json").is_file():
         raise ValueError(f"folder={str(folder)!r} holds no export that DuckDB reads")
-    if any(folder.glob(DATABASE_FORMATS["sqlite"].file)):
-        raise ValueError(f"folder={str(folder)!r} holds SQLite: export as parquet, csv, jsonl or duckdb for queries")
     for name, dataset in DATASETS.items():
         yield _view(dataset, sources[name], span)
     yield from (part for part in derived_views().split(";\n") if part.strip())
