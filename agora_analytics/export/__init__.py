@@ -9,6 +9,7 @@
 | What if files or the state are gone or altered? | `state/preflight.py`, `state/rebuild.py` |
 | How does another machine take over? | `state/remote_copy.py` |
 | How do several workers share an export? | `Selection.shards`, `shards.py` |
+| Which SQL answers questions about the files? | `queries/` |
 | How do rows become files? | `write/part_writer.py`, `formats/`, `sinks/` |
 
 docs/concepts/exports.md shows the data flow, and what a crash leaves at each step.

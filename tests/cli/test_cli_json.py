@@ -36,10 +36,11 @@ COMMANDS = {
     "quota": (),
     "metrics": (),
     "plans": (),
+    "report": ("--call", "CALL", "--last", "4h"),
     "export --dry-run": ("--last", "1w"),
     "export": ("data", "--last", "1h", "--apps", APPS, "--format", "csv"),
 }
-OTHERS = {"demo", "fleet check", "fleet drain", "fleet status", "fleet worker", "serve", "simulate"}
+OTHERS = {"demo", "fleet check", "fleet drain", "fleet status", "fleet worker", "serve", "simulate", "sql"}
 """Commands that send nothing to the service of the settings."""
 
 

@@ -39,7 +39,7 @@ async def report(
     From an export (FOLDER) it sends no request. A live report says first how many it takes; that of a call needs a
     time that the call lies in.
 
-    Example: agora-analytics report --max-requests 200
+    Example: agora-analytics report --call CALL_ID --last 4h
     """
     screen = output.screen
     # A call from the API alone needs no DuckDB; everything else reads an export, if only one in a temporary folder.

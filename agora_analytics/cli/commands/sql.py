@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from agora_analytics.cli.tables import Table
 from agora_analytics.export.queries.questions import QUESTIONS
 
 if TYPE_CHECKING:
+    from agora_analytics.cli.output import Screen
     from agora_analytics.export.queries import QueryResult
 
 _DEFAULT_LIMIT = 20
@@ -48,13 +50,11 @@ async def sql(
     if folder is None:
         if name == "views":
             raise ValueError("FOLDER is missing: views are those of an export")
-        question = QUESTIONS[name]
-        screen.print(question.sql) if not screen.json else screen.emit({"name": name, "sql": question.sql})
+        _show_sql(screen, name, QUESTIONS[name].sql)
         return
     queries = require_queries()
     if name == "views":
-        made = await asyncio.to_thread(queries.views, folder)
-        screen.print(made) if not screen.json else screen.emit({"name": name, "sql": made})
+        _show_sql(screen, name, await asyncio.to_thread(queries.views, folder))
         return
     # In a thread: a signal is handled meanwhile.
     result = await asyncio.to_thread(queries.run, name, folder)
@@ -66,13 +66,20 @@ async def sql(
         screen.note(f"the first {len(shown)} of {len(result.rows)} rows: see --limit")
 
 
+def _show_sql(screen: Screen, name: str, text: str) -> None:
+    if screen.json:
+        screen.emit({"name": name, "sql": text})
+    else:
+        # As it is: wrapped to the width of a terminal, it could not be copied.
+        typer.echo(text)
+
+
 def require_queries() -> Any:
     """Return the module that runs queries; raises `ValueError` that names the extra if DuckDB is not installed."""
     try:
-        from agora_analytics.export.queries import running  # noqa: PLC0415 - an extra, which help does not need
+        return import_module("agora_analytics.export.queries.running")
     except ModuleNotFoundError:
         raise MissingExtraError(f"DuckDB is not installed: {install_command('duckdb')}") from None
-    return running
 
 
 def _table(result: QueryResult, rows: tuple[tuple[Any, ...], ...]) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agora_analytics._core.decoding import json
+from agora_analytics.errors import AgoraError
 from agora_analytics.ops.report.markup import Html, joined, listed, tag, text
 from agora_analytics.spans import Span, iso
 
@@ -17,7 +18,7 @@ def notes_of_export(folder: Path, span: Span | None = None) -> list[str]:
     """Return what is missing from the export in a folder, by its manifest; of a span, also what it does not cover."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, AgoraError):
         return ["the export has no readable manifest: it was interrupted, and rows may be missing"]
     if not isinstance(manifest, Mapping):
         return ["the export's manifest is damaged: rows may be missing"]

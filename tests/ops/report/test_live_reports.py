@@ -1,0 +1,110 @@
+"""Live reports say what they cost before they send it, and send no more than they may."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.export_runs import remove_rate_limits, request_count
+from helpers.times import NOON
+
+from agora_analytics import Plan, ServerError, Span, Unauthorized
+from agora_analytics.ops import report
+from agora_analytics.simulator import Fault, Faults, Service, Simulation, World
+
+HOUR = 3_600
+
+
+@pytest.fixture
+def simulation(clock) -> Simulation:
+    world = World(seed=7, calls_per_hour=1.0, typical_minutes=3.0, long_share=0.0, large_share=0.0)
+    made = Simulation(Service(world, Plan.of("enterprise"), clock=clock))
+    remove_rate_limits(made)
+    return made
+
+
+@pytest.fixture
+async def call(simulation):
+    async with simulation.client(quotas=False) as client:
+        found = [one async for one in client.calls.search(NOON - 9 * HOUR, NOON - HOUR)]
+    return max((one for one in found if one.finished), key=lambda one: one.call_pcu)
+
+
+def after(simulation: Simulation, *faults: Fault | None) -> Faults:
+    """Return faults of the next requests."""
+    return Faults.script([*[None] * request_count(simulation), *faults])
+
+
+async def test_the_report_of_a_call_takes_the_requests_that_it_named(simulation, call):
+    prices: list[int] = []
+    before = request_count(simulation)
+    async with simulation.client(quotas=False) as client:
+        page = await report.live_call(client, call.call_id, call.span, max_requests=20, on_price=prices.append)
+        sessions = [one async for one in client.calls.sessions(call)]
+    assert prices == [10]
+    assert request_count(simulation) - before == 10 + 1
+    assert f"{len(sessions)} of {len(sessions)} sessions" in page
+    assert "Source: Call Inspector, 10 requests" in page
+    assert "Complete: nothing is known to be missing." in page
+
+
+async def test_a_report_beyond_its_limit_sends_nothing(simulation, call):
+    before = request_count(simulation)
+    async with simulation.client(quotas=False) as client:
+        with pytest.raises(ValueError, match="takes about 10 more requests, and 9 are left"):
+            await report.live_call(client, call.call_id, call.span, max_requests=9)
+        with pytest.raises(ValueError, match="max_requests=12: allowed are"):
+            await report.live_week(client, max_requests=12)
+    assert request_count(simulation) == before
+
+
+async def test_an_error_of_the_callback_ends_a_report_before_it_is_paid(simulation, call):
+    def refuse(price: int) -> None:
+        raise LookupError(price)
+
+    before = request_count(simulation)
+    async with simulation.client(quotas=False) as client:
+        with pytest.raises(LookupError, match="10"):
+            await report.live_call(client, call.call_id, call.span, max_requests=20, on_price=refuse)
+    assert request_count(simulation) == before
+
+
+async def test_a_part_that_fails_is_named_in_the_report(simulation, call):
+    simulation.faults = after(simulation, None, Fault("status", status=500))
+    async with simulation.client(quotas=False) as client:
+        page = await report.live_call(client, call.call_id, call.span, max_requests=20)
+    assert "Incomplete data" in page
+    assert "user_count by minute: " in page
+    assert "Video freezes by network" in page
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (500, ServerError)])
+async def test_without_sessions_there_is_no_report(simulation, call, status, error):
+    simulation.faults = after(simulation, Fault("status", status=status))
+    async with simulation.client(quotas=False) as client:
+        with pytest.raises(error):
+            await report.live_call(client, call.call_id, call.span, max_requests=20)
+
+
+async def test_a_span_of_which_nothing_is_queryable_is_refused(simulation):
+    before = request_count(simulation)
+    async with simulation.client(quotas=False) as client:
+        with pytest.raises(ValueError, match="queryable only some minutes later"):
+            await report.live_call(client, "A" * 32, Span(NOON - 60, NOON), max_requests=20)
+        with pytest.raises(ValueError, match="the plan no longer keeps"):
+            await report.live_call(client, "A" * 32, Span(1_700_000_000, 1_700_000_060), max_requests=20)
+    assert request_count(simulation) == before
+
+
+async def test_the_report_of_a_week_counts_its_estimate(simulation):
+    prices: list[int] = []
+    before = request_count(simulation)
+    async with simulation.client(quotas=False) as client:
+        page = await report.live_week(client, max_requests=200, on_price=prices.append)
+        spent = request_count(simulation) - before
+        calls = [one async for one in client.calls.search(*client.calls.recent(7 * 24 * HOUR))]
+    assert prices[0] - 5 <= spent <= prices[0] + 12
+    assert len(calls) > 100
+    assert "join failure rate" in page
+    with_estimate = spent - prices[0]
+    async with simulation.client(quotas=False) as client:
+        with pytest.raises(ValueError, match="more requests, and"):
+            await report.live_week(client, max_requests=max(13, with_estimate + prices[0] - 1))
