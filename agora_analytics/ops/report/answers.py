@@ -37,8 +37,8 @@ def answer_section(title: str, answer: QueryResult, source: str, *, hidden: Coll
         return section(title, source, tag("p", text(f"Not in this export: it has no {needs}."), class_="none"))
     if not answer.rows:
         return section(title, source, tag("p", text("No rows: nothing of the kind was found."), class_="none"))
-    left_out = len(answer.rows) - MAX_ROWS
-    more = [tag("p", text(f"The first {MAX_ROWS} of {len(answer.rows)} rows."), class_="none")] if left_out > 0 else []
+    more_rows = len(answer.rows) - MAX_ROWS
+    more = [tag("p", text(f"The first {MAX_ROWS} of {len(answer.rows)} rows."), class_="none")] if more_rows > 0 else []
     return section(title, source, _table(title, answer, hidden), *more)
 
 

@@ -52,7 +52,7 @@ def _notes(manifest: Mapping[str, Any], span: Span | None) -> Iterator[str]:
 
 
 def _filters(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the export left out because it was told to: rates of bad calls alone are no rates of all."""
+    """Yield what the export left out by its filters: rates of bad calls alone are no rates of all."""
     if settings.get("min_freeze_rate") is not None:
         yield f"only calls with a freeze rate above {settings['min_freeze_rate']} were exported: all rates are of these"
     if settings.get("channels"):

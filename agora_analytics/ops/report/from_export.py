@@ -43,30 +43,38 @@ def week(folder: str | Path, *, span: Span | None = None) -> str:
     place = validation.path("folder", folder)
     span = validation.none_or(validation.instance, "span", span, Span) or _newest_week(place)
     with running.connect(place, span=span) as database:
-        ((calls, still_open, users_peak),) = _rows(
-            database, "SELECT count(*), count(*) FILTER (finished = false), max(call_pcu) FROM calls"
+        apps = _rows(database, "SELECT DISTINCT app_id FROM calls WHERE app_id IS NOT NULL ORDER BY 1")
+        ((still_open,),) = _rows(database, "SELECT count(*) FILTER (finished = false) FROM calls")
+        data = WeekData(
+            span=span,
+            source="export",
+            apps=[app for (app,) in apps],
+            totals=_week_totals(database),
+            answers={name: running.answer(database, QUESTIONS[name]) for name in week_page.QUESTIONS},
+            notes=[*notes_of_export(place, span), *_still_open(still_open)],
         )
-        ((minutes, audio, video),) = _rows(
-            database,
-            "SELECT sum(minutes), weighted_mean(call_audio_freeze_rate, minutes * call_pcu),"
-            " weighted_mean(call_video_freeze_rate, minutes * call_pcu) FROM call_minutes",
-        )
-        sessions, session_minutes = _rows(database, "SELECT count(*), sum(minutes) FROM session_minutes")[0]
-        apps = [
-            row[0] for row in _rows(database, "SELECT DISTINCT app_id FROM calls WHERE app_id IS NOT NULL ORDER BY 1")
-        ]
-        answers = {name: running.answer(database, QUESTIONS[name]) for name in week_page.QUESTIONS}
-    notes = notes_of_export(place, span)
-    notes += [f"{still_open} calls were still open: they are not in the rates"] if still_open else []
-    totals = [
-        *(("calls", calls, ""), ("minutes of calls", minutes, "min"), ("peak users of a call", users_peak, "")),
+    return week_page.week_page(data)
+
+
+def _week_totals(database: Any) -> list[tuple[str, Any, str]]:
+    calls, peak = _rows(database, "SELECT count(*), max(call_pcu) FROM calls")[0]
+    minutes, audio, video = _rows(
+        database,
+        "SELECT sum(minutes), weighted_mean(call_audio_freeze_rate, minutes * call_pcu),"
+        " weighted_mean(call_video_freeze_rate, minutes * call_pcu) FROM call_minutes",
+    )[0]
+    sessions, session_minutes = _rows(database, "SELECT count(*), sum(minutes) FROM session_minutes")[0]
+    return [
+        *(("calls", calls, ""), ("minutes of calls", minutes, "min"), ("peak users of a call", peak, "")),
         *(("audio freeze rate", audio, "fraction"), ("video freeze rate", video, "fraction")),
         # Without the dataset a zero would be a figure that nobody measured.
         *((("sessions", sessions, ""), ("user minutes", session_minutes, "min")) if sessions else ()),
     ]
-    return week_page.week_page(
-        WeekData(span=span, source="export", apps=apps, totals=totals, answers=answers, notes=notes)
-    )
+
+
+def _still_open(calls: int) -> list[str]:
+    noun = "call was" if calls == 1 else "calls were"
+    return [f"{calls} {noun} still open, and not in the rates"] if calls else []
 
 
 def call(folder: str | Path, call_id: str) -> str:
@@ -79,79 +87,74 @@ def call(folder: str | Path, call_id: str) -> str:
     call_id = validation.non_empty_str("call_id", call_id)
     with running.connect(place) as database:
         running.narrow_to_call(database, call_id)
-        calls = _rows(
-            database,
-            "SELECT cname, created_ts, destroyed_ts, finished, call_pcu, call_audio_freeze_rate, call_video_freeze_rate"
-            " FROM calls",
-        )
-        found = [
-            SessionRow(
-                user=row[0],
-                network=row[1],
-                device=row[2],
-                platform=row[3],
-                sdk_version=row[4],
-                joined=_second(row[5]),
-                left=_second(row[6]),
-                audio=row[7],
-                video=row[8],
-            )
-            for row in _rows(
-                database,
-                "SELECT coalesce(account, uid), network, device_type, platform, sdk_version, join_ts,"
-                " CASE WHEN finished IS DISTINCT FROM false THEN leave_ts END, user_audio_freeze_rate,"
-                " user_video_freeze_rate FROM sessions",
-            )
-        ]
-        frozen = _rows(
-            database,
-            "SELECT date_trunc('minute', ts), sum(value) FILTER (metric = 'audio_freeze_time') / 1000,"
-            " sum(value) FILTER (metric = 'video_freeze_time') / 1000 FROM metrics"
-            " WHERE ts IS NOT NULL AND metric IN ('audio_freeze_time', 'video_freeze_time') GROUP BY 1 ORDER BY 1",
-        )
+        calls, found, frozen = _rows(database, _CALL), _sessions(database), _rows(database, _FROZEN)
         statistics = _rows(database, "SELECT metric, dimension, dimension_value, user_count, value FROM statistics")
         pairs = running.answer(database, QUESTIONS["who_froze_whom"])
-    # The queries, each with what becomes of its rows: longer than 25 lines for that.
     if not calls and not found:
         raise ValueError(f"call_id={validation.short_repr(call_id)}: the export holds no such call")
     channel, created, destroyed, finished, peak, audio, video = calls[0] if calls else (None,) * 7
     span = _span(created, destroyed if finished is not False else None)
     notes = [f"of the whole export: {note}" for note in notes_of_export(place)]
     notes += ["the call was still open when it was exported"] if finished is False else []
-    notes += [f"the export has no {name} of this call" for name, rows in _missing(calls, found, frozen, statistics)]
-    return call_page(
-        CallData(
-            call_id=call_id,
-            channel=channel,
-            span=span,
-            source="export",
-            totals=[
-                ("length", span and span.duration / MINUTE, "min"),
-                *(("peak users", peak, ""), ("sessions", len(found) or None, "")),
-                *(("audio freeze rate", audio, "fraction"), ("video freeze rate", video, "fraction")),
-            ],
-            charts=[
-                Chart(title="Users seen in each minute", unit="", series=[("users", users_by_minute(found))]),
-                Chart(
-                    title="Frozen seconds of all receivers by minute",
-                    unit="s",
-                    series=[(name, [(_second(row[0]) or 0, row[at]) for row in frozen]) for at, name in _KINDS],
-                ),
-            ],
-            sessions=found,
-            tables=list(_breakdowns(statistics)),
-            answers={"who_froze_whom": pairs},
-            notes=notes,
-        )
+    notes += [f"the export has no {name} of this call" for name in _missing(calls, found, frozen, statistics)]
+    totals = [
+        *(("length", span and span.duration / MINUTE, "min"), ("peak users", peak, "")),
+        *(("sessions", len(found) or None, ""), ("audio freeze rate", audio, "fraction")),
+        ("video freeze rate", video, "fraction"),
+    ]
+    data = CallData(
+        call_id=call_id,
+        channel=channel,
+        span=span,
+        source="export",
+        totals=totals,
+        charts=_charts(found, frozen),
+        sessions=found,
+        tables=list(_breakdowns(statistics)),
+        answers={"who_froze_whom": pairs},
+        notes=notes,
     )
+    # One value of many parts: longer than 25 lines for that.
+    return call_page(data)
+
+
+_CALL: Final = (
+    "SELECT cname, created_ts, destroyed_ts, finished, call_pcu, call_audio_freeze_rate, call_video_freeze_rate"
+    " FROM calls"
+)
+_FROZEN: Final = (
+    "SELECT date_trunc('minute', ts), sum(value) FILTER (metric = 'audio_freeze_time') / 1000,"
+    " sum(value) FILTER (metric = 'video_freeze_time') / 1000 FROM metrics"
+    " WHERE ts IS NOT NULL AND metric IN ('audio_freeze_time', 'video_freeze_time') GROUP BY 1 ORDER BY 1"
+)
+_SESSIONS: Final = (
+    "SELECT coalesce(account, uid), network, device_type, platform, sdk_version, user_audio_freeze_rate,"
+    " user_video_freeze_rate, join_ts, CASE WHEN finished IS DISTINCT FROM false THEN leave_ts END FROM sessions"
+)
+
+
+def _sessions(database: Any) -> list[SessionRow]:
+    names = ("user", "network", "device", "platform", "sdk_version", "audio", "video")
+    return [
+        SessionRow(**dict(zip(names, row, strict=False)), joined=_second(row[-2]), left=_second(row[-1]))
+        for row in _rows(database, _SESSIONS)
+    ]
+
+
+def _charts(sessions: Sequence[SessionRow], frozen: Sequence[Any]) -> list[Chart]:
+    seconds = [(name, [(_second(row[0]) or 0, row[at]) for row in frozen]) for at, name in _KINDS]
+    return [
+        Chart(title="Users seen in each minute", unit="", series=[("users", users_by_minute(sessions))]),
+        Chart(title="Frozen seconds of all receivers by minute", unit="s", series=seconds),
+    ]
 
 
 _KINDS: Final = ((1, "audio"), (2, "video"))
 
 
-def _missing(*found: Sequence[Any]) -> list[tuple[str, Sequence[Any]]]:
+def _missing(*found: Sequence[Any]) -> list[str]:
     names = ("list entry", "sessions", "freeze metrics", "statistics")
-    return [(name, rows) for name, rows in zip(names, found, strict=True) if not rows]
+    return [name for name, rows in zip(names, found, strict=True) if not rows]
 
 
 def _breakdowns(rows: Sequence[Any]) -> Iterable[tuple[str, list[tuple[str | None, int | None, float | None]]]]:

@@ -150,42 +150,50 @@ def _call_data(
     by_part = {(load.params["part"], load.params.get("metric")): data for load, data in found}
     listed = by_part.get(("sessions", None), {})
     sessions = [_session(one) for one in listed.get("sessions", ())]
-    channels = [one.get("cname") for one in listed.get("sessions", ()) if one.get("cname")]
     points = {metric: data["points"] for (part, metric), data in by_part.items() if part == "timeline"}
-    if listed.get("total", 0) > len(sessions):
-        notes = [*notes, f"{len(sessions)} of {listed['total']} sessions: further pages were not requested"]
-    if not sessions:
-        notes = [*notes, "the service reports no session of this call in the span"]
-    joined = [one.joined for one in sessions if one.joined]
-    left = [one.left for one in sessions if one.left]
-    own = Span(min(joined), max([*left, max(joined)]) + 1) if joined else span
+    own = _own_span(sessions, span)
+    totals = [
+        *(("length", own.duration / MINUTE, "min"), ("sessions", listed.get("total"), "")),
+        ("users at once, highest minute", _highest(points.get("user_count", ())), ""),
+        ("audio freeze rate, highest minute", _highest(points.get("audio_freeze_rate", ())), "fraction"),
+        ("video freeze rate, highest minute", _highest(points.get("video_freeze_rate", ())), "fraction"),
+    ]
     return CallData(
         call_id=call_id,
-        channel=channels[0] if channels else None,
+        channel=next((one["cname"] for one in listed.get("sessions", ()) if one.get("cname")), None),
         span=own,
         source=f"Call Inspector, {price} requests",
-        totals=[
-            ("length", own.duration / MINUTE, "min"),
-            ("sessions", listed.get("total"), ""),
-            ("users at once, highest minute", _highest(points.get("user_count", ())), ""),
-            ("audio freeze rate, highest minute", _highest(points.get("audio_freeze_rate", ())), "fraction"),
-            ("video freeze rate, highest minute", _highest(points.get("video_freeze_rate", ())), "fraction"),
-        ],
-        charts=[
-            Chart(title=title, unit=unit, series=[(label, points.get(metric, ())) for metric, label in metrics.items()])
-            for title, unit, metrics in _CHARTS
-        ],
+        totals=totals,
+        charts=_charts(points),
         sessions=sessions,
-        tables=[
-            (
-                f"{'Audio' if metric == 'audio_freeze_rate' else 'Video'} freezes by network",
-                [(one.get("dimension_value"), one.get("user_count"), one.get("value")) for one in data["values"]],
-            )
-            for (part, metric), data in by_part.items()
-            if part == "statistics"
-        ],
-        notes=notes,
+        tables=[_breakdown(metric, data) for (part, metric), data in by_part.items() if part == "statistics"],
+        notes=[*notes, *_session_notes(len(sessions), listed.get("total", 0))],
     )
+
+
+def _session_notes(found: int, total: int) -> list[str]:
+    if not found:
+        return ["the service reports no session of this call in the span"]
+    return [f"{found} of {total} sessions: further pages were not requested"] if total > found else []
+
+
+def _own_span(sessions: Sequence[SessionRow], span: Span) -> Span:
+    """Return the time of the call, by its sessions; without any the span of the requests."""
+    joined = [one.joined for one in sessions if one.joined]
+    left = [one.left for one in sessions if one.left]
+    return Span(min(joined), max([*left, *joined]) + 1) if joined else span
+
+
+def _charts(points: Mapping[object, Sequence[tuple[int, float | None]]]) -> list[Chart]:
+    return [
+        Chart(title=title, unit=unit, series=[(label, points.get(metric, ())) for metric, label in metrics.items()])
+        for title, unit, metrics in _CHARTS
+    ]
+
+
+def _breakdown(metric: object, data: Mapping[str, Any]) -> tuple[str, list[tuple[Any, Any, Any]]]:
+    rows = [(one.get("dimension_value"), one.get("user_count"), one.get("value")) for one in data["values"]]
+    return f"{'Audio' if metric == 'audio_freeze_rate' else 'Video'} freezes by network", rows
 
 
 def _session(one: Mapping[str, Any]) -> SessionRow:

@@ -140,7 +140,7 @@ def test_a_report_says_what_the_export_skipped_and_what_is_pending(tmp_path):
         "Incomplete data the export is incomplete",
         "skipped: details: 3 calls in then (expired)",
         "only calls with a freeze rate above 0.05 were exported",
-        "1 calls were still open",
+        "1 call was still open",
     ):
         assert line in page.text
     assert "the call was still open when it was exported" in Page(report.call(folder, "1")).text
