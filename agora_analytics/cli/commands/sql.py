@@ -15,7 +15,6 @@ from agora_analytics.cli.formatting import format_number, format_percent
 from agora_analytics.cli.options import ListOptions, command
 from agora_analytics.cli.parsing import check_choice
 from agora_analytics.cli.tables import Table
-from agora_analytics.export.queries.questions import QUESTIONS
 
 if TYPE_CHECKING:
     from agora_analytics.cli.output import Screen
@@ -40,6 +39,8 @@ async def sql(
 
     Example: agora-analytics sql worst_networks
     """
+    from agora_analytics.export.queries.questions import QUESTIONS  # noqa: PLC0415 - reads files, which help does not need
+
     screen = output.screen
     if name is None:
         rows = tuple((one.name, ", ".join(one.needs), one.text) for one in QUESTIONS.values())
