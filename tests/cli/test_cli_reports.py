@@ -72,7 +72,7 @@ def test_a_live_report_says_its_price_and_holds_no_credential(run, call_id, envi
 def test_a_live_report_beyond_its_limit_is_refused(run, call_id, tmp_path):
     result = run("report", "--call", call_id, "--last", "4h", "--max-requests", "3", "--to", str(tmp_path / "no.html"))
     assert result.code == 2
-    assert "and 3 are left of the limit" in result.err
+    assert "max_requests=3: the report takes 10 requests" in result.err
     assert list(tmp_path.glob("no.html")) == []
 
 

@@ -55,6 +55,7 @@ async def report(
             if call is None:
                 if time.last or time.start or time.end:
                     raise ValueError("--last, --start and --end are for a call: a live week is the newest 7 days")
+                screen.note("an estimate of the price takes at most 12 requests")
                 page = await reports.live_week(client, **limits)
             else:
                 span = await time.span(client, CALL_SESSIONS)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from agora_analytics.export.queries import QueryResult
 from agora_analytics.ops.report.charts import bar
-from agora_analytics.ops.report.markup import Html, figure, joined, section, table, tag, text
+from agora_analytics.ops.report.markup import Html, figure, joined, listed, section, table, tag, text
 
 MAX_ROWS: Final = 15
 """Rows of an answer that a report shows: the worst ones."""
 
-_HIDDEN: Final = frozenset({"app_id"})
+_HIDDEN: Final = frozenset({"app_id", "impact_users"})
 _UNITS: Final = {"_rate": "fraction", "minutes": "min", "_s": "s"}
 """Units by the end of a column's name."""
 
@@ -32,14 +32,20 @@ def unit_of(column: str) -> str:
 def answer_section(title: str, answer: QueryResult, source: str, *, hidden: Collection[str] = _HIDDEN) -> Html:
     """Return the section of an answer, without the `hidden` columns."""
     source = f"{source}, question {answer.question.name}"
-    if answer.missing:
-        needs = " and ".join(answer.missing)
-        return section(title, source, tag("p", text(f"Not in this export: it has no {needs}."), class_="none"))
     if not answer.rows:
         return section(title, source, tag("p", text("No rows: nothing of the kind was found."), class_="none"))
     more_rows = len(answer.rows) - MAX_ROWS
     more = [tag("p", text(f"The first {MAX_ROWS} of {len(answer.rows)} rows."), class_="none")] if more_rows > 0 else []
     return section(title, source, _table(title, answer, hidden), *more)
+
+
+def unanswered_section(answers: Mapping[str, QueryResult], titles: Mapping[str, str], source: str) -> Html:
+    """Return the section that names the questions without an answer, and the datasets that would give one."""
+    missing = {name: answers[name].missing for name in titles if answers[name].missing}
+    if not missing:
+        return joined(())
+    lines = (text(f"{titles[name]}: needs {' and '.join(needs)}") for name, needs in missing.items())
+    return section("Not in this report", source, tag("p", text("These datasets have no rows:")), listed(lines))
 
 
 def _table(title: str, answer: QueryResult, hidden: Collection[str]) -> Html:

@@ -42,12 +42,17 @@ def week(folder: str | Path, *, span: Span | None = None) -> str:
     """
     place = validation.path("folder", folder)
     span = validation.none_or(validation.instance, "span", span, Span) or _newest_week(place)
+    return week_from(place, span, "export")
+
+
+def week_from(place: Path, span: Span, source: str) -> str:
+    """Return the report of a week from the files of an export, with what to name as the source of its figures."""
     with running.connect(place, span=span) as database:
         apps = _rows(database, "SELECT DISTINCT app_id FROM calls WHERE app_id IS NOT NULL ORDER BY 1")
         ((still_open,),) = _rows(database, "SELECT count(*) FILTER (finished = false) FROM calls")
         data = WeekData(
             span=span,
-            source="export",
+            source=source,
             apps=[app for (app,) in apps],
             totals=_week_totals(database),
             answers={name: running.answer(database, QUESTIONS[name]) for name in week_page.QUESTIONS},

@@ -65,10 +65,12 @@ async def live_week(
     joins = [Insight(QualityMetric.JOIN_SUCCESS_RATE, product=product) for product in products]
     selection = Selection(start, end, datasets=("calls", "insights") if joins else ("calls",), insights=joins)
     estimate = await client.export.estimate(selection)
-    _check_price(sum(estimate.requests.values()), most - estimate.spent, on_price)
+    _check_price(sum(estimate.requests.values()), most, on_price, spent=estimate.spent)
     with tempfile.TemporaryDirectory() as folder:
-        await client.export.run(selection, folder, format="jsonl", max_requests=most - estimate.spent)
-        return await asyncio.to_thread(from_export.week, Path(folder), span=Span(start, end))
+        made = await client.export.run(selection, folder, format="jsonl", max_requests=most - estimate.spent)
+        names = "Call Inspector and Data Insights" if joins else "Call Inspector"
+        source = f"{names}, {made.requests + estimate.spent} requests"
+        return await asyncio.to_thread(from_export.week_from, Path(folder), Span(start, end), source)
 
 
 async def live_call(
@@ -119,14 +121,13 @@ async def live_call(
     return call_page(_call_data(call_id, span, found, notes, price))
 
 
-def _check_price(price: int, most: int, on_price: Callable[[int], None] | None) -> None:
-    """Tell the price; raises `ValueError` if it is too high."""
+def _check_price(price: int, most: int, on_price: Callable[[int], None] | None, *, spent: int = 0) -> None:
+    """Report the price; raises `ValueError` if it is too high, with what an estimate has spent."""
     if on_price is not None:
         on_price(price)
-    if price > most:
-        raise ValueError(
-            f"max_requests: the report takes about {price} more requests, and {most} are left of the limit"
-        )
+    if price + spent > most:
+        after = f" after the {spent} of an estimate" if spent else ""
+        raise ValueError(f"max_requests={most}: the report takes {price} requests{after}")
 
 
 async def _loads(client: AnalyticsClient, call_id: str, span: Span) -> list[Load]:

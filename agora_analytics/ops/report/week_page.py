@@ -9,11 +9,11 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.export.queries import QueryResult
-from agora_analytics.ops.report.answers import answer_section
+from agora_analytics.ops.report.answers import answer_section, unanswered_section
 from agora_analytics.ops.report.charts import lines
 from agora_analytics.ops.report.completeness import completeness
 from agora_analytics.ops.report.markup import Html, figure, joined, name, page, section, tag, text, time
-from agora_analytics.spans import Span, iso
+from agora_analytics.spans import DAY, Span, iso
 
 _TITLES: Final = {
     "worst_calls": "Worst calls",
@@ -56,7 +56,12 @@ def week_page(data: WeekData) -> Html:
         completeness(data.notes),
         tiles("The week", data.source, data.totals),
         _trend(data),
-        *(answer_section(label, data.answers[key], data.source) for key, label in _TITLES.items()),
+        *(
+            answer_section(label, data.answers[key], data.source)
+            for key, label in _TITLES.items()
+            if not data.answers[key].missing
+        ),
+        unanswered_section(data.answers, _TITLES, data.source),
     )
 
 
@@ -77,6 +82,8 @@ def _trend(data: WeekData) -> Html:
         return [(day, row[column]) for day, row in zip(days, rows, strict=True)]
 
     rates = [("audio", series("audio_freeze_rate")), ("video", series("video_freeze_rate"))]
+    partial = data.span.start % DAY or data.span.end % DAY
+    note = "Days are UTC. The first and the last are not whole." if partial else "Days are UTC."
     return section(
         "Day by day",
         f"{data.source}, question trend_by_day",
@@ -91,4 +98,5 @@ def _trend(data: WeekData) -> Html:
             ),
             class_="charts",
         ),
+        tag("p", text(note), class_="none"),
     )

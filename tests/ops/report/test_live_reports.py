@@ -49,7 +49,7 @@ async def test_the_report_of_a_call_takes_the_requests_that_it_named(simulation,
 async def test_a_report_beyond_its_limit_sends_nothing(simulation, call):
     before = request_count(simulation)
     async with simulation.client(quotas=False) as client:
-        with pytest.raises(ValueError, match="takes about 10 more requests, and 9 are left"):
+        with pytest.raises(ValueError, match="max_requests=9: the report takes 10 requests"):
             await report.live_call(client, call.call_id, call.span, max_requests=9)
         with pytest.raises(ValueError, match="max_requests=12: allowed are"):
             await report.live_week(client, max_requests=12)
@@ -104,7 +104,9 @@ async def test_the_report_of_a_week_counts_its_estimate(simulation):
     assert prices[0] - 5 <= spent <= prices[0] + 12
     assert len(calls) > 100
     assert "join failure rate" in page
+    assert f"Source: Call Inspector and Data Insights, {spent} requests" in page
+    assert "Worst devices: needs sessions" in page
     with_estimate = spent - prices[0]
     async with simulation.client(quotas=False) as client:
-        with pytest.raises(ValueError, match="more requests, and"):
+        with pytest.raises(ValueError, match="requests after the"):
             await report.live_week(client, max_requests=max(13, with_estimate + prices[0] - 1))

@@ -123,7 +123,7 @@ def test_an_empty_export_has_a_report_without_figures(tmp_path):
     folder = write_rows(tmp_path / "data", {})
     page = Page(report.week(folder))
     assert_safe(page)
-    assert "Not in this export: it has no calls." in page.text
+    assert "Worst calls: needs calls" in page.text
     assert "calls 0 minutes of calls \N{EN DASH}" in page.text
     with pytest.raises(ValueError, match="the export holds no such call"):
         report.call(folder, "1")

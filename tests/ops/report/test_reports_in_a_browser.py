@@ -1,4 +1,4 @@
-"""A report in Chromium: readable at two widths, in both themes and without scripts, accessible, and it loads nothing."""
+"""A report in Chromium: it fits two widths and both themes, is accessible, needs no script and loads nothing."""
 
 from __future__ import annotations
 
