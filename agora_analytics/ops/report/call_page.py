@@ -94,7 +94,11 @@ def call_page(data: CallData) -> Html:
         tiles("The call", data.source, data.totals),
         section("Over time", data.source, tag("div", joined(charts), class_="charts")),
         *(_breakdown(title, rows, data.source) for title, rows in data.tables),
-        *(answer_section("Who froze whom", answer, data.source, hidden=_OF_CALL) for answer in data.answers.values()),
+        *(
+            answer_section("Who froze whom", answer, data.source, hidden=_OF_CALL)
+            for answer in data.answers.values()
+            if not answer.missing
+        ),
         _sessions(data),
     )
 

@@ -230,9 +230,12 @@ def test_text_that_csv_protects_from_spreadsheets_is_read_as_it_was(tmp_path):
     place = tmp_path / "calls" / "app=a" / "day=2026-11-24"
     place.mkdir(parents=True)
     names = ",".join(column.name for column in queries.running.DATASETS["calls"].columns)
-    (place / "part-00001.csv").write_text(f"{names}\r\na,1,'=1+1,,,true,,,,\r\na,2,'quoted,,,true,,,,\r\n", newline="")
+    cells = ("'=1+1", "'quoted", '"a ""b"",\r\nc"', "")
+    lines = "".join(f"a,{at},{cell},,,true,,,,\r\n" for at, cell in enumerate(cells))
+    (place / "part-00001.csv").write_text(f"{names}\r\n{lines}", newline="")
     with queries.connect(tmp_path) as database:
-        assert database.execute("SELECT cname FROM calls ORDER BY call_id").fetchall() == [("=1+1",), ("'quoted",)]
+        found = database.execute("SELECT cname FROM calls ORDER BY call_id").fetchall()
+    assert found == [("=1+1",), ("'quoted",), ('a "b",\r\nc',), (None,)]
 
 
 def test_a_span_selects_rows_by_their_time(folder):
