@@ -21,11 +21,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qsl
 
 import attrs
 import psycopg
@@ -42,6 +43,8 @@ _CALM: Final = 60.0
 """Seconds of a phase after all jobs are held again."""
 
 _PATIENCE: Final = 300.0
+_HELD: Final = 0.5
+"""Seconds for which a worker's event loop may be held before that is told."""
 
 
 @attrs.frozen
@@ -102,7 +105,7 @@ def _requests(accounts: Accounts) -> dict[str, int]:
             found["refused"] += entry.status == HTTPStatus.TOO_MANY_REQUESTS
             found["requests"] += 1
             if entry.status == HTTPStatus.OK:
-                query = dict(entry.query)
+                query = dict(parse_qsl(entry.query))
                 # A poll asks for all windows that may change: it is the same as another if it can bring no newer one.
                 span = query.get("endTs") if "realtime" in entry.path else json.dumps(query, sort_keys=True)
                 answered[entry.path, span, entry.body] += 1
@@ -120,10 +123,22 @@ async def _work(shape: Shape, url: str, store: str, sink: str, name: str) -> Non
                 file.write(f"{key} {event.ts} {time.time():.2f}\n")
 
         os.environ |= {f"FLEET_{kind}_{one}": f"{word}{one}" for one in range(shape.accounts) for kind, word in WORDS}
+        measuring = asyncio.ensure_future(_measure_holds(name))
         working = asyncio.ensure_future(shape.fleet(url, store, sink).run_worker(take, worker=name))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
         with suppress(asyncio.CancelledError):
             await working
+        measuring.cancel()
+
+
+async def _measure_holds(name: str) -> None:
+    """Tell whenever the event loop was held for long: a ledger waits one second for its store."""
+    clock = asyncio.get_running_loop().time
+    while True:
+        before = clock()
+        await asyncio.sleep(0.02)
+        if (held := clock() - before) > _HELD:
+            print(f"{name}: the event loop was held for {held:.1f} s", flush=True)
 
 
 # The run.
@@ -139,8 +154,6 @@ class Run:
         self._workers: dict[str, asyncio.subprocess.Process] = {}
         self._redis: asyncio.subprocess.Process | None = None
         self._names = iter(range(1, 100))
-        self._phase = "start"
-        self.phases: list[tuple[str, float, float]] = []
 
     async def start_redis(self) -> None:
         """Start Redis with what is in its folder."""
@@ -171,7 +184,7 @@ class Run:
         """Send a signal to a worker."""
         self._workers[name].send_signal(number)
 
-    async def kill(self, name: str) -> None:
+    async def _kill(self, name: str) -> None:
         """End a worker as a crash does."""
         worker = self._workers.pop(name)
         worker.kill()
@@ -186,16 +199,34 @@ class Run:
     async def end(self) -> None:
         """End all processes."""
         for name in list(self._workers):
-            await self.kill(name)
+            await self._kill(name)
         await self.kill_redis()
 
-    async def held_by(self, count: int, lost: str = "") -> float:
-        """Wait until so many workers hold all watches, and none is `lost`; return how long that took."""
-        began = time.monotonic()
+    async def held_by(self, count: int) -> float:
+        """Wait until so many workers hold jobs, and each watch was held meanwhile; return how long that took.
+
+        Between two turns nobody has a job for a moment, and among hundreds there is always one.
+        """
+        return await self._until_seen(lambda status: _held(status, ""), lambda status: _holders(status) == count)
+
+    async def taken_from(self, lost: str, fail: Callable[[], object]) -> float:
+        """Let a worker fail, wait until others have had each of its watches, and return how long that took."""
+        before = await self._fleet.status()
+        keys = {job.key for job in before.jobs if job.running and job.worker == lost and ".watch." in job.key}
+        fail()
+        return await self._until_seen(lambda status: _held(status, lost) | (_watches(status) - keys))
+
+    async def _until_seen(
+        self, found: Callable[[FleetStatus], set[str]], also: Callable[[FleetStatus], bool] = bool
+    ) -> float:
+        began, seen = time.monotonic(), set[str]()
         async with asyncio.timeout(_PATIENCE):
-            while not _all_held(await self._fleet.status(), count, lost):  # noqa: ASYNC110 - in other processes
+            while True:
+                status = await self._fleet.status()
+                seen |= found(status)
+                if seen >= _watches(status) and also(status):
+                    return time.monotonic() - began
                 await asyncio.sleep(0.1)
-        return time.monotonic() - began
 
     async def exported(self) -> None:
         """Wait until all exports are done."""
@@ -204,9 +235,8 @@ class Run:
                 await asyncio.sleep(2)
 
     async def phase(self, name: str, began: float, seconds: float, *, calm: float = _CALM) -> None:
-        """Let a phase end, and note it."""
+        """Let a phase end, and print its line."""
         await asyncio.sleep(calm)
-        self.phases.append((name, began, time.time()))
         ages = self.ages(began, time.time())
         late = statistics.quantiles(ages, n=100)[98]
         status = await self._fleet.status()
@@ -231,37 +261,45 @@ class Run:
         return found
 
 
-def _all_held(status: FleetStatus, count: int, lost: str) -> bool:
-    unheld = [job for job in status.unheld if ".watch." in job.key]
-    return not unheld and lost not in status.held and sum(map(bool, status.held.values())) == count
+def _watches(status: FleetStatus) -> set[str]:
+    return {job.key for job in status.jobs if ".watch." in job.key}
+
+
+def _held(status: FleetStatus, lost: str) -> set[str]:
+    """Return the watches that a live worker other than `lost` is at work on."""
+    held = status.held
+    return {key.key for key in status.jobs if key.running and key.worker in held and key.worker != lost}
+
+
+def _holders(status: FleetStatus) -> int:
+    return sum(map(bool, status.held.values()))
 
 
 async def _phases(run: Run) -> None:
-    head = "phase                        all held  windows     age    99 %  at most  takeovers  failing"
+    # One phase after the other, as the table shows them: longer than 25 lines for that.
+    print("phase                        all held  windows     age    99 %  at most  takeovers  failing")
     names = [await run.start() for _ in range(3)]
-    print(head, flush=True)
     began = time.time()
     await run.phase("start", began, await run.held_by(3))
     await run.phase("nothing fails", time.time(), 0, calm=2 * _CALM)
     began = time.time()
-    await run.kill(names[0])
-    await run.phase("kill -9", began, await run.held_by(2, names[0]))
+    await run.phase("kill -9", began, await run.taken_from(names[0], lambda: run.signal(names[0], signal.SIGKILL)))
     began = time.time()
     names[0] = await run.start()
     await run.phase("another worker", began, await run.held_by(3))
     began = time.time()
-    run.signal(names[1], signal.SIGSTOP)
     asyncio.get_running_loop().call_later(15, run.signal, names[1], signal.SIGCONT)
-    took = await run.held_by(2, names[1])
-    await asyncio.sleep(15)
+    took = await run.taken_from(names[1], lambda: run.signal(names[1], signal.SIGSTOP))
     await run.phase("stopped for 15 s", began, took)
     began = time.time()
     longest = 0.0
     for name in names:
         await run.start()
         await asyncio.sleep(5)
+        ended = time.monotonic()
         await run.stop(name)
-        longest = max(longest, await run.held_by(3, name))
+        await run.held_by(3)
+        longest = max(longest, time.monotonic() - ended)
     await run.phase("all replaced, the longest", began, longest)
     began = time.time()
     await run.kill_redis()
