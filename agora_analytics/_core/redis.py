@@ -45,7 +45,7 @@ class RedisConnections:
         if isinstance(given.value, str):
             if find_spec("redis") is None:
                 raise MissingExtraError(f"{user} needs redis: {install_command('redis')}")
-            self.name, self._url = _checked(given), given.value
+            self.name, self._url = checked_url(given), given.value
         else:
             self._client, self.name = given.value, type(given.value).__name__
         self._secrets = _secrets(self._client or _connect(given.value, timeout))
@@ -123,7 +123,7 @@ def _connect(url: str, timeout: float) -> Redis:
     return Redis.from_pool(pool)
 
 
-def _checked(url: Hidden) -> str:
+def checked_url(url: Hidden) -> str:
     """Return what errors may show of a URL: no user, password or query; raises `ValueError` if it is none of Redis."""
     # Errors quote what they cannot read, which may be half a password, and their frames hold the URL.
     with suppress(ValueError, TypeError):
