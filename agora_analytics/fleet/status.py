@@ -165,5 +165,5 @@ def _fits(field: attrs.Attribute[Any], value: object) -> bool:
 
 
 def now() -> float:
-    """Return UTC seconds of this host; ages are shown, and nothing is decided by them."""
+    """Return UTC seconds of this host, for ages: no harm is done by them where the clocks of hosts differ."""
     return time.time()
