@@ -139,9 +139,11 @@ class Fleet:
     def check(self) -> tuple[AccountCheck, ...]:
         """Return what each account would do on this host: missing secrets, and what its plan can do for its watches.
 
-        Reads files, and sends nothing.
+        Reads files, and sends nothing. Raises `ValueError` for an account with watches whose plan has no real-time
+        requests.
         """
-        return tuple(check(account) for account in self.accounts)
+        shared = [secret for secret in (self._store, self._sink) if isinstance(secret, Secret)]
+        return tuple(check(account, shared) for account in self.accounts)
 
     async def run_worker(
         self,
