@@ -84,6 +84,9 @@ class ExportTurns:
         def show(progress: ExportProgress) -> None:
             self._reporter.note(key, events=sum(progress.rows.values()))
 
+        # While the turn began: `drain` ended the exports that ran then.
+        if self._is_draining:
+            return None
         export = asyncio.ensure_future(
             client.export.run(
                 task.shard.selection, task.shard.place(task.job.to), format=task.job.format, on_progress=show

@@ -9,8 +9,12 @@ from contextlib import suppress
 import pytest
 from helpers.fleet_service import FRESH, Accounts, app, listening, secrets
 
-from agora_analytics import AnalyticsClient, Selection
+from agora_analytics import AnalyticsClient, MemoryCheckpoints, Selection
 from agora_analytics.fleet import Account, ExportJob, Fleet, Secret
+from agora_analytics.fleet.clients import ClientPool
+from agora_analytics.fleet.export_turns import ExportTurns, shard_tasks
+from agora_analytics.fleet.reporter import Reporter
+from agora_analytics.quota import MemoryLedger
 from agora_analytics.spans import DAY
 
 pytestmark = pytest.mark.real_time
@@ -113,3 +117,27 @@ async def test_an_export_that_cannot_be_written_says_why_and_is_tried_again(serv
     (status,) = (await fleet.status()).jobs[:1]
     assert "ExportError" in status.error
     assert not status.done
+
+
+class Statuses:
+    """The statuses of jobs; none is stored, and each takes a moment to read."""
+
+    async def read_one(self, table: str, key: str) -> str | None:
+        await asyncio.sleep(0.01)
+
+    async def write(self, table: str, entries: dict[str, str]) -> None:
+        """Store nothing."""
+
+
+async def test_a_shard_whose_turn_begins_as_the_worker_drains_is_left_to_others(service, tmp_path):
+    job = ExportJob(name="h", selection=selection(service), to=str(tmp_path / "fleet"), format="jsonl")
+    (account,) = fleet_of(service, job, "memory://").accounts
+    tasks = shard_tasks(account, "a0.export.h", job)
+    pool = ClientPool(MemoryLedger(), MemoryCheckpoints())
+    turns = ExportTurns(tasks, pool=pool, reporter=Reporter("one", Statuses()))
+    turn = asyncio.create_task(turns.take(min(tasks)))
+    await asyncio.sleep(0)  # it reads the status of its job
+    turns.drain()
+    assert await turn == 0
+    assert not service.services["customer0"].log
+    await pool.close()
