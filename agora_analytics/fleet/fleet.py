@@ -63,9 +63,9 @@ class Fleet:
     Every worker has the same description. What is shared is in Redis or Valkey: the work list, the quota of each
     account (`RedisLedger`), and the positions of streams (`RedisCheckpoints`). Credentials are not.
 
-    When a worker dies, others have its jobs within ten seconds. An event may then come again, on the other worker: each
-    is delivered at least once, and a worker that was frozen delivers at most one more event of each job. With a `sink`
-    each is written exactly once.
+    When a worker dies, others have its jobs within ten seconds. Events may then come again, on the other worker: each
+    is delivered at least once, and a worker that was frozen delivers at most one more event of each watch, and the rest
+    of a poll of each follow. With a `sink` each is written exactly once.
 
     Args:
         accounts: the accounts; each name once.
