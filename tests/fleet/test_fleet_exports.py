@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import suppress
 
+import attrs
 import pytest
 from helpers.fleet_service import FRESH, Accounts, app, listening, secrets
 
@@ -106,6 +107,27 @@ async def test_a_shard_is_resumed_where_a_worker_was_drained(service, tmp_path):
     # What was under way when it was drained, and no more, is requested again.
     assert spent <= whole + 16
     assert rows(tmp_path / "fleet") == rows(tmp_path / "plain") != []
+
+
+async def test_a_shard_that_is_done_and_grows_with_the_description_is_exported_again(service, tmp_path):
+    chosen = selection(service, datasets=("calls",))
+    shorter = attrs.evolve(chosen, end=chosen.span.end - DAY)
+
+    def fleet_for(part: Selection) -> Fleet:
+        job = ExportJob(name="h", selection=part, to=str(tmp_path / "fleet"), format="jsonl", shard_days=3_650)
+        assert len(job.shards()) == 1
+        return fleet_of(service, job, "memory://grows")
+
+    await worked(fleet_for(shorter), "one", is_done)
+    counts = service.services["customer0"].counts
+    spent = sum(counts.values())
+    await worked(fleet_for(shorter), "two", lambda status: bool(status.held))
+    assert sum(counts.values()) == spent, "it was done"
+    await worked(fleet_for(chosen), "three", is_done)
+    async with AnalyticsClient("customer0", "secret0", plan=FRESH, base_url=service.url, app_id=app(0)) as client:
+        await client.export.run(chosen, tmp_path / "plain", format="jsonl")
+    assert rows(tmp_path / "fleet") == rows(tmp_path / "plain") != []
+    assert len((await fleet_for(chosen).status()).jobs) == 1
 
 
 async def test_an_export_that_cannot_be_written_says_why_and_is_tried_again(service, tmp_path):
