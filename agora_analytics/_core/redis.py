@@ -99,6 +99,13 @@ class RedisConnections:
         return f"{type(error).__name__}: {one_line(clean, _QUOTED)}".removesuffix(": ")
 
 
+def is_of_redis(error: Exception) -> bool:
+    """Whether an error is one of redis-py, which has classes of its own for what the system reports."""
+    from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
+
+    return isinstance(error, RedisError)
+
+
 @cache
 def _hash(script: str) -> str:
     return sha1(script.encode(), usedforsecurity=False).hexdigest()

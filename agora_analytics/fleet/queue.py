@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics._core.redaction import Hidden
-from agora_analytics._core.redis import checked_url
+from agora_analytics._core.redis import checked_url, is_of_redis
 from agora_analytics._core.retry import backoff
 
 if TYPE_CHECKING:
@@ -77,7 +77,11 @@ class WorkQueue:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[WorkQueue]:
-        """Connect to the store; raises `ValueError`, which does not quote it, for a URL of another kind."""
+        """Connect to the store.
+
+        Raises `ValueError`, which does not quote it, for a URL of another kind; and `ConnectionError` if the store
+        cannot be used, also later.
+        """
         # An extra that takes half a second to load: in a thread, as the event loop is the user's.
         await asyncio.to_thread(_load_docket)
         from docket import Docket  # noqa: PLC0415
@@ -89,12 +93,16 @@ class WorkQueue:
             missed_heartbeats=_MISSED,
             execution_ttl=timedelta(0),
         )
-        async with docket:
-            self._docket = docket
-            try:
+        try:
+            async with docket:
+                self._docket = docket
                 yield self
-            finally:
-                self._docket = None
+        except Exception as error:
+            if not is_of_redis(error):
+                raise
+            raise ConnectionError(f"the store of the fleet cannot be used: {error}") from error
+        finally:
+            self._docket = None
 
     async def add(self, keys: Iterable[str], run: Run) -> None:
         """Add jobs; one that is there already stays as it is."""
