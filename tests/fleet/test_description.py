@@ -77,6 +77,8 @@ def test_a_file_describes_what_values_do(tmp_path):
     [
         ('store_env = "FLEET_REDIS_URL"', "", "store_env or store_file is missing"),
         ('turn = "2m"', 'turn = "2 minutes"', r"turn='2 minutes': allowed are durations like 45s"),
+        ('turn = "2m"', "turn = -1", "turn=-1: allowed"),
+        ('name = "prod"', "name = 5", "name=5: allowed is a str"),
         ('turn = "2m"', 'trun = "2m"', "unknown trun: did you mean turn"),
         ('plan = "enterprise"', 'plan = "gold"', r"accounts\.acme: .*gold"),
         ('customer_id_env = "ACME_ID"', "", r"accounts\.acme: customer_id_env or customer_id_file is missing"),
