@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -22,7 +22,7 @@ class AccountCheck:
     Attributes:
         account: its name.
         jobs: how many it has of each kind.
-        missing: why secrets cannot be read on this host, without their values.
+        missing: why secrets cannot be read on this host, those of the fleet's store and sink included; without values.
         coverage: what its plan can do for all its watches together; None without a watch.
         ok: whether all secrets are there, and the plan carries its watches without gaps (or each accepts them).
 
@@ -35,16 +35,14 @@ class AccountCheck:
     ok: bool
 
 
-def check(account: Account) -> AccountCheck:
-    """Check an account; raises `ValueError` if it has watches and its plan has no real-time requests."""
-    missing = tuple(missing_secrets((account.customer_id, account.customer_secret)))
+def check(account: Account, shared: Iterable[Secret]) -> AccountCheck:
+    """Check an account, and the secrets that it shares with others.
+
+    Raises `ValueError` if it has watches and its plan has no real-time requests.
+    """
+    missing = tuple(missing_secrets((*shared, account.customer_id, account.customer_secret)))
     watches = [job for job in account.jobs if isinstance(job, WatchJob)]
-    weights = [query.weight for job in watches for query in queries(job.series)]
-    found = (
-        coverage(account.plan, weights, min((job.every for job in watches), default=WINDOW) // WINDOW)
-        if watches
-        else None
-    )
+    found = _coverage(account, watches) if watches else None
     covered = found is None or found.complete or all(job.gaps for job in watches)
     return AccountCheck(
         account=account.name,
@@ -53,6 +51,14 @@ def check(account: Account) -> AccountCheck:
         coverage=found,
         ok=covered and not missing,
     )
+
+
+def _coverage(account: Account, watches: Sequence[WatchJob]) -> Coverage:
+    weights = [query.weight for job in watches for query in queries(job.series)]
+    try:
+        return coverage(account.plan, weights, min(job.every for job in watches) // WINDOW)
+    except ValueError as error:
+        raise ValueError(f"account {account.name!r}: {error}") from None
 
 
 def missing_secrets(secrets: Iterable[Secret]) -> Iterable[str]:

@@ -7,12 +7,13 @@ file (`customer_secret_file`); of a relative path, from the folder of the descri
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from agora_analytics._core.validation import durations, short_repr
+from agora_analytics._core.validation import durations, non_empty_str, number_in_range, short_repr
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.export.selection import Selection
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
@@ -65,12 +66,13 @@ class _Reader:
         store, sink = self._secret(table, "store", where), self._secret(table, "sink", where)
         if store is None:
             raise ValueError(f"{where}: store_env or store_file is missing: where the URL of Redis is")
+        turn = _with_durations(table, where).get("turn", 60.0)
         return Described(
             tuple(self._account(name, found, f"{where}, accounts.{name}") for name, found in accounts.items()),
             store=store,
             sink=sink,
-            name=table.get("name", "agora"),
-            turn=_with_durations(table, where).get("turn", 60.0),
+            name=_made(partial(non_empty_str, "name"), {"value": table.get("name", "agora")}, where),
+            turn=_made(partial(number_in_range, "turn", above=True), {"value": turn}, where),
         )
 
     def _account(self, name: str, value: object, where: str) -> Account:
@@ -132,7 +134,7 @@ def _one_series(value: object, where: str) -> Series:
     return _made(Series, {"product": "Native", **table}, where)
 
 
-def _made(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+def _made(kind: Callable[..., T], values: Mapping[str, Any], where: str) -> T:
     """Make a value; its error gets the place."""
     try:
         return kind(**values)
