@@ -144,6 +144,13 @@ def _secrets(client: Any) -> Scrubber:
     return Scrubber(*(str(options[name]) for name in ("username", "password") if options.get(name)))
 
 
+def reason_of(error: Exception) -> str | None:
+    """Return what went wrong with a store of redis-py, as it says it without credentials; None for other errors."""
+    from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
+
+    return one_line(str(error), _QUOTED) if isinstance(error, RedisError) else None
+
+
 def as_bytes(value: bytes | str) -> bytes:
     """Return what a client sent, which may be set to decode its answers."""
     return value.encode() if isinstance(value, str) else value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import in_turns
 from agora_analytics.fleet import description_file
-from agora_analytics.fleet.check import AccountCheck, check
+from agora_analytics.fleet.check import AccountCheck, check, errors_of
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
 from agora_analytics.fleet.export_turns import ExportTurns, ShardTask, shard_tasks
@@ -137,11 +137,26 @@ class Fleet:
         return self._sink is not None
 
     def check(self) -> tuple[AccountCheck, ...]:
-        """Return what each account would do on this host: missing secrets, and what its plan can do for its watches.
+        """Return what each account would do on this host: what is missing, and what its plan can do for its watches.
 
         Reads files, and sends nothing.
         """
         return tuple(check(account) for account in self.accounts)
+
+    def missing(self) -> tuple[str, ...]:
+        """Return what this host lacks for all accounts: libraries, and the URLs of the store and the sink.
+
+        Reads files, and sends nothing.
+        """
+        return tuple(errors_of(self._queue, self._check_store, self._check_sink))
+
+    def _check_store(self) -> None:
+        if not self._url().startswith(_MEMORY):
+            RedisLedger(self._url())
+
+    def _check_sink(self) -> None:
+        if self._sink is not None:
+            DatabaseSink(_read(self._sink))
 
     async def run_worker(
         self,
@@ -154,7 +169,8 @@ class Fleet:
         """Do jobs until drained or cancelled; then hand them over, and return.
 
         Adds the jobs of the description to the work list, and removes those that it no longer has: the worker that
-        starts last decides.
+        starts last decides. Raises `ConnectionError` if the store cannot be used at the start, and waits for one that
+        is away later.
 
         Args:
             on_event: takes the key of a job and an event of it; the next event of that job comes when it has returned.
@@ -203,7 +219,10 @@ class Fleet:
         }
 
     async def status(self) -> FleetStatus:
-        """Return who holds which job, since when, and how far each is; costs no request of any account."""
+        """Return who holds which job, since when, and how far each is; costs no request of any account.
+
+        Raises `ConnectionError` if the store cannot be used.
+        """
         async with self.status_reader() as read:
             return await read()
 
@@ -225,16 +244,18 @@ class Fleet:
         async with closed.opened() as queue:
             yield read
 
-    async def drain(self, worker: str | None = None) -> None:
-        """Let a worker, or all that run now, hand over what they have and end; returns before they have.
+    async def drain(self, worker: str | None = None) -> tuple[str, ...]:
+        """Ask a worker, or all that run now, to hand over what they have and end; returns their names at once.
 
-        Raises `ValueError` for a worker that does not run.
+        Raises `ValueError` for a worker that does not run, and `ConnectionError` if the store cannot be used.
         """
         async with self._queue().opened() as queue:
-            running = await queue.read(WORKERS)
+            running = sorted(await queue.read(WORKERS))
             if worker is not None and worker not in running:
-                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(sorted(running)) or 'none'}")
-            await queue.write(DRAIN, dict.fromkeys([worker] if worker else running, ""))
+                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(running) or 'none'}")
+            asked = (worker,) if worker is not None else tuple(running)
+            await queue.write(DRAIN, dict.fromkeys(asked, ""))
+            return asked
 
     def _queue(self, suffix: str = "") -> WorkQueue:
         return WorkQueue(self._url(), f"{self.name}{suffix}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.redis import reason_of
 from agora_analytics._core.retry import backoff
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class WorkQueue:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[WorkQueue]:
-        """Connect to the store."""
+        """Connect to the store; raises `ConnectionError` where it cannot be used, also while inside."""
         # An extra that takes half a second to load: in a thread, as the event loop is the user's.
         await asyncio.to_thread(_load_docket)
         from docket import Docket  # noqa: PLC0415
@@ -82,12 +83,21 @@ class WorkQueue:
             missed_heartbeats=_MISSED,
             execution_ttl=timedelta(0),
         )
-        async with docket:
-            self._docket = docket
-            try:
-                yield self
-            finally:
-                self._docket = None
+        try:
+            async with docket:
+                self._docket = docket
+                try:
+                    yield self
+                finally:
+                    self._docket = None
+        except Exception as error:
+            reason = reason_of(error)
+            if reason is None:
+                raise
+        else:
+            return
+        # Outside of `except`: the frames of redis-py's error hold the password.
+        raise ConnectionError(f"the store of the fleet cannot be used: {reason}")
 
     async def add(self, keys: Iterable[str], run: Run) -> None:
         """Add jobs; one that is there already stays as it is."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Watches, follows and exports of many accounts, shared out among workers on any hosts.\n\n"
+    help="Share the watches, follows and exports of many accounts among workers on many hosts.\n\n"
     "Example: agora-analytics fleet check fleet.toml",
 )
 
@@ -43,15 +43,18 @@ class JobEvent:
 @app.command()
 @command
 async def check(output: OutputOptions, *, file: Description) -> None:
-    """Check a description on this host: its secrets, and whether each plan carries its watches. Sends nothing.
+    """Check a description on this host: secrets, libraries, names, and what each plan carries. Sends nothing.
 
     Exit code: 0 if a worker could do all of it, 1 if not.
 
     Example: agora-analytics fleet check fleet.toml
     """
-    found = _fleet(file).check()
+    fleet = _fleet(file)
+    found, missing = fleet.check(), fleet.missing()
     output.screen.show(found, _check_table(found))
-    if not all(one.ok for one in found):
+    for one in missing:
+        output.screen.note(f"for all accounts: {one}")
+    if missing or not all(one.ok for one in found):
         raise typer.Exit(FAILED)
 
 
@@ -63,7 +66,7 @@ async def worker(
     file: Description,
     name: Annotated[str | None, option("Name of the worker (default: host and process).")] = None,
     concurrency: Annotated[int, option("Watches and follows at once, at most (default: 1000).", min=1)] = 1_000,
-    exports: Annotated[int, option("Parts of exports at once, at most (default: 2).", min=1)] = 2,
+    exports: Annotated[int, option("Shards of exports at once, at most (default: 2).", min=1)] = 2,
     metrics_port: Annotated[
         str | None,
         option("Serve Prometheus metrics on this port of 127.0.0.1, or of HOST:PORT.", metavar="[HOST:]PORT"),
@@ -92,15 +95,26 @@ async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int
 
     from agora_analytics.cli.events import event_row  # noqa: PLC0415 - loads the client
 
+    closed: list[BrokenPipeError] = []
+
     async def show(key: str, event: Event | CallEvent) -> None:
-        output.screen.emit(JobEvent(key, event_row(event)))
+        try:
+            output.screen.emit(JobEvent(key, event_row(event)))
+        except BrokenPipeError as error:
+            # Not an error of the job, which would be tried again: nobody reads any event of this worker.
+            closed.append(error)
+            running.cancel()
+            raise
 
     running = asyncio.ensure_future(
         fleet.run_worker(None if fleet.has_sink else show, worker=name, concurrency=concurrency, exports=exports)
     )
-    output.screen.note(f"worker of {fleet.name}: {format_count(len(fleet.jobs), 'job')}; Ctrl-C hands them over")
+    jobs = format_count(len(fleet.jobs), "job")
+    output.screen.note(f"worker {name} of the fleet {fleet.name}, which has {jobs}; Ctrl-C hands them over")
     with stop_on_signal(running.cancel), suppress(asyncio.CancelledError):
         await running
+    if closed:
+        raise closed[0]
 
 
 @app.command()
@@ -122,12 +136,16 @@ async def drain(
     file: Description,
     name: Annotated[str | None, option("Only the worker of this name (default: all that run now).")] = None,
 ) -> None:
-    """Let workers hand over what they have and end; returns before they have.
+    """Ask workers to hand over what they have and end; returns at once.
 
     Example: agora-analytics fleet drain fleet.toml
     """
-    await _fleet(file).drain(name)
-    output.screen.note(f"{name or 'all workers'} will hand over and end")
+    fleet = _fleet(file)
+    asked = await fleet.drain(name)
+    if asked:
+        output.screen.note(f"asked to hand over and end, usually within 20 seconds: {', '.join(asked)}")
+    else:
+        output.screen.note(f"no worker of the fleet {fleet.name} runs")
 
 
 def _fleet(file: Path, **settings: Any) -> Fleet:
@@ -142,11 +160,12 @@ def _check_table(found: Sequence[AccountCheck]) -> Table:
             one.account,
             "ok" if one.ok else "wrong",
             ", ".join(f"{count} {kind}" for kind, count in one.jobs.items()),
-            "; ".join((*one.missing, *([str(one.coverage)] if one.coverage else ()))),
+            str(one.coverage or ""),
+            "; ".join((*one.missing, *one.unknown)),
         )
         for one in found
     )
-    return Table("accounts", ("account", "status", "jobs", "finding"), rows)
+    return Table("accounts", ("account", "status", "jobs", "all its watches", "missing or unknown"), rows)
 
 
 def _workers_table(found: FleetStatus) -> Table:
