@@ -76,7 +76,7 @@ class _WarningHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # The message without its arguments, so that the times in it do not make a new kind.
-        kind = f"{record.name}: {record.msg}"
+        kind = f"{record.name}: {record.msg}{getattr(record, 'throttle_kind', '')}"
         write_stderr(*self._throttle.add(kind, record.getMessage(), time.monotonic()))
 
     def close(self) -> None:

@@ -121,7 +121,10 @@ class Fleet:
             "turn": described.turn,
             **settings,
         }
-        return cls(*described.accounts, **found)
+        try:
+            return cls(*described.accounts, **found)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"{str(path)!r}: {error}") from None
 
     def __repr__(self) -> str:
         return f"Fleet({self.name!r}, accounts={len(self.accounts)}, jobs={len(self.jobs)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from agora_analytics.cli.tables import Table
 
 if TYPE_CHECKING:
     from agora_analytics.fleet import AccountCheck, Fleet, FleetStatus
+    from agora_analytics.ops.fleet.snapshot import FleetSnapshot
     from agora_analytics.streams import CallEvent, Event
 
 app = typer.Typer(
@@ -27,7 +29,7 @@ app = typer.Typer(
 )
 
 _SHOWN: Final = 50
-"""Jobs that a table shows: those that nobody holds first, then the oldest."""
+"""Jobs that a table shows: those that nobody has first, then those that fail, then the oldest."""
 
 Description = Annotated[Path, typer.Argument(metavar="FILE", help="The description: a TOML file.", show_default=False)]
 
@@ -102,8 +104,9 @@ async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int
             output.screen.emit(JobEvent(key, event_row(event)))
         except BrokenPipeError as error:
             # Not an error of the job, which would be tried again: nobody reads any event of this worker.
+            if not closed:  # a second cancellation would not let it hand over
+                running.cancel()
             closed.append(error)
-            running.cancel()
             raise
 
     running = asyncio.ensure_future(
@@ -124,8 +127,12 @@ async def status(output: OutputOptions, *, file: Description) -> None:
 
     Example: agora-analytics fleet status fleet.toml
     """
+    from agora_analytics._core.dispatcher import in_turns  # noqa: PLC0415 - as in `_fleet`
+    from agora_analytics.ops.fleet.snapshot import snapshot  # noqa: PLC0415
+
     found = await _fleet(file).status()
-    output.screen.show([found], _workers_table(found), _jobs_table(found))
+    rows, _ = await in_turns(snapshot(found, {}, 0.0))
+    output.screen.show([found], _workers_table(found), _jobs_table(rows))
 
 
 @app.command()
@@ -165,7 +172,7 @@ def _check_table(found: Sequence[AccountCheck]) -> Table:
         )
         for one in found
     )
-    return Table("accounts", ("account", "status", "jobs", "all its watches", "missing or unknown"), rows)
+    return Table("accounts", ("account", "status", "jobs", "watches", "problem"), rows)
 
 
 def _workers_table(found: FleetStatus) -> Table:
@@ -184,19 +191,21 @@ def _workers_table(found: FleetStatus) -> Table:
     return Table(f"workers of {found.name}", ("worker", "state", ">jobs", ">since"), rows)
 
 
-def _jobs_table(found: FleetStatus) -> Table:
-    unheld = {job.key for job in found.unheld}
-    ordered = sorted(found.jobs, key=lambda job: (job.key not in unheld, -(job.age(found.at) or 0.0), job.key))
+def _jobs_table(found: FleetSnapshot) -> Table:
     rows = tuple(
         (
             job.key,
-            "nobody" if job.key in unheld else job.worker,
-            "" if (age := job.age(found.at)) is None else format_duration(age),
+            job.state,
+            job.worker,
+            "" if job.age is None else format_duration(job.age),
             str(job.events),
             str(job.takeovers),
             job.error,
         )
-        for job in ordered[:_SHOWN]
+        for job in sorted(found.jobs, key=lambda job: job.urgency)[:_SHOWN]
     )
-    title = f"{format_count(len(found.jobs), 'job')}, {len(unheld)} of them with nobody"
-    return Table(title, ("job", "worker", ">age", ">events", ">takeovers", "error"), rows)
+    states = Counter(job.state for job in found.jobs)
+    title = format_count(len(found.jobs), "job")
+    if states:
+        title += f": {', '.join(f'{count} {state}' for state, count in states.items())}"
+    return Table(title, ("job", "state", "worker", ">age", ">events", ">takeovers", "error"), rows)
