@@ -46,7 +46,7 @@ async def test_a_drained_worker_ends(service):
         await until(lambda: len(seen.jobs) == 4)
         with pytest.raises(ValueError, match="worker='two' does not run; these do: one"):
             await fleet.drain("two")
-        await fleet.drain("one")
+        assert await fleet.drain("one") == ("one",)
         await until(task.done)
         assert task.exception() is None
     # The next one of this name is not drained by what was said to the last.
@@ -65,6 +65,8 @@ async def test_one_wrong_account_harms_no_other_and_goes_on_when_it_is_right(ser
         monkeypatch.setenv("FLEET_SECRET_2", "secret2")
         await until(lambda: len(seen.jobs) == 4)
     assert "wrong-secret" not in caplog.text
+    # So that a command that counts repeated warnings does so for each account.
+    assert {getattr(record, "throttle_kind", "") for record in caplog.records} >= {"a2 Unauthorized"}
 
 
 async def test_a_job_that_the_description_lacks_is_removed(service):
