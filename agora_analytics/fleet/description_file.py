@@ -20,7 +20,7 @@ from agora_analytics.export.selection import Selection
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
 from agora_analytics.streams.watch.series import Series
 
-T = TypeVar("T")
+T = TypeVar("T", bound=attrs.AttrsInstance)
 
 _SECRETS: Final = ("customer_id", "customer_secret")
 _JOBS: Final = ("watch", "follow", "export")
@@ -135,7 +135,7 @@ def _one_series(value: object, where: str) -> Series:
 
 def _made(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     """Make a value; its error gets the place."""
-    fields = attrs.fields(kind)  # type: ignore[arg-type] - of this file, which are all of attrs
+    fields = attrs.fields(kind)
     if missing := [one.name for one in fields if one.init and one.default is attrs.NOTHING and one.name not in values]:
         raise ValueError(f"{where}: {missing[0]} is missing")
     try:
