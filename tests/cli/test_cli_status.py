@@ -140,3 +140,16 @@ def test_repeated_warnings_of_one_account_hide_none_of_another(capfd, monkeypatc
 
     assert run_command(work) == 0
     assert capfd.readouterr().err.splitlines() == ["acme failed", "shop failed", "acme failed"]
+
+
+def test_what_docket_repeats_while_its_store_is_away_is_counted_and_has_no_traceback(capfd, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("docket"), "propagate", False)
+
+    async def work() -> None:
+        for _ in range(9):
+            logging.getLogger("docket.worker").warning("Redis is unavailable", exc_info=ConnectionError())
+
+    assert run_command(work) == 0
+    first, counted = capfd.readouterr().err.splitlines()
+    assert first == "Redis is unavailable"
+    assert counted.startswith("Redis is unavailable (and 7 more like it in ")
