@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -31,7 +31,7 @@ class AccountCheck:
     Attributes:
         account: its name.
         jobs: how many it has of each kind.
-        missing: what this host lacks: secrets, by where they should be, and libraries for its exports.
+        missing: what this host lacks: secrets, by where they should be, and libraries; also for the store and the sink.
         unknown: metrics and products of its watches that the catalogue does not list, with the closest known ones.
         coverage: what its plan can do for all its watches together; None without a watch.
         ok: whether nothing is missing or unknown, and the plan carries its watches without gaps (or each accepts them).
@@ -46,17 +46,15 @@ class AccountCheck:
     ok: bool
 
 
-def check(account: Account) -> AccountCheck:
-    """Check an account; raises `ValueError` if it has watches and its plan has no real-time requests."""
-    missing = tuple(errors_of(account.customer_id.read, account.customer_secret.read, *_places(account)))
-    unknown = tuple(dict.fromkeys(_unknown(account)))
+def check(account: Account, shared: Iterable[Callable[[], object]]) -> AccountCheck:
+    """Check an account, and what it shares with others, which raises `ValueError` where that is missing.
+
+    Raises `ValueError` if it has watches and its plan has no real-time requests.
+    """
+    needs = (*shared, account.customer_id.read, account.customer_secret.read, *_places(account))
+    missing, unknown = tuple(_errors_of(needs)), tuple(dict.fromkeys(_unknown(account)))
     watches = [job for job in account.jobs if isinstance(job, WatchJob)]
-    weights = [query.weight for job in watches for query in queries(job.series)]
-    found = (
-        coverage(account.plan, weights, min((job.every for job in watches), default=WINDOW) // WINDOW)
-        if watches
-        else None
-    )
+    found = _coverage(account, watches) if watches else None
     covered = found is None or found.complete or all(job.gaps for job in watches)
     return AccountCheck(
         account=account.name,
@@ -68,7 +66,15 @@ def check(account: Account) -> AccountCheck:
     )
 
 
-def errors_of(*steps: Callable[[], object]) -> Iterator[str]:
+def _coverage(account: Account, watches: Sequence[WatchJob]) -> Coverage:
+    weights = [query.weight for job in watches for query in queries(job.series)]
+    try:
+        return coverage(account.plan, weights, min(job.every for job in watches) // WINDOW)
+    except ValueError as error:
+        raise ValueError(f"account {account.name!r}: {error}") from None
+
+
+def _errors_of(steps: Iterable[Callable[[], object]]) -> Iterator[str]:
     """Do steps, and yield what those say that raise `ValueError`, each once."""
     seen = set()
     for step in steps:

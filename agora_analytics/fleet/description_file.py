@@ -7,20 +7,21 @@ file (`customer_secret_file`); of a relative path, from the folder of the descri
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import attrs
 
-from agora_analytics._core.validation import durations, short_repr
+from agora_analytics._core.validation import durations, non_empty_str, number_in_range, short_repr
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.export.selection import Selection
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
 from agora_analytics.streams.watch.series import Series
 
-T = TypeVar("T", bound=attrs.AttrsInstance)
+T = TypeVar("T")
 
 _SECRETS: Final = ("customer_id", "customer_secret")
 _JOBS: Final = ("watch", "follow", "export")
@@ -67,12 +68,13 @@ class _Reader:
         store, sink = self._secret(table, "store", where), self._secret(table, "sink", where)
         if store is None:
             raise ValueError(f"{where}: store_env or store_file is missing: where the URL of Redis is")
+        turn = _with_durations(table, where).get("turn", 60.0)
         return Described(
             tuple(self._account(name, found, f"{where}, accounts.{name}") for name, found in accounts.items()),
             store=store,
             sink=sink,
-            name=table.get("name", "agora"),
-            turn=_with_durations(table, where).get("turn", 60.0),
+            name=_made(partial(non_empty_str, "name"), {"value": table.get("name", "agora")}, where),
+            turn=_made(partial(number_in_range, "turn", above=True), {"value": turn}, where),
         )
 
     def _account(self, name: str, value: object, where: str) -> Account:
@@ -133,9 +135,9 @@ def _one_series(value: object, where: str) -> Series:
     return _made(Series, {"product": "Native", **table}, where)
 
 
-def _made(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+def _made(kind: Callable[..., T], values: Mapping[str, Any], where: str) -> T:
     """Make a value; its error gets the place."""
-    fields = attrs.fields(kind)
+    fields = attrs.fields(kind) if isinstance(kind, type) and attrs.has(kind) else ()
     if missing := [one.name for one in fields if one.init and one.default is attrs.NOTHING and one.name not in values]:
         raise ValueError(f"{where}: {missing[0]} is missing")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import in_turns
 from agora_analytics.fleet import description_file
-from agora_analytics.fleet.check import AccountCheck, check, errors_of
+from agora_analytics.fleet.check import AccountCheck, check
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
 from agora_analytics.fleet.export_turns import ExportTurns, ShardTask, shard_tasks
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Fleet"]
 
 _MEMORY: Final = "memory://"
+
+_PATIENCE: Final = 10.0
+"""Seconds for a status or a drain: docket's connections wait without end for a store that is frozen."""
 
 
 class Fleet:
@@ -63,9 +67,9 @@ class Fleet:
     Every worker has the same description. What is shared is in Redis or Valkey: the work list, the quota of each
     account (`RedisLedger`), and the positions of streams (`RedisCheckpoints`). Credentials are not.
 
-    When a worker dies, others have its jobs within ten seconds. An event may then come again, on the other worker: each
-    is delivered at least once, and a worker that was frozen delivers at most one more event of each job. With a `sink`
-    each is written exactly once.
+    When a worker dies, others have its jobs within ten seconds. Events may then come again, on the other worker: each
+    is delivered at least once, and a worker that was frozen delivers at most one more event of each watch, and the rest
+    of a poll of each follow. With a `sink` each is written exactly once.
 
     Args:
         accounts: the accounts; each name once.
@@ -121,10 +125,7 @@ class Fleet:
             "turn": described.turn,
             **settings,
         }
-        try:
-            return cls(*described.accounts, **found)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"{str(path)!r}: {error}") from None
+        return cls(*described.accounts, **found)
 
     def __repr__(self) -> str:
         return f"Fleet({self.name!r}, accounts={len(self.accounts)}, jobs={len(self.jobs)})"
@@ -142,20 +143,13 @@ class Fleet:
     def check(self) -> tuple[AccountCheck, ...]:
         """Return what each account would do on this host: what is missing, and what its plan can do for its watches.
 
-        Reads files, and sends nothing.
+        Reads files, and sends nothing. Raises `ValueError` for an account with watches whose plan has no real-time
+        requests.
         """
-        return tuple(check(account) for account in self.accounts)
-
-    def missing(self) -> tuple[str, ...]:
-        """Return what this host lacks for all accounts: libraries, and the URLs of the store and the sink.
-
-        Reads files, and sends nothing.
-        """
-        return tuple(errors_of(self._queue, self._check_store, self._check_sink))
+        return tuple(check(account, (self._check_store, self._check_sink)) for account in self.accounts)
 
     def _check_store(self) -> None:
-        if not self._url().startswith(_MEMORY):
-            RedisLedger(self._url())
+        self._queue().check_url()
 
     def _check_sink(self) -> None:
         if self._sink is not None:
@@ -172,8 +166,7 @@ class Fleet:
         """Do jobs until drained or cancelled; then hand them over, and return.
 
         Adds the jobs of the description to the work list, and removes those that it no longer has: the worker that
-        starts last decides. Raises `ConnectionError` if the store cannot be used at the start, and waits for one that
-        is away later.
+        starts last decides.
 
         Args:
             on_event: takes the key of a job and an event of it; the next event of that job comes when it has returned.
@@ -181,6 +174,11 @@ class Fleet:
             worker: name of the worker, unique in the fleet; by default host and process.
             concurrency: watches and follows at once, at most.
             exports: shards of exports at once, at most; they share one process that writes files.
+
+        Raises:
+            ConnectionError: the store cannot be used at the start; later the worker waits for it.
+            ValueError, TypeError: for a bad argument, a secret of the store or the sink that cannot be read, or
+                without a place for events.
 
         """
         name = worker or worker_name()
@@ -226,7 +224,7 @@ class Fleet:
 
         Raises `ConnectionError` if the store cannot be used.
         """
-        async with self.status_reader() as read:
+        async with _patience(), self.status_reader() as read:
             return await read()
 
     def status_reader(self) -> AbstractAsyncContextManager[Callable[[], Awaitable[FleetStatus]]]:
@@ -252,7 +250,7 @@ class Fleet:
 
         Raises `ValueError` for a worker that does not run, and `ConnectionError` if the store cannot be used.
         """
-        async with self._queue().opened() as queue:
+        async with _patience(), self._queue().opened() as queue:
             running = sorted(await queue.read(WORKERS))
             if worker is not None and worker not in running:
                 raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(running) or 'none'}")
@@ -287,6 +285,16 @@ class Fleet:
 
     def _url(self) -> str:
         return _read(self._store)
+
+
+@asynccontextmanager
+async def _patience() -> AsyncIterator[None]:
+    """Raise `ConnectionError` if what is inside takes too long."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            yield
+    except TimeoutError:
+        raise ConnectionError(f"the store of the fleet does not answer in {_PATIENCE:g} s") from None
 
 
 def _read(secret: str | Secret) -> str:

@@ -70,7 +70,7 @@ def test_a_check_finds_what_would_fail_later(run, described, monkeypatch):
     assert ran.code == 1
     assert ran.lines[0]["unknown"] == ["acme.watch.web: 'userCuont' is not in the catalogue: did you mean userCount?"]
     monkeypatch.delenv("FLEET_STORE")
-    assert "for all accounts: the secret $FLEET_STORE is not set" in run("fleet", "check", str(described)).err
+    assert "the secret $FLEET_STORE is not set" in run("fleet", "check", str(described), "--json").lines[0]["missing"]
 
 
 @pytest.mark.process

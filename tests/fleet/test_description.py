@@ -78,6 +78,8 @@ def test_a_file_describes_what_values_do(tmp_path):
     [
         ('store_env = "FLEET_REDIS_URL"', "", "store_env or store_file is missing"),
         ('turn = "2m"', 'turn = "2 minutes"', r"turn='2 minutes': allowed are durations like 45s"),
+        ('turn = "2m"', "turn = -1", "turn=-1: allowed"),
+        ('name = "prod"', "name = 5", "name=5: allowed is a str"),
         ('turn = "2m"', 'trun = "2m"', "unknown trun: did you mean turn"),
         ('plan = "enterprise"', 'plan = "gold"', r"accounts\.acme: .*gold"),
         ('customer_id_env = "ACME_ID"', "", r"accounts\.acme: customer_id_env or customer_id_file is missing"),
@@ -169,6 +171,24 @@ def test_a_check_says_what_is_missing_and_what_watches_cost(monkeypatch):
     assert found.coverage.requests_per_poll == 1
 
 
+def test_a_check_finds_the_secrets_of_store_and_sink_too(monkeypatch):
+    monkeypatch.setenv("ID", "x")
+    monkeypatch.setenv("SECRET", "y")
+    fleet = Fleet(account(), store=Secret(env="STORE"), sink=Secret(env="SINK"))
+    (found,) = fleet.check()
+    assert not found.ok
+    assert found.missing == ("the secret $STORE is not set", "the secret $SINK is not set")
+    monkeypatch.setenv("STORE", "memory://")
+    monkeypatch.setenv("SINK", "postgresql://localhost")
+    (found,) = fleet.check()
+    assert found.ok
+
+
+def test_a_plan_without_real_time_requests_is_refused_with_the_name_of_the_account():
+    with pytest.raises(ValueError, match=r"account 'acme': plan='standard' does not include"):
+        Fleet(account(plan="standard", jobs=[WatchJob(app_id=app(0), series=[USERS])]), store="memory://").check()
+
+
 def test_watches_that_a_plan_does_not_carry_together_are_found(monkeypatch):
     monkeypatch.setenv("ID", "x")
     monkeypatch.setenv("SECRET", "y")
@@ -192,10 +212,11 @@ def test_a_check_names_what_this_host_lacks_for_exports(monkeypatch):
     assert not found.ok
 
 
-def test_a_fleet_names_what_this_host_lacks_for_all_accounts(monkeypatch):
-    assert Fleet(account(), store="memory://").missing() == ()
-    fleet = Fleet(account(), store="http://user:geheim@host", sink=Secret(env="NO_SINK"))
-    store, sink = fleet.missing()
+def test_a_check_names_what_this_host_lacks_for_all_accounts(monkeypatch):
+    monkeypatch.setenv("ID", "x")
+    monkeypatch.setenv("SECRET", "y")
+    (found,) = Fleet(account(), store="http://user:geheim@host", sink=Secret(env="NO_SINK")).check()
+    store, sink = found.missing
     assert "redis" in store
     assert "geheim" not in store
     assert sink == "the secret $NO_SINK is not set"

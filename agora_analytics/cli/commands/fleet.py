@@ -51,12 +51,9 @@ async def check(output: OutputOptions, *, file: Description) -> None:
 
     Example: agora-analytics fleet check fleet.toml
     """
-    fleet = _fleet(file)
-    found, missing = fleet.check(), fleet.missing()
+    found = _fleet(file).check()
     output.screen.show(found, _check_table(found))
-    for one in missing:
-        output.screen.note(f"for all accounts: {one}")
-    if missing or not all(one.ok for one in found):
+    if not all(one.ok for one in found):
         raise typer.Exit(FAILED)
 
 
