@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from helpers.paths import ROOT
 from helpers.redis_server import free_port
 
+from agora_analytics import Gap, Span
+from agora_analytics.cli.commands.fleet import _work
+from agora_analytics.cli.options import OutputOptions
+from agora_analytics.cli.output import Screen
 from agora_analytics.simulator import APP_ID
 
 pytest.importorskip("docket", reason="needs the extra fleet")
@@ -71,6 +77,25 @@ def test_a_check_finds_what_would_fail_later(run, described, monkeypatch):
     assert ran.lines[0]["unknown"] == ["acme.watch.web: 'userCuont' is not in the catalogue: did you mean userCount?"]
     monkeypatch.delenv("FLEET_STORE")
     assert "the secret $FLEET_STORE is not set" in run("fleet", "check", str(described), "--json").lines[0]["missing"]
+
+
+@pytest.mark.real_time
+async def test_a_slow_reader_does_not_hold_the_event_loop(monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(Screen, "emit", lambda *_: released.wait(10))
+
+    class OneEvent:
+        name, has_sink, jobs = "europe", False, ()
+
+        async def run_worker(self, show, **_: object) -> None:
+            shown = asyncio.ensure_future(show("acme.watch.web", Gap(span=Span(0, 20), reason="outage")))
+            await asyncio.sleep(0.1)
+            assert not shown.done()
+            released.set()
+            await shown
+
+    await _work(OutputOptions(), OneEvent(), "host-1", 1, 1)
+    assert released.is_set()
 
 
 @pytest.mark.process

@@ -98,7 +98,8 @@ async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int
 
     async def show(key: str, event: Event | CallEvent) -> None:
         try:
-            output.screen.emit(JobEvent(key, event_row(event)))
+            # In a thread: a reader that is slow, or a terminal that is paused, would cost the worker its leases.
+            await asyncio.to_thread(output.screen.emit, JobEvent(key, event_row(event)))
         except BrokenPipeError as error:
             # Not an error of the job, which would be tried again: nobody reads any event of this worker.
             if not closed:  # a second cancellation would not let it hand over
