@@ -207,7 +207,6 @@ async def _phases(run: Run) -> None:
     await run.phase("Redis killed for 5 s", began, await run.held_by(3))
     began = time.time()
     await run.phase("nothing fails", began, await run.held_by(3))
-    await run.exported()
 
 
 def _sink_report(sink: str, delivered: list[tuple[str, int, float]], shape: Shape) -> str:
@@ -273,7 +272,8 @@ async def _all(accounts: int, exports: int, days: int) -> None:
         stack.push_async_callback(run.end)
         await run.start_redis()
         await _phases(run)
-        print(_sink_report(sink.place, run.windows(), shape))
+        print(_sink_report(sink.place, run.windows(), shape), flush=True)
+        await run.exported()
         requests = json.loads(await said(service))
         print("requests:", ", ".join(f"{count:,} {name}" for name, count in sorted(requests.items())))
         print(await _export_report(shape, url))
