@@ -1,0 +1,93 @@
+"""Pages of the Python API: every public name once, from its docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+import griffe
+from sources import PACKAGE, ROOT
+
+PAGES = {
+    "client": "Client",
+    "endpoints": "Endpoints",
+    "models": "Models",
+    "errors": "Errors",
+    "plans": "Plans and spans",
+    "catalogue": "Catalogue",
+    "quota": "Quota",
+    "streams": "Streams",
+    "export": "Exports",
+    "fleet": "Fleet",
+    "ops": "Operations",
+    "ops.alerts": "Alerts",
+    "ops.doctor": "Doctor",
+    "protocols": "Protocols",
+    "simulator": "Simulator",
+    "simulator.fixtures": "Pytest fixtures",
+    "simulator.server": "Simulator as a server",
+}
+"""Titles of the pages, by the module that each is of."""
+
+_SHOWN_WITH = {"_core": "client", "spans": "plans"}
+"""Modules without a page of their own, and the page that shows the names that the package exports from them."""
+
+
+@cache
+def package() -> griffe.Module:
+    """Return the package as read from its sources; nothing is imported."""
+    found = griffe.load(PACKAGE, search_paths=[str(ROOT)], resolve_aliases=True, allow_inspection=False)
+    assert isinstance(found, griffe.Module)
+    return found
+
+
+def api_pages() -> dict[str, str]:
+    """Return the pages of the API, by their path on the site."""
+    shown = shown_names()
+    return {
+        f"reference/api/{module.replace('.', '-')}.md": _page(module, title, shown[module])
+        for module, title in PAGES.items()
+    }
+
+
+def shown_names() -> dict[str, list[str]]:
+    """Return the full names that each page shows: as the package exports them, or else as the page's module does."""
+    shown: dict[str, list[str]] = {module: [] for module in PAGES}
+    seen = set()
+    for name in _exported(package()):
+        target = _target(package(), name)
+        if target.is_module:
+            continue
+        home = target.path.split(".")[1]
+        shown[_SHOWN_WITH.get(home, home if home in PAGES else "client")].append(f"{PACKAGE}.{name}")
+        seen.add(target.path)
+    for page in PAGES:
+        module = package()[page]
+        for name in _exported(module):
+            target = _target(module, name)
+            if not target.is_module and target.path not in seen:
+                shown[page].append(f"{PACKAGE}.{page}.{name}")
+                seen.add(target.path)
+    return shown
+
+
+def _page(module: str, title: str, names: list[str]) -> str:
+    # Only names that a module exports are shown: the rest of its docstring is for those who read its files.
+    about = package()[module].docstring
+    summary = about.value.partition("\n\n")[0] if about else ""
+    return "\n\n".join([f"# {title}", summary, *(f"::: {name}" for name in names)]) + "\n"
+
+
+def _exported(module: griffe.Module) -> Iterator[str]:
+    """Yield the public names of a module: those of `__all__`, or else what it defines."""
+    if module.exports is not None:
+        yield from map(str, module.exports)
+        return
+    for name, member in module.members.items():
+        if not member.is_alias and not name.startswith("_") and member.docstring:
+            yield name
+
+
+def _target(module: griffe.Module, name: str) -> griffe.Object:
+    member = module.members[name]
+    return member.final_target if isinstance(member, griffe.Alias) else member

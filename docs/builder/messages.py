@@ -1,0 +1,2 @@
+"""stub"""
+def messages_page(): return "# Messages of errors\n\nStub.\n"
