@@ -72,10 +72,15 @@ def shown_names() -> dict[str, list[str]]:
 
 
 def _page(module: str, title: str, names: list[str]) -> str:
-    # Only names that a module exports are shown: the rest of its docstring is for those who read its files.
+    # The module itself without its members: only names that it exports are shown, from wherever they are defined.
+    about = f"::: {PACKAGE}.{module}\n    options:\n      members: false"
+    return "\n\n".join([f"# {title}", about, *(f"::: {name}" for name in names)]) + "\n"
+
+
+def summary_of_page(module: str) -> str:
+    """Return the first line of a module's docstring."""
     about = package()[module].docstring
-    summary = about.value.partition("\n\n")[0] if about else ""
-    return "\n\n".join([f"# {title}", summary, *(f"::: {name}" for name in names)]) + "\n"
+    return about.value.partition("\n")[0] if about else ""
 
 
 def _exported(module: griffe.Module) -> Iterator[str]:

@@ -19,12 +19,16 @@ class _Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.links: list[str] = []
+        self.loaded: list[str] = []
         self.anchors: set[str] = set()
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value for name, value in attrs if value}
         self.anchors.update(values[name] for name in ("id", "name") if name in values)
+        # What a page loads from other hosts, its readers tell those hosts.
+        if tag in {"script", "img", "link"} and values.get("rel") not in {"canonical", "alternate"}:
+            self.loaded += [value for value in (values.get("src") or values.get("href"),) if value]
         self.links += [values[name] for name in ("href", "src") if name in values and tag != "base"]
 
 
@@ -44,6 +48,7 @@ def _dead_links(site: Path) -> Iterator[str]:
     pages = {file.relative_to(site).as_posix(): _Page(file.read_text(encoding="utf-8")) for file in site.rglob("*.html")}
     # The page of unknown addresses is served from any folder: its links are checked nowhere else.
     for name, page in pages.items():
+        yield from (f"{name}: loads {link} from another host" for link in page.loaded if urlsplit(link).netloc)
         for link in page.links if name != "404.html" else ():
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from api import summary_of_page
 from navigation import Section, pages_in
 from sources import PACKAGE, project, summary_of
+
+_API = "reference/api/"
 
 
 def write_texts(site: Path, texts: Mapping[str, str], sections: Section) -> None:
@@ -28,10 +31,11 @@ def _lines(texts: Mapping[str, str], sections: Section) -> Iterator[str]:
         if section != last:
             yield f"\n## {section}\n"
             last = section
-        summary = summary_of(texts[page])
+        module = page.removeprefix(_API).removesuffix(".md").replace("-", ".")
+        summary = summary_of_page(module) if _is_api(page) else summary_of(texts[page])
         url = page.removesuffix(".md") + "/" if _is_api(page) else page
         yield f"- [{title}]({url}){': ' if summary else ''}{summary}"
 
 
 def _is_api(page: str) -> bool:
-    return page.startswith("reference/api/")
+    return page.startswith(_API)

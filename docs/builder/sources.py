@@ -89,7 +89,7 @@ def title_of(text: str) -> str:
 
 def summary_of(text: str) -> str:
     """Return the first sentence below the title of a page, without links; empty if there is none."""
-    body = text.partition("\n# ")[2] if not text.startswith("# ") else text
-    paragraphs = [part for part in body.partition("\n")[2].split("\n\n") if re.match(r"\s*[A-Z`\[*]", part)]
+    body = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).partition("\n")[2]
+    paragraphs = [part for part in body.split("\n\n") if re.match(r"\s*[\w`\[*]", part)]
     first = " ".join(paragraphs[0].split()) if paragraphs else ""
     return re.split(r"(?<=[.:]) ", _LINK.sub(r"\2", first))[0].rstrip(":")
