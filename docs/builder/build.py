@@ -13,6 +13,7 @@ a warning of the generator or of mkdocstrings, a dead link, a page outside of th
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -25,12 +26,13 @@ from api import api_pages
 from catalogue import catalogue_page
 from checks import check_site
 from commands import commands_page
-from examples import examples_page
+from example_page import examples_page
 from llms import write_texts
 from messages import messages_page
 from navigation import as_toml, navigation
 from sources import EXAMPLES, ROOT, sources, with_site_links
 
+_UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 CONFIG = Path(__file__).parent / "config.toml"
 
 
@@ -49,7 +51,9 @@ def build(folder: Path) -> None:
     with TemporaryDirectory() as work:
         pages = Path(work, "pages")
         for page, text in texts.items():
-            _parent(pages / page).write_text(text, encoding="utf-8")
+            # The changelog and benchmarks have all words of the field: in the search they would come before the guides.
+            hidden = _UNSEARCHED if page.startswith("project/") else ""
+            _parent(pages / page).write_text(hidden + text, encoding="utf-8")
         for page in files.keys() - texts.keys():
             shutil.copyfile(files[page], _parent(pages / page))
         config = CONFIG.read_text(encoding="utf-8").replace("ROOT", ROOT.as_posix())
@@ -77,7 +81,7 @@ def _parent(path: Path) -> Path:
 def _run_generator(work: Path) -> None:
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     run = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)  # noqa: S603
-    output = run.stdout + run.stderr
+    output = _COLORS.sub("", run.stdout + run.stderr)
     # Strict mode does not see what mkdocstrings and griffe report: any line but the expected ones is an error.
     unexpected = [line for line in output.splitlines() if not line.startswith(_EXPECTED)]
     if run.returncode or unexpected:
@@ -85,6 +89,7 @@ def _run_generator(work: Path) -> None:
 
 
 _EXPECTED = ("Build started", "Build finished", "No issues found")
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ def catalogue_page() -> str:
 def _parts() -> Iterator[str]:
     yield "# Agora's metrics"
     yield (
-        "Every name of the API reference, with unit and meaning. A metric without a unit is a count; a fraction of 0.12 "
-        "is 12 %. `agora_analytics.catalogue` has them as enums, and `agora-analytics metrics` prints them. Methods also "
-        "take names that are not listed here."
+        "Every name of the API reference, with unit and meaning. A metric without a unit is a count; a fraction of "
+        "0.12 is 12 %. `agora_analytics.catalogue` has them as enums, and `agora-analytics metrics` prints them. "
+        "Methods also take names that are not listed here."
     )
     for kind in catalogue.Metric.__subclasses__():
         yield f"## {kind.__name__}\n\n{kind.__doc__}"

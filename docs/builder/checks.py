@@ -45,7 +45,9 @@ def check_site(site: Path, sections: Section, texts: Mapping[str, str]) -> None:
 
 
 def _dead_links(site: Path) -> Iterator[str]:
-    pages = {file.relative_to(site).as_posix(): _Page(file.read_text(encoding="utf-8")) for file in site.rglob("*.html")}
+    pages = {
+        file.relative_to(site).as_posix(): _Page(file.read_text(encoding="utf-8")) for file in site.rglob("*.html")
+    }
     # The page of unknown addresses is served from any folder: its links are checked nowhere else.
     for name, page in pages.items():
         yield from (f"{name}: loads {link} from another host" for link in page.loaded if urlsplit(link).netloc)

@@ -14,15 +14,16 @@ from agora_analytics.cli.app import NAME, app
 _SHARED = ("Account", "Names", "Output")
 """Panels of options that many commands have: shown once, at the end."""
 
+_INTRO = (
+    f"Every command of `{NAME}`, with its arguments and options, from its `--help`. The "
+    "[overview](command-line.md) has names, times, exit codes and messages."
+)
+
 
 def commands_page() -> str:
     """Return the page."""
     shared: dict[str, dict[str, Any]] = {panel: {} for panel in _SHARED}
-    parts = [
-        "# Commands and options",
-        f"Every command of `{NAME}`, with its arguments and options, from its `--help`. The "
-        "[overview](command-line.md) has names, times, exit codes and messages.",
-    ]
+    parts = ["# Commands and options", _INTRO]
     for path, command in _commands(NAME, typer.main.get_command(app)):
         parts += [f"## {path}", _unwrapped(command.help), *_panels(path, command, shared)]
     parts.append("## Shared options")

@@ -33,8 +33,8 @@ def messages_page() -> str:
 
 
 _INTRO = (
-    f"Search this page for words of a message that you see; {_ANY} stands for what differs from case to case. The error "
-    "says what to do, too: it ends with it, and has it as `error.hint`. The [reference of errors](errors.md) says which "
+    f"Search this page for words of a message that you see; {_ANY} stands for what differs from case to case. The "
+    "text of an error ends with what to do; `error.hint` has it, too. The [reference of errors](errors.md) says which "
     "errors are retried and what else helps, and the [Python API](api/errors.md) which attributes each has."
 )
 
@@ -81,7 +81,7 @@ def _name(function: ast.expr) -> str:
     return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
 
 
-def _text(node: ast.expr, *, module: griffe.Module, local: Mapping[str, ast.expr]) -> str:
+def _text(node: ast.expr, *, module: griffe.Module, local: Mapping[str, ast.expr]) -> str:  # noqa: PLR0911
     """Return the text of an expression, as far as it is known before the program runs."""
     inner = partial(_text, module=module, local=local)
     match node:

@@ -43,7 +43,8 @@ def _listed() -> Iterator[tuple[list[str], str]]:
 def _add(sections: Section, headings: Iterable[str], page: str, pages: Mapping[str, str]) -> None:
     for heading in headings:
         inner = sections.setdefault(heading, {})
-        assert isinstance(inner, dict), f"a page and a section have one title: {heading}"
+        if not isinstance(inner, dict):
+            raise SystemExit(f"a page and a section have one title: {heading}")
         sections = inner
     sections[title_of(pages[page])] = page
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from posixpath import normpath, relpath
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "agora_analytics"
@@ -19,9 +20,9 @@ _REPOSITORY_URLS = ("Source", "Repository")
 
 
 @cache
-def project() -> Mapping[str, object]:
+def project() -> Mapping[str, Any]:
     """Return the table `project` of pyproject.toml."""
-    table: Mapping[str, object] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table: Mapping[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return table
 
 
@@ -71,7 +72,6 @@ def _site_link(source: str, link: re.Match[str]) -> str:
 
 def _repository() -> str:
     urls = project().get("urls", {})
-    assert isinstance(urls, dict)
     return next((urls[name].rstrip("/") for name in _REPOSITORY_URLS if name in urls), "")
 
 
@@ -83,13 +83,16 @@ def slug(heading: str, separator: str = "-") -> str:
 def title_of(text: str) -> str:
     """Return the title of a page: its first heading, without formatting."""
     heading = re.search(r"^# (.*)$", text, re.MULTILINE)
-    assert heading, f"a page without a title: {text[:80]!r}"
+    if heading is None:
+        raise SystemExit(f"a page without a title: {text[:80]!r}")
     return heading[1].replace("`", "")
 
 
 def summary_of(text: str) -> str:
     """Return the first sentence below the title of a page, without links; empty if there is none."""
     body = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).partition("\n")[2]
-    paragraphs = [part for part in body.split("\n\n") if re.match(r"\s*[\w`\[*]", part)]
+    paragraphs = [
+        part for part in body.split("\n\n") if re.match(r"\s*[\w`\[*]", part) and "inside `main()`" not in part
+    ]
     first = " ".join(paragraphs[0].split()) if paragraphs else ""
     return re.split(r"(?<=[.:]) ", _LINK.sub(r"\2", first))[0].rstrip(":")

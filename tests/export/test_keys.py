@@ -10,7 +10,8 @@ from helpers.export_runs import HOUR, NOON, SOME_MIDS, export
 from helpers.paths import ROOT
 from helpers.streaming import USERS, simulated
 
-from agora_analytics import Insight, Selection, export as exports
+from agora_analytics import Insight, Selection
+from agora_analytics import export as exports
 from agora_analytics.simulator import World
 
 DAY = 24 * HOUR

@@ -9,7 +9,9 @@ from sources import ROOT
 
 def examples_page() -> str:
     """Return the page: of each example its docstring and its code."""
-    intro = "Complete programs. Each runs against the simulator in a test; `agora-analytics simulate` serves one to try."
+    intro = (
+        "Complete programs. Each runs against the simulator in a test; `agora-analytics simulate` serves one to try."
+    )
     parts = ["# Examples", intro]
     for file in sorted((ROOT / "examples").glob("*.py")):
         code = file.read_text(encoding="utf-8")
