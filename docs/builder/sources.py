@@ -91,8 +91,7 @@ def title_of(text: str) -> str:
 def summary_of(text: str) -> str:
     """Return the first sentence below the title of a page, without links; empty if there is none."""
     body = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).partition("\n")[2]
-    paragraphs = [
-        part for part in body.split("\n\n") if re.match(r"\s*[\w`\[*]", part) and "inside `main()`" not in part
-    ]
-    first = " ".join(paragraphs[0].split()) if paragraphs else ""
+    paragraphs = (part for part in body.split("\n\n") if re.match(r"\s*[\w`\[*]", part))
+    # Where a block of code belongs says nothing about the page.
+    first = " ".join(next((part for part in paragraphs if "inside `main()`" not in part), "").split())
     return re.split(r"(?<=[.:]) ", _LINK.sub(r"\2", first))[0].rstrip(":")
