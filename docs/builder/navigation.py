@@ -31,11 +31,13 @@ def navigation(pages: Mapping[str, str], made: Iterable[str]) -> Section:
 
 
 def _listed() -> Iterator[tuple[list[str], str]]:
-    """Yield each page that `docs/index.md` lists, with the headings above it."""
+    """Yield each page that `docs/index.md` lists, with its sections: headings, and lines such as `Calls:`."""
     headings: list[str] = []
     for line in (ROOT / "docs/index.md").read_text(encoding="utf-8").splitlines():
         if heading := re.match(r"(##+) (.*)", line):
             headings = [*headings[: len(heading[1]) - 2], heading[2]]
+        elif group := re.fullmatch(r"([A-Z][^.\[]*):", line):
+            headings = [*headings[:1], group[1]]
         elif headings:
             yield from ((list(headings), page) for page in re.findall(r"\]\(([^)#\s]+\.md)\)", line))
 
