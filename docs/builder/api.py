@@ -9,7 +9,7 @@ from typing import cast
 import griffe
 from sources import PACKAGE, ROOT
 
-PAGES = {
+_TITLES = {
     "client": "Client",
     "endpoints": "Endpoints",
     "models": "Models",
@@ -28,10 +28,12 @@ PAGES = {
     "simulator.fixtures": "Pytest fixtures",
     "simulator.server": "Simulator as a server",
 }
-"""Titles of the pages, by the module that each is of."""
+"""Titles of pages, by the module that each is of, in their order."""
 
 _SHOWN_WITH = {"_core": "client", "spans": "plans"}
 """Modules without a page of their own, and the page that shows the names that the package exports from them."""
+
+_PROGRAMS = {"__main__", "cli"}
 
 
 @cache
@@ -41,27 +43,35 @@ def package() -> griffe.Module:
     return cast("griffe.Module", found)
 
 
+@cache
+def titles() -> dict[str, str]:
+    """Return the titles of all pages: also of a public module that no title is known of."""
+    known = {*_TITLES, *_SHOWN_WITH, *_PROGRAMS}
+    others = sorted(name for name in package().modules if not name.startswith("_") and name not in known)
+    return _TITLES | {name: name.title() for name in others}
+
+
 def api_pages() -> dict[str, str]:
     """Return the pages of the API, by their path on the site."""
     shown = shown_names()
     return {
         f"reference/api/{module.replace('.', '-')}.md": _page(module, title, shown[module])
-        for module, title in PAGES.items()
+        for module, title in titles().items()
     }
 
 
 def shown_names() -> dict[str, list[str]]:
     """Return the full names that each page shows: as the package exports them, or else as the page's module does."""
-    shown: dict[str, list[str]] = {module: [] for module in PAGES}
+    shown: dict[str, list[str]] = {module: [] for module in titles()}
     seen = set()
     for name in _exported(package()):
         target = _target(package(), name)
         if target.is_module:
             continue
         home = target.path.split(".")[1]
-        shown[_SHOWN_WITH.get(home, home if home in PAGES else "client")].append(f"{PACKAGE}.{name}")
+        shown[_SHOWN_WITH.get(home, home if home in shown else "client")].append(f"{PACKAGE}.{name}")
         seen.add(target.path)
-    for page in PAGES:
+    for page in titles():
         module = package()[page]
         for name in _exported(module):
             target = _target(module, name)
