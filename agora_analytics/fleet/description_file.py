@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+import attrs
+
 from agora_analytics._core.validation import durations, non_empty_str, number_in_range, short_repr
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.export.selection import Selection
@@ -99,16 +101,15 @@ class _Reader:
             return _made(FollowJob, values, where)
         if kind == "watch":
             return _made(WatchJob, {**values, "series": _series(values.get("series", []), where)}, where)
-        chosen = {"apps": values.pop("app_ids", None), "datasets": values.pop("datasets", None)}
-        selection = _made(
-            Selection,
-            {
-                **{key: value for key, value in chosen.items() if value is not None},
-                **{key: _instant(values.pop(key, None), f"{where}, {key}") for key in ("start", "end")},
-            },
-            where,
-        )
-        return _made(ExportJob, {**values, "selection": selection}, where)
+        if not values.get("app_ids"):
+            raise ValueError(f"{where}: app_ids is missing: a list of App IDs")
+        given = {"apps": values.pop("app_ids")}
+        if "datasets" in values:
+            given["datasets"] = values.pop("datasets")
+        given |= {key: _instant(values.pop(key, None), f"{where}, {key}") for key in ("start", "end")}
+        if isinstance(values.get("to"), str) and "://" not in values["to"]:
+            values["to"] = str(self._file.absolute().parent / Path(values["to"]).expanduser())
+        return _made(ExportJob, {**values, "selection": _made(Selection, given, where)}, where)
 
     def _secret(self, table: Mapping[str, Any], key: str, where: str) -> Secret | None:
         env, file = table.get(f"{key}_env"), table.get(f"{key}_file")
@@ -136,10 +137,13 @@ def _one_series(value: object, where: str) -> Series:
 
 def _made(kind: Callable[..., T], values: Mapping[str, Any], where: str) -> T:
     """Make a value; its error gets the place."""
+    fields = attrs.fields(kind) if isinstance(kind, type) and attrs.has(kind) else ()
+    if missing := [one.name for one in fields if one.init and one.default is attrs.NOTHING and one.name not in values]:
+        raise ValueError(f"{where}: {missing[0]} is missing")
     try:
         return kind(**values)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {str(error).replace('__init__() ', '')}") from None
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _table(value: object, where: str) -> Mapping[str, Any]:

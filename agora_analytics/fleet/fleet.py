@@ -142,13 +142,19 @@ class Fleet:
         return self._sink is not None
 
     def check(self) -> tuple[AccountCheck, ...]:
-        """Return what each account would do on this host: missing secrets, and what its plan can do for its watches.
+        """Return what each account would do on this host: what is missing, and what its plan can do for its watches.
 
         Reads files, and sends nothing. Raises `ValueError` for an account with watches whose plan has no real-time
         requests.
         """
-        shared = [secret for secret in (self._store, self._sink) if isinstance(secret, Secret)]
-        return tuple(check(account, shared) for account in self.accounts)
+        return tuple(check(account, (self._check_store, self._check_sink)) for account in self.accounts)
+
+    def _check_store(self) -> None:
+        self._queue().check_url()
+
+    def _check_sink(self) -> None:
+        if self._sink is not None:
+            DatabaseSink(_read(self._sink))
 
     async def run_worker(
         self,
@@ -240,16 +246,18 @@ class Fleet:
         async with closed.opened() as queue:
             yield read
 
-    async def drain(self, worker: str | None = None) -> None:
-        """Let a worker, or all that run now, hand over what they have and end; returns before they have.
+    async def drain(self, worker: str | None = None) -> tuple[str, ...]:
+        """Ask a worker, or all that run now, to hand over what they have and end; returns their names at once.
 
         Raises `ValueError` for a worker that does not run, and `ConnectionError` if the store cannot be used.
         """
         async with _patience(), self._queue().opened() as queue:
-            running = await queue.read(WORKERS)
+            running = sorted(await queue.read(WORKERS))
             if worker is not None and worker not in running:
-                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(sorted(running)) or 'none'}")
-            await queue.write(DRAIN, dict.fromkeys([worker] if worker else running, ""))
+                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(running) or 'none'}")
+            asked = (worker,) if worker is not None else tuple(running)
+            await queue.write(DRAIN, dict.fromkeys(asked, ""))
+            return asked
 
     def _queue(self, suffix: str = "") -> WorkQueue:
         return WorkQueue(self._url(), f"{self.name}{suffix}")

@@ -75,6 +75,10 @@ class WorkQueue:
         self._name = name
         self._docket: Docket | None = None
 
+    def check_url(self) -> None:
+        """Raise `ValueError`, which does not quote it, for a URL of another kind; connects to nothing."""
+        _checked(self._url)
+
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[WorkQueue]:
         """Connect to the store.
