@@ -7,7 +7,7 @@ a warning of the generator or of mkdocstrings, a dead link, a page outside of th
 | --- | --- |
 | Which file becomes which page? | `sources.py` |
 | In which order are pages listed? | `navigation.py`, from `docs/index.md` |
-| What is made from the code? | `api.py`, `commands.py`, `catalogue.py`, `messages.py` |
+| What is made from the code? | `api.py`, `commands.py`, `catalogue.py`, `example_page.py` |
 | What is checked after the build? | `checks.py` |
 """
 
@@ -28,7 +28,6 @@ from checks import check_site
 from commands import commands_page
 from example_page import examples_page
 from llms import write_texts
-from messages import messages_page
 from navigation import as_toml, navigation
 from sources import EXAMPLES, ROOT, sources, with_site_links
 
@@ -42,7 +41,6 @@ def build(folder: Path) -> None:
         EXAMPLES: examples_page(),
         "reference/commands.md": commands_page(),
         "reference/catalogue.md": catalogue_page(),
-        "reference/messages.md": messages_page(),
         **api_pages(),
     }
     files = sources()
