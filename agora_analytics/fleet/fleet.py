@@ -80,7 +80,8 @@ class Fleet:
         name: of this fleet in the store.
         turn: seconds, at most, in which a worker keeps a job before others may take it; more of them cost less, and
             spread more slowly over new workers.
-        ledger, checkpoints: in place of those in the store.
+        ledger: in place of that in the store.
+        checkpoints: in place of those in the store.
         observers: are called for each request, for metrics and traces.
 
     Raises:

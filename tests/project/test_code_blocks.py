@@ -96,9 +96,9 @@ def test_readme_lists_the_names_that_blocks_use_before_the_first_block():
     assert readme.index("Put the snippets below inside") < readme.index(first.partition("\n")[0])
 
 
-def test_the_table_of_errors_lists_every_public_error_and_whether_it_is_retried():
+def test_the_table_of_errors_lists_every_public_error_whether_it_is_retried_and_what_to_do():
     page = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
-    table = page[page.index("| error | when | retried by the client |") :].partition("\n\n")[0]
+    table = page[page.index("| error | when | retried by the client | what to do |") :].partition("\n\n")[0]
     rows = [row.split("|") for row in table.splitlines() if row.startswith("| `")]
     documented = {name: row[3].strip() for row in rows for name in re.findall(r"`(\w+)`", row[1])}
     exported = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
@@ -109,3 +109,4 @@ def test_the_table_of_errors_lists_every_public_error_and_whether_it_is_retried(
     retryable = {name for name, kind in public.items() if kind.retryable}
     retried = {name for name, cell in documented.items() if cell.startswith("yes")}
     assert retried - {"RateLimited"} == retryable
+    assert [row for row in rows if len(row[4].strip()) < 10] == []
