@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
 import attrs
 
@@ -45,7 +44,9 @@ class DetailsFetcher:
     async def fetch(self, call: Call) -> FetchedDetails:
         """Fetch the details of a call that is over; raises what concerns more than this call."""
         try:
-            return await _FETCHES[self.dataset](self, call)
+            if self.dataset == "sessions":
+                return await self._sessions(call)
+            return await (self._metrics(call) if self.dataset == "metrics" else self._statistics(call))
         except TooEarly:
             return FetchedDetails()
         except BadRequest as error:
@@ -74,8 +75,8 @@ class DetailsFetcher:
             for one in self.selection.breakdowns:
                 self.budget.used += 1
                 rows = await self.client.calls.statistics(call.call_id, one.metric, one.dimension, *part)
-                query = (one.metric, one.dimension)
-                batches.append(column_batch.statistics(self.app_id, call.call_id, query, tuple(part), rows))
+                query, span = (one.metric, one.dimension), (part.start, part.end)
+                batches.append(column_batch.statistics(self.app_id, call.call_id, query, span, rows))
         return FetchedDetails(column_batch.concat(batches))
 
     async def _read(self, results: Results[T]) -> tuple[list[T], tuple[Span, ...]]:
@@ -95,13 +96,6 @@ class DetailsFetcher:
     def _of_wanted_mids(self, metrics: SessionMetrics) -> SessionMetrics:
         mids = self.selection.mids
         return attrs.evolve(metrics, data=tuple(track for track in metrics.data if not mids or track.mid in mids))
-
-
-_FETCHES: Final[Mapping[str, Any]] = {
-    "sessions": DetailsFetcher._sessions,  # noqa: SLF001 - this class's own
-    "metrics": DetailsFetcher._metrics,  # noqa: SLF001 - as above
-    "statistics": DetailsFetcher._statistics,  # noqa: SLF001 - as above
-}
 
 
 def _fetched(rows: ColumnBatch, lost: tuple[Span, ...]) -> FetchedDetails:

@@ -68,7 +68,8 @@ class LoadProgress:
         """Return the pending calls that are over, oldest first: as far as requests for their details need them."""
         ended = sorted((start, end, call_id) for call_id, (start, end) in self.pending.items() if end)
         return [
-            Call(call_id=call_id, created_ts=start, destroyed_ts=end - 1, finished=True) for start, end, call_id in ended
+            Call(call_id=call_id, created_ts=start, destroyed_ts=end - 1, finished=True)
+            for start, end, call_id in ended
         ]
 
     def open_spans(self) -> list[Span]:

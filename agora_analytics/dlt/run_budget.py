@@ -1,4 +1,4 @@
-"""What ends a run before everything was requested: the requests it may make, and errors that a later run may not meet."""
+"""What ends a run early: the requests that it may make, and errors that a later run may not meet."""
 
 from __future__ import annotations
 
