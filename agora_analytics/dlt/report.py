@@ -53,8 +53,9 @@ def load_reports(pipeline: _Pipeline, *, source: str = "agora") -> tuple[LoadRep
     `source` is the name that the source was given.
 
     ```python
-    for report in load_reports(pipeline):
-        print(report.resource, report.cut or "complete", report.pending, "calls to come")
+    def show(pipeline):
+        for report in load_reports(pipeline):
+            print(report.resource, report.cut or "complete", report.pending, "calls to come")
     ```
     """
     resources = pipeline.state.get("sources", {}).get(source, {}).get("resources", {})

@@ -55,17 +55,15 @@ def agora_source(
     """Return a dlt source with a resource for each dataset of a selection; needs the extra `dlt`.
 
     ```python
-    from datetime import UTC, datetime, timedelta
-
-    import dlt
-
-    from agora_analytics import Selection
-    from agora_analytics.dlt import agora_source, load_reports
-
-
     def load() -> None:
-        now = datetime.now(UTC)
-        selection = Selection(now - timedelta(days=7), now, datasets=("calls", "sessions"))
+        import time
+
+        import dlt
+
+        from agora_analytics.dlt import agora_source, load_reports
+
+        now = int(time.time())
+        selection = Selection(now - 7 * 86_400, now, datasets=("calls", "sessions"))
         pipeline = dlt.pipeline("agora", destination="duckdb", dataset_name="agora")
         pipeline.run(agora_source(selection))
         for report in load_reports(pipeline):
