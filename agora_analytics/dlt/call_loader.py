@@ -193,14 +193,15 @@ class CallLoader:
                     raise failed
 
     def _check_refusals(self, answers: Sequence[FetchedDetails]) -> None:
-        """Raise a refusal if no call was answered yet: then it is not the call that is wrong, but the settings."""
-        self._answered = self._answered or any(answer.refused is None for answer in answers)
-        if not self._answered:
-            for answer in answers:
-                if answer.refused is not None:
-                    raise answer.refused
+        """Raise a refusal if several calls were refused and none was answered: then the settings are wrong."""
+        self._answered = self._answered or any(answer.rows is not None for answer in answers)
+        refusals = [answer.refused for answer in answers if answer.refused is not None]
+        if len(refusals) > 1 and not self._answered:
+            raise refusals[0]
 
     def _note_details(self, call: Call, answer: FetchedDetails) -> None:
+        if answer.refused is not None and not self._answered:
+            return  # what is wrong, the call or the settings, turns out with the next calls
         if answer.reason:
             self.progress.lose(answer.reason, answer.lost, call.call_id)
         if answer.rows is not None or answer.reason:

@@ -8,9 +8,17 @@ from typing import TypeVar
 import attrs
 
 from agora_analytics.client import AnalyticsClient
-from agora_analytics.dlt.run_budget import RunBudget
+from agora_analytics.dlt.run_budget import CUTS, RunBudget
 from agora_analytics.endpoints.results import Results
-from agora_analytics.errors import BadRequest, DecodeError, IncompleteList, PlanRefused, TooEarly
+from agora_analytics.errors import (
+    DecodeError,
+    IncompleteList,
+    NotFound,
+    PlanRefused,
+    ResponseError,
+    TooEarly,
+    Unauthorized,
+)
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import ColumnBatch
@@ -23,12 +31,15 @@ T = TypeVar("T")
 
 @attrs.frozen
 class FetchedDetails:
-    """The details of a call: its rows, what of them is lost, and why. Without rows and a reason, they are too young."""
+    """The details of a call: its rows, what of them is lost, and why. Without rows and a reason, they are too young.
+
+    `refused` is the error of a request that may be wrong for every call.
+    """
 
     rows: ColumnBatch | None = None
     lost: tuple[Span, ...] = ()
     reason: str = ""
-    refused: BadRequest | None = None
+    refused: ResponseError | None = None
 
 
 @attrs.frozen
@@ -49,14 +60,12 @@ class DetailsFetcher:
             return await (self._metrics(call) if self.dataset == "metrics" else self._statistics(call))
         except TooEarly:
             return FetchedDetails()
-        except BadRequest as error:
-            return FetchedDetails(reason=str(error), refused=error)
-        except PlanRefused as error:
-            if error.kind == "access":
+        except (DecodeError, NotFound) as error:  # such as a call that was deleted
+            return FetchedDetails(reason=str(error))
+        except ResponseError as error:
+            if isinstance(error, (*CUTS, Unauthorized)) or getattr(error, "kind", "") == "access":
                 raise
-            return FetchedDetails(reason=str(error))
-        except DecodeError as error:
-            return FetchedDetails(reason=str(error))
+            return FetchedDetails(reason=str(error), refused=None if isinstance(error, PlanRefused) else error)
 
     async def _sessions(self, call: Call) -> FetchedDetails:
         rows, lost = await self._read(self.client.calls.sessions(call))

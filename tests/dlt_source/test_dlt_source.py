@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -210,6 +212,65 @@ def test_refused_credentials_fail_the_run_and_the_next_one_starts_where_it_did(w
     assert all(report.complete for report in reports)
     ended = {call_id for call_id, finished in warehouse.keys("calls", "call_id", "finished") if finished}
     assert {call_id for (call_id,) in warehouse.keys("sessions", "call_id")} == ended
+
+
+DYING = """
+import os, sys
+import dlt
+from agora_analytics import Selection
+from agora_analytics.dlt import agora_source
+from agora_analytics.simulator import Simulation, World
+
+NOON, folder = int(sys.argv[1]), sys.argv[2]
+world = World(seed=7, calls_per_hour=12.0, typical_minutes=0.2, long_share=0.0, large_share=0.0)
+simulation = Simulation(world=world, clock=NOON)
+transport = simulation.transport()
+send = transport.send
+
+async def dying(request, host=0):
+    if sum(simulation.service.counts.values()) >= 9:
+        os._exit(9)
+    return await send(request, host)
+
+transport.send = dying
+pipeline = dlt.pipeline("agora_test", destination=dlt.destinations.duckdb(f"{folder}/warehouse.duckdb"),
+    dataset_name="agora", pipelines_dir=f"{folder}/pipelines")
+selection = Selection(NOON - 7200, NOON, datasets=("calls", "sessions"))
+pipeline.run(agora_source(selection, client=lambda: simulation.client(quotas=False, transport=transport)))
+"""
+
+
+@pytest.mark.process
+def test_a_killed_run_leaves_nothing_that_the_next_one_misses_or_doubles(warehouse, tmp_path):
+    done = subprocess.run([sys.executable, "-c", DYING, str(NOON), str(tmp_path)], capture_output=True, check=False)
+    assert done.returncode == 9, done.stderr.decode()
+    reports = warehouse.load("calls", "sessions")
+    assert all(report.complete for report in reports)
+    sessions = warehouse.keys("sessions", "call_id", "sid")
+    assert len(sessions) == len(set(sessions))
+    ended = {call_id for call_id, finished in warehouse.keys("calls", "call_id", "finished") if finished}
+    assert {call_id for call_id, _ in sessions} == ended
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("status", status=400), Fault("refusal", code=404), Fault("refusal", code=499)], ids=str
+)
+def test_a_call_whose_details_are_refused_is_reported_and_stops_nothing(warehouse, fault):
+    warehouse.load("calls")
+    first = min(call_id for call_id, finished in warehouse.keys("calls", "call_id", "finished") if finished)
+    warehouse.simulation.faults = Faults.of_call(first, fault)
+    reports = {report.resource: report for report in warehouse.load("sessions")}
+    ((_, reason, call_id),) = reports["sessions"].missing
+    assert call_id == first
+    assert reason
+    assert first not in {call_id for (call_id,) in warehouse.keys("sessions", "call_id")}
+    assert len(warehouse.rows("sessions")) > 15
+
+
+def test_a_refusal_of_the_first_calls_fails_the_run_since_the_settings_are_wrong(warehouse):
+    warehouse.simulation.faults = Faults.script([None, *[Fault("status", status=400)] * 500])
+    with pytest.raises(Exception, match="400"):
+        warehouse.load("sessions")
 
 
 def test_insights_of_the_last_days_are_read_again_and_not_doubled(warehouse):

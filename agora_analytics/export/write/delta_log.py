@@ -77,6 +77,14 @@ class DeltaLog:
         }
         self._commit(path, *self._table(file.written_ms), {"add": add})
 
+    def withdraw_missing(self) -> None:
+        """Take files out of the table that are gone, which a run has accepted: no reader could read the table."""
+        self._refresh()
+        if self._files:
+            there = {self._path(name) for name in self._sink.files(self._dataset.name)}
+            for path in sorted(self._files.keys() - there):
+                self._commit(path, {"remove": {"path": path, "dataChange": True}})
+
     def _path(self, name: str) -> str:
         """Return the path of a file relative to the table, as URLs encode it: an App ID in it is encoded already."""
         return quote(name.removeprefix(f"{self._dataset.name}/"), safe="/=")

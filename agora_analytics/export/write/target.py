@@ -118,7 +118,9 @@ class FileTarget(_TargetBase):
     """Of a format that is a table: the transaction log by dataset."""
 
     def ready(self) -> None:
-        """Do nothing: the writer may still start while the first rows are fetched."""
+        """Make the tables of the export agree with its files. The writer may still start meanwhile."""
+        for log in self._logs.values():
+            log.withdraw_missing()
 
     def expect(self, part: Part) -> None:
         """Expect the file as it is now."""

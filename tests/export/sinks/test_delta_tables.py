@@ -100,6 +100,15 @@ async def test_rows_that_the_service_recomputes_are_replaced(tmp_path, simulatio
     assert table_rows(tmp_path, "insights") == parquet_rows(tmp_path, "insights")
 
 
+async def test_a_lost_file_that_a_run_accepts_leaves_the_table_too(tmp_path, simulation):
+    await export(simulation, selected(NOON - HOUR, "calls"), tmp_path, format="delta")
+    next((tmp_path / "calls").rglob("part-00001.parquet")).unlink()
+    with pytest.raises(ExportError, match="do not match the state"):
+        await export(simulation, selected(NOON - 600, "calls"), tmp_path, format="delta")
+    await export(simulation, selected(NOON - 600, "calls"), tmp_path, format="delta", rebuild=True)
+    assert table_rows(tmp_path, "calls") == parquet_rows(tmp_path, "calls") != []
+
+
 @pytest.mark.parametrize("app", ["a/b", "50%", "é\N{GRINNING FACE}?#"])
 async def test_any_app_id_can_be_read(tmp_path, simulation, app):
     simulation.service.app_id = app
