@@ -64,7 +64,7 @@ def agora_source(
 
         now = int(time.time())
         selection = Selection(now - 7 * 86_400, now, datasets=("calls", "sessions"))
-        pipeline = dlt.pipeline("agora", destination="duckdb", dataset_name="agora")
+        pipeline = dlt.pipeline("agora", destination="duckdb", dataset_name="agora_data")
         pipeline.run(agora_source(selection))
         for report in load_reports(pipeline):
             print(report.resource, report.cut or "complete", report.missing)
