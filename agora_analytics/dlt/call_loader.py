@@ -105,10 +105,11 @@ class CallLoader:
         listed = await self._list(span)
         if listed is None:
             return
-        async for batch in self._take([call for call in listed if call.call_id in before]):
+        calls, is_whole = listed
+        async for batch in self._take([call for call in calls if call.call_id in before]):
             yield batch
         # Deleted at the service: its end will never be listed.
-        for call_id in before - {call.call_id for call in listed}:
+        for call_id in before - {call.call_id for call in calls} if is_whole else ():
             self.progress.lose("no longer listed", [span], call_id)
             self.progress.mark_loaded(call_id, span.start)
 
@@ -118,14 +119,19 @@ class CallLoader:
             return
         # By the clock as the answer corrected it; before the yield, in which time passes.
         final_before = self._time.passed_second() - self.allowed_lateness
-        async for batch in self._take([call for call in listed if not self.progress.is_seen(call)]):
+        async for batch in self._take([call for call in listed[0] if not self.progress.is_seen(call)]):
             yield batch
         self.progress.mark_done(span, final_before)
 
-    async def _list(self, span: Span) -> list[Call] | None:
-        """Return the calls that began in a span; None if the service does not have it yet, or no longer."""
+    async def _list(self, span: Span) -> tuple[list[Call], bool] | None:
+        """Return the calls that began in a span, and whether these are all.
+
+        None if the service does not have the span yet, or no longer.
+        """
+        # What each error means for the span, in one place: longer than 25 lines for that.
         self.budget.check()
         calls: dict[str, Call] = {}
+        is_whole = True
         for channel in self.selection.channels or (None,):
             results = self.client.calls.search(*span, cname=channel)
             try:
@@ -133,6 +139,7 @@ class CallLoader:
                     async for call in results:
                         calls[call.call_id] = call
             except IncompleteList as error:
+                is_whole = False
                 self.progress.lose("the service cuts off the list", [error.span or span])
             except PlanRefused as error:
                 if error.kind == "range":
@@ -143,7 +150,7 @@ class CallLoader:
             finally:
                 self.budget.used += results.requests
             self.progress.lose("expired", results.missing)
-        return list(calls.values())
+        return list(calls.values()), is_whole
 
     async def _take(self, calls: Sequence[Call]) -> AsyncGenerator[ColumnBatch]:
         """Yield calls, unless details are wanted, and note what is to come of them."""
