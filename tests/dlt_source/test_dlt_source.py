@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from helpers.times import NOON
 
 from agora_analytics import AnalyticsClient, Insight, Retry, Selection, Unauthorized
 from agora_analytics.dlt import LoadReport, agora_source, load_reports
-from agora_analytics.simulator import Fault, Faults, Simulation, World
+from agora_analytics.simulator import Fault, Faults, Simulation, Variants, World
 
 dlt = pytest.importorskip("dlt", reason="dlt is not installed: pip install 'dlt>=1.31'")
 pytestmark = [
@@ -108,6 +109,7 @@ def test_a_second_run_asks_only_for_what_is_new(warehouse):
     assert warehouse.rows("sessions") == before
 
 
+@pytest.mark.slow
 def test_runs_over_hours_leave_the_rows_of_one_run(warehouse, tmp_path):
     for _ in range(2):
         reports = warehouse.load("calls", "sessions")
@@ -128,6 +130,7 @@ def test_runs_over_hours_leave_the_rows_of_one_run(warehouse, tmp_path):
     assert {table: at_once.rows(table) for table in stepwise} == stepwise
 
 
+@pytest.mark.slow
 def test_an_open_call_is_asked_for_again_until_it_is_over(warehouse):
     long = World(seed=7, calls_per_hour=12.0, typical_minutes=40.0, long_share=0.0)
     simulation = Simulation(world=long, clock=warehouse.clock)
@@ -141,6 +144,37 @@ def test_an_open_call_is_asked_for_again_until_it_is_over(warehouse):
     finished = dict(warehouse.keys("calls", "call_id", "finished"))
     assert all(finished[call_id] for call_id, _ in still_open)
     assert len(finished) == len(warehouse.rows("calls"))
+
+
+def in_the_end(warehouse: Warehouse) -> dict[str, int]:
+    """Return the calls that the service lists once nothing changes any more, with their ends."""
+
+    async def read() -> dict[str, int]:
+        async with warehouse.client() as client:
+            found = [call async for call in client.calls.search(NOON - 2 * HOUR, NOON + HOUR)]
+        return {call.call_id: call.destroyed_ts or 0 for call in found}
+
+    return asyncio.run(read())
+
+
+@pytest.mark.slow_except("0")
+@pytest.mark.parametrize("host_ahead", [0, 1_000, -1_000])
+def test_calls_that_are_listed_late_come_with_a_later_run(warehouse, host_ahead):
+    warehouse.simulation.variants = Variants(late_calls=0.5, late_by=200)
+    warehouse.simulation.host_clock.wrong = host_ahead
+    counts = []
+    for _ in range(5):
+        warehouse.load("calls", "sessions")
+        counts.append(len(warehouse.rows("calls")))
+        warehouse.clock.ahead += HOUR // 4
+    assert counts == sorted(set(counts))
+    warehouse.clock.ahead += 10 * HOUR
+    warehouse.load("calls", "sessions")
+    loaded = {call_id: end.timestamp() for call_id, end in warehouse.keys("calls", "call_id", "destroyed_ts")}
+    expected = in_the_end(warehouse)
+    assert len(expected) > 25
+    assert {call_id: loaded.get(call_id) for call_id in expected} == expected
+    assert {call_id for (call_id,) in warehouse.keys("sessions", "call_id")} >= set(expected)
 
 
 def test_a_run_that_is_cut_short_is_reported_and_continued(warehouse, caplog):
@@ -161,6 +195,7 @@ def test_a_run_that_is_cut_short_is_reported_and_continued(warehouse, caplog):
     assert len(warehouse.keys("sessions", "call_id", "sid")) == len(set(warehouse.keys("sessions", "call_id", "sid")))
 
 
+@pytest.mark.slow
 def test_an_outage_cuts_a_run_short_and_keeps_what_was_read(warehouse):
     warehouse.simulation.faults = Faults.script([*[None] * 9, *[Fault("refused")] * 500])
     reports = warehouse.load("sessions")
@@ -188,6 +223,7 @@ def test_a_spent_quota_cuts_a_run_short_before_a_request_too_many(warehouse):
     assert all(report.complete for report in warehouse.load("sessions"))
 
 
+@pytest.mark.slow
 def test_rows_after_the_limit_of_a_user_come_with_the_next_run(warehouse):
     selection = Selection(NOON - 2 * HOUR, NOON, datasets=("calls", "sessions"))
     source = agora_source(selection, client=warehouse.client)
@@ -252,8 +288,14 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_misses_or_doubles(warehou
     assert {call_id for call_id, _ in sessions} == ended
 
 
+@pytest.mark.slow_except("400")
 @pytest.mark.parametrize(
-    "fault", [Fault("status", status=400), Fault("refusal", code=404), Fault("refusal", code=499)], ids=str
+    "fault",
+    [
+        pytest.param(Fault("status", status=400), id="400"),
+        pytest.param(Fault("refusal", code=404), id="404"),
+        pytest.param(Fault("refusal", code=499), id="499"),
+    ],
 )
 def test_a_call_whose_details_are_refused_is_reported_and_stops_nothing(warehouse, fault):
     warehouse.load("calls")
@@ -297,6 +339,7 @@ def test_tables_have_keys_without_nulls_types_and_descriptions(warehouse):
     assert keys == {"app_id", "call_id", "sid"}
 
 
+@pytest.mark.slow
 def test_other_filters_are_read_from_the_start(warehouse):
     warehouse.load("calls", min_freeze_rate=0.5)
     few = len(warehouse.rows("calls"))
@@ -304,6 +347,7 @@ def test_other_filters_are_read_from_the_start(warehouse):
     assert few < len(warehouse.rows("calls"))
 
 
+@pytest.mark.slow
 def test_what_has_expired_is_reported_and_costs_no_request(warehouse):
     reports = warehouse.load("calls", back=400 * DAY, max_requests=400)
     ((span, reason, call_id),) = reports[0].missing
