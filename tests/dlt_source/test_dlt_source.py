@@ -157,7 +157,7 @@ def in_the_end(warehouse: Warehouse) -> dict[str, int]:
     return asyncio.run(read())
 
 
-@pytest.mark.slow_except("0")
+@pytest.mark.slow
 @pytest.mark.parametrize("host_ahead", [0, 1_000, -1_000])
 def test_calls_that_are_listed_late_come_with_a_later_run(warehouse, host_ahead):
     warehouse.simulation.variants = Variants(late_calls=0.5, late_by=200)

@@ -112,6 +112,7 @@ class LocalSink:
             _link(draft, target, content)
         finally:
             draft.unlink(missing_ok=True)
+        sync_folder(target.parent)
 
     def _place_of(self, name: str) -> Path:
         """Return the path of a file; folders that are created for it survive a power cut."""
