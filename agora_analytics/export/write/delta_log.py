@@ -129,6 +129,9 @@ class DeltaLog:
         commits: set[str] = set()
         while (content := self._sink.read(self._entry())) is not None:
             commits |= self._read_entry(content)
+        # Only a log that another program has shortened has a checkpoint and no beginning.
+        if not self._next and self._sink.stat(f"{self._dataset.name}/_delta_log/_last_checkpoint"):
+            raise OSError(f"the first entries of {self._dataset.name}/_delta_log are gone")
         return commits
 
     def _read_entry(self, content: bytes) -> set[str]:

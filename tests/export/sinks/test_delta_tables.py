@@ -30,7 +30,7 @@ def table_rows(folder: Path | str, dataset: str, options: dict[str, str] | None 
 def parquet_rows(folder: Path, dataset: str) -> list[str]:
     import pyarrow.parquet as pq
 
-    files = sorted((folder / dataset).rglob("*.parquet"))
+    files = sorted((folder / dataset).glob("app=*/*/*.parquet"))  # not a checkpoint of the log
     return sorted(repr(row) for file in files for row in pq.ParquetFile(file).read().to_pylist())
 
 
@@ -98,6 +98,17 @@ async def test_rows_that_the_service_recomputes_are_replaced(tmp_path, simulatio
     await export(simulation, daily, tmp_path, format="delta")
     assert len(table_rows(tmp_path, "insights")) == first.rows["insights"]
     assert table_rows(tmp_path, "insights") == parquet_rows(tmp_path, "insights")
+
+
+async def test_a_vacuum_and_a_checkpoint_between_two_runs_change_nothing(tmp_path, simulation):
+    await export(simulation, selected(NOON - HOUR, "calls"), tmp_path, format="delta")
+    table = deltalake.DeltaTable(tmp_path / "calls")
+    table.create_checkpoint()
+    table.cleanup_metadata()
+    table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    report = await export(simulation, selected(NOON - 600, "calls"), tmp_path, format="delta")
+    assert len(table_rows(tmp_path, "calls")) == report.rows["calls"]
+    assert table_rows(tmp_path, "calls") == parquet_rows(tmp_path, "calls")
 
 
 async def test_a_lost_file_that_a_run_accepts_leaves_the_table_too(tmp_path, simulation):
@@ -170,6 +181,17 @@ def test_a_run_that_was_superseded_replaces_no_file_of_its_successor(tmp_path):
     successor.add(NAME, FILE)
     with pytest.raises(ReplacedError, match="another process has changed"):
         log.add(NAME, DataFile(size=11, rows=2, sha256="b" * 64, written_ms=NOON * 1_000))
+
+
+def test_a_log_without_its_first_entries_is_not_taken_for_a_new_table(tmp_path):
+    log = DeltaLog(LocalSink(tmp_path), "calls")
+    log.withdraw(NAME)
+    log.add(NAME, FILE)
+    folder = tmp_path / "calls" / "_delta_log"
+    (folder / f"{0:020}.json").unlink()
+    (folder / "_last_checkpoint").write_text("{}")
+    with pytest.raises(OSError, match="first entries"):
+        DeltaLog(LocalSink(tmp_path), "calls").withdraw(NAME)
 
 
 async def test_a_damaged_log_is_an_error_that_names_it(tmp_path, simulation):
