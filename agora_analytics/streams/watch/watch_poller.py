@@ -171,12 +171,17 @@ class WatchPoller(Poller[Event]):
 
     async def _resume_schedule(self, reserve: Reserve) -> None:
         """Wait until the last run would have polled: neither a restart nor a takeover costs a request."""
-        done = self.position.checkpoint.done
+        checkpoint = self.position.checkpoint
+        done = checkpoint.done[-1].end if checkpoint.done else 0
         # The answer of a probe is there, and as new as any.
-        if done and not self._probe_answers:
-            for index in range(len(self._source.queries)):
-                self._schedule.record_success(index, done[-1].end // WINDOW - 1)
-            await self._sleep_until_due(reserve, after=0)
+        if self._probe_answers or not (done or checkpoint.open):
+            return
+        for index, query in enumerate(self._source.queries):
+            # What only waits to be final was polled as well.
+            series = {str(one) for one in query.series_indexes}
+            polled = (int(ts) + WINDOW for ts, found in checkpoint.open.items() if series & found.keys())
+            self._schedule.record_success(index, max(polled, default=done) // WINDOW)
+        await self._sleep_until_due(reserve, after=0)
 
     async def probe(self, number: int) -> AgoraError | None:
         """Poll one query for the newest windows; the answer is kept for the first poll."""
