@@ -103,7 +103,7 @@ class Exporter:
         Args:
             selection: the rows to export.
             to: a local folder, or a URL that fsspec knows (`s3://bucket/folder`).
-            format: `parquet`, `jsonl`, `jsonl.gz`, `jsonl.zst`, `csv`, `sqlite` or `duckdb`.
+            format: `parquet`, `delta`, `jsonl`, `jsonl.gz`, `jsonl.zst`, `csv`, `sqlite` or `duckdb`.
             order: `oldest`, or `worst` to fetch details, once all calls are listed, by descending freeze rate times
                 users times length.
             min_users: fetch details only of calls with that many users at once.
