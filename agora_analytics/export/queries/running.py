@@ -142,7 +142,8 @@ def _places(name: str) -> tuple[str, str]:
 def _readers(folder: Path, dataset: Dataset) -> Iterator[str]:
     """Yield a table function of DuckDB for each format and depth at which there are files."""
     columns = ", ".join(f"{_quoted(column.name)}: '{_TYPES[column.kind]}'" for column in dataset.columns)
-    for name, form in FILE_FORMATS.items():
+    # The files of a Delta table are those of Parquet, and would be read twice.
+    for name, form in ((name, form) for name, form in FILE_FORMATS.items() if not form.is_table):
         for pattern in _places(f"{dataset.name}/app=*/day=*/*{form.suffix}"):
             if next(folder.glob(pattern), None) is None:
                 continue

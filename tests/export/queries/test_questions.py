@@ -200,7 +200,7 @@ def test_an_open_session_counts_no_minutes(tmp_path):
 
 
 @pytest.mark.slow_except("csv", "parquet")
-@pytest.mark.parametrize("form", ["parquet", "csv", "jsonl.gz", "jsonl.zst", "duckdb"])
+@pytest.mark.parametrize("form", ["parquet", "delta", "csv", "jsonl.gz", "jsonl.zst", "duckdb"])
 def test_each_format_gives_the_same_answers(tmp_path, form):
     """In a folder whose name DuckDB would take for a pattern."""
     end = SELECTION.span.end
