@@ -58,8 +58,11 @@ async def sql(
         _show_sql(screen, name, await asyncio.to_thread(queries.views, folder))
         return
     # In a thread: a signal is handled meanwhile.
-    result = await asyncio.to_thread(queries.run, name, folder)
-    shown = result.rows[: output.max_rows(_DEFAULT_LIMIT)]
+    _show_result(output, await asyncio.to_thread(queries.run, name, folder))
+
+
+def _show_result(output: ListOptions, result: QueryResult) -> None:
+    shown, screen = result.rows[: output.max_rows(_DEFAULT_LIMIT)], output.screen
     screen.show([dict(zip(result.columns, map(_plain, row), strict=True)) for row in shown], _table(result, shown))
     if result.missing:
         screen.warn(f"the export has no {' and no '.join(result.missing)}: {result.question.text}")

@@ -10,7 +10,7 @@ import attrs
 
 from agora_analytics.export.queries import QueryResult
 from agora_analytics.ops.report.answers import answer_section, unanswered_section
-from agora_analytics.ops.report.charts import lines
+from agora_analytics.ops.report.charts import Points, lines
 from agora_analytics.ops.report.completeness import completeness
 from agora_analytics.ops.report.markup import Html, figure, joined, name, page, section, tag, text, time
 from agora_analytics.spans import DAY, Span, iso
@@ -76,27 +76,21 @@ def tiles(title: str, source: str, totals: Sequence[tuple[str, Any, str]]) -> Ht
 def _trend(data: WeekData) -> Html:
     answer = data.answers["trend_by_day"]
     rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-    days = [int(row["day_utc"].replace(tzinfo=UTC).timestamp()) for row in rows]
 
-    def series(column: str) -> list[tuple[int, float | None]]:
-        return [(day, row[column]) for day, row in zip(days, rows, strict=True)]
+    def series(label: str, column: str) -> tuple[str, Points]:
+        return label, [(int(row["day_utc"].replace(tzinfo=UTC).timestamp()), row[column]) for row in rows]
 
-    rates = [("audio", series("audio_freeze_rate")), ("video", series("video_freeze_rate"))]
+    rates = [series("audio", "audio_freeze_rate"), series("video", "video_freeze_rate")]
+    charts = [
+        lines("Freeze rate of calls by day", rates, "fraction", by_day=True),
+        lines("Calls by day", [series("calls", "calls")], "", by_day=True),
+        lines("Minutes of calls by day", [series("minutes", "call_minutes")], "min", by_day=True),
+    ]
     partial = data.span.start % DAY or data.span.end % DAY
     note = "Days are UTC. The first and the last are not whole." if partial else "Days are UTC."
     return section(
         "Day by day",
         f"{data.source}, question trend_by_day",
-        tag(
-            "div",
-            joined(
-                [
-                    lines("Freeze rate of calls by day", rates, "fraction", by_day=True),
-                    lines("Calls by day", [("calls", series("calls"))], "", by_day=True),
-                    lines("Minutes of calls by day", [("minutes", series("call_minutes"))], "min", by_day=True),
-                ]
-            ),
-            class_="charts",
-        ),
+        tag("div", joined(charts), class_="charts"),
         tag("p", text(note), class_="none"),
     )
