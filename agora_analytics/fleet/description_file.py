@@ -7,12 +7,12 @@ file (`customer_secret_file`); of a relative path, from the folder of the descri
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from agora_analytics._core.validation import durations, short_repr
+from agora_analytics._core.validation import durations, path, short_repr
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.export.selection import Selection
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
@@ -43,12 +43,12 @@ class Described(NamedTuple):
     turn: float
 
 
-def read(path: str | Path) -> Described:
+def read(place: str | Path) -> Described:
     """Read a description; raises `ValueError` that names the file, the table and the key of what cannot work."""
-    file = Path(path).expanduser()
+    file = path("path", place)
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"the description {str(file)!r} cannot be read: {reason}") from None
     return _Reader(file).fleet(table)
@@ -106,15 +106,22 @@ class _Reader:
             },
             where,
         )
-        return _made(ExportJob, {**values, "selection": selection}, where)
+        return _made(self._export, {**values, "selection": selection}, where)
+
+    def _export(self, **values: Any) -> ExportJob:
+        to = values.get("to")
+        if isinstance(to, str) and to.strip() and "://" not in to:
+            values["to"] = str(self._file.parent / path("to", to))
+        return ExportJob(**values)
 
     def _secret(self, table: Mapping[str, Any], key: str, where: str) -> Secret | None:
         env, file = table.get(f"{key}_env"), table.get(f"{key}_file")
         if env is None and file is None:
             return None
-        if file is not None:
-            file = self._file.parent / Path(str(file)).expanduser()
-        return _made(Secret, {"env": env, "file": file}, f"{where}, {key}")
+        return _made(self._secret_in, {"env": env, "file": file}, f"{where}, {key}")
+
+    def _secret_in(self, env: Any, file: Any) -> Secret:
+        return Secret(env=env, file=None if file is None else self._file.parent / path("file", file))
 
 
 def _series(values: object, where: str) -> list[Series]:
@@ -132,7 +139,7 @@ def _one_series(value: object, where: str) -> Series:
     return _made(Series, {"product": "Native", **table}, where)
 
 
-def _made(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+def _made(kind: Callable[..., T], values: Mapping[str, Any], where: str) -> T:
     """Make a value; its error gets the place."""
     try:
         return kind(**values)

@@ -12,7 +12,7 @@ from agora_analytics._core.dispatcher import in_turns
 from agora_analytics.fleet import description_file
 from agora_analytics.fleet.check import AccountCheck, check
 from agora_analytics.fleet.clients import ClientPool
-from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
+from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob, key_part
 from agora_analytics.fleet.export_turns import ExportTurns, ShardTask, shard_tasks
 from agora_analytics.fleet.queue import WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS, Reporter
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Fleet"]
 
 _MEMORY: Final = "memory://"
+
+_EXPORTS: Final = ".exports"
+"""What the name of the second queue ends with; no fleet has a dot in its name."""
 
 
 class Fleet:
@@ -98,7 +101,8 @@ class Fleet:
         self.accounts = validation.instances("accounts", accounts, Account)
         if twice := validation.repeated(account.name for account in self.accounts):
             raise ValueError(f"accounts: {twice!r} is there twice")
-        self.name = validation.non_empty_str("name", name)
+        self._check_places()
+        self.name = key_part("name", name)
         self._store = store if isinstance(store, Secret) else validation.non_empty_str("store", store)
         self._sink = sink if sink is None or isinstance(sink, Secret) else validation.non_empty_str("sink", sink)
         self._turn = validation.number_in_range("turn", turn, above=True)
@@ -121,7 +125,10 @@ class Fleet:
             "turn": described.turn,
             **settings,
         }
-        return cls(*described.accounts, **found)
+        try:
+            return cls(*described.accounts, **found)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{str(path)!r}: {error}") from None
 
     def __repr__(self) -> str:
         return f"Fleet({self.name!r}, accounts={len(self.accounts)}, jobs={len(self.jobs)})"
@@ -168,7 +175,7 @@ class Fleet:
         limits = validation.int_in_range("concurrency", concurrency, 1), validation.int_in_range("exports", exports, 1)
         async with (
             self._queue().opened() as queue,
-            self._queue("-exports").opened() as exporting,
+            self._queue(_EXPORTS).opened() as exporting,
             self._pool() as pool,
             aclosing(self._sink_for(on_event)) as sink,
         ):
@@ -201,6 +208,16 @@ class Fleet:
             if isinstance(job, ExportJob)
             for shard, task in shard_tasks(account, key, job).items()
         }
+
+    def _check_places(self) -> None:
+        """Raise `ValueError` for two exports into one place: each would write the manifest of all its shards."""
+        places: dict[str, str] = {}
+        for key, job in self.jobs.items():
+            if not isinstance(job, ExportJob):
+                continue
+            first = places.setdefault(job.to.rstrip("/"), key)
+            if first != key:
+                raise ValueError(f"accounts: {first} and {key} have the same `to`: give each a place of its own")
 
     async def status(self) -> FleetStatus:
         """Return who holds which job, since when, and how far each is; costs no request of any account."""
