@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import backoff
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.export.report import ExportProgress, ExportReport
@@ -29,6 +30,12 @@ class ShardTask(NamedTuple):
     job: ExportJob
     shard: Shard
 
+    @property
+    def version(self) -> str:
+        """A fingerprint of what it does: with another one, a shard that was complete is not."""
+        chosen, job = self.shard.selection, self.job
+        return fingerprint(repr((job.to, job.format, job.every, chosen.span, chosen.apps, chosen.identity())))
+
 
 def shard_tasks(account: Account, key: str, job: ExportJob) -> dict[str, ShardTask]:
     """Return the shards of a job by key."""
@@ -47,9 +54,9 @@ class ExportTurns:
         self._is_draining = False
 
     @property
-    def keys(self) -> frozenset[str]:
-        """The keys of all shards."""
-        return frozenset(self._tasks)
+    def versions(self) -> Mapping[str, str]:
+        """The versions of all shards by key."""
+        return {key: task.version for key, task in self._tasks.items()}
 
     async def take(self, key: str) -> float | None:
         """Run a shard; return the seconds until it is to be run again, or None if it is done."""
@@ -69,7 +76,8 @@ class ExportTurns:
             return 0.0
         if not report.complete:
             return await self._incomplete(status, report)
-        await self._reporter.end(key, failures=0, error="", done=task.job.every is None)
+        done = task.job.every is None
+        await self._reporter.end(key, failures=0, error="", done=done, version=task.version)
         return task.job.every
 
     async def _incomplete(self, status: JobStatus, report: ExportReport) -> float:

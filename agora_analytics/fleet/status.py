@@ -41,6 +41,7 @@ class JobStatus:
         failures: turns in a row that ended with an error.
         error: that of the last turn, empty for none; it holds no credential.
         done: whether an export is complete.
+        version: a fingerprint of what an export does, by its last complete turn; one that was changed is run again.
 
     """
 
@@ -55,6 +56,7 @@ class JobStatus:
     failures: int = 0
     error: str = ""
     done: bool = False
+    version: str = ""
 
     def age(self, now: float) -> float | None:
         """Return by how many seconds the job is behind `now` (UTC seconds); None before its first event."""

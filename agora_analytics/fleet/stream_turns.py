@@ -48,9 +48,9 @@ class StreamTurns:
         self._is_draining = False
 
     @property
-    def keys(self) -> frozenset[str]:
-        """The keys of all jobs."""
-        return frozenset(self._jobs)
+    def versions(self) -> Mapping[str, str]:
+        """The keys of all jobs; they are never done, so that none has a version."""
+        return dict.fromkeys(self._jobs, "")
 
     async def take(self, key: str) -> float | None:
         """Do a turn of a job; return the seconds until the next may begin, on any worker."""

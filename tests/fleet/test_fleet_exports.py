@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from pathlib import Path
 
+import attrs
 import pytest
 from helpers.fleet_service import FRESH, Accounts, app, listening, secrets
 
@@ -102,6 +104,23 @@ async def test_a_shard_is_resumed_where_a_worker_was_drained(service, tmp_path):
     # What was under way when it was drained, and no more, is requested again.
     assert spent <= whole + 16
     assert rows(tmp_path / "fleet") == rows(tmp_path / "plain") != []
+
+
+async def test_an_export_that_gets_a_later_end_or_another_place_is_run_again(service, tmp_path):
+    whole = selection(service, days=2, datasets=("calls",))
+    async with AnalyticsClient("customer0", "secret0", plan=FRESH, base_url=service.url, app_id=app(0)) as client:
+        await client.export.run(whole, tmp_path / "plain", format="jsonl")
+    first = attrs.evolve(whole, end=whole.end - DAY)
+    job = ExportJob(name="h", selection=first, to=str(tmp_path / "fleet"), format="jsonl", shard_days=30)
+    await worked(fleet_of(service, job, "memory://grown"), "one", is_done)
+    grown = attrs.evolve(job, selection=whole)
+    for changed in (grown, attrs.evolve(grown, to=str(tmp_path / "moved"))):
+        assert changed.shards()[0].name == job.shards()[0].name, "so that the keys are the same"
+
+        def is_whole(status, place=Path(changed.to)) -> bool:
+            return is_done(status) and rows(place) == rows(tmp_path / "plain")
+
+        await worked(fleet_of(service, changed, "memory://grown"), "two", is_whole)
 
 
 async def test_an_export_that_cannot_be_written_says_why_and_is_tried_again(service, tmp_path):
