@@ -61,6 +61,7 @@ __all__ = [
     "FileCheckpoints",
     "FileLedger",
     "Filter",
+    "FleetError",
     "Follow",
     "Forecast",
     "Found",

@@ -161,7 +161,8 @@ class Fleet:
         """Do jobs until drained or cancelled; then hand them over, and return.
 
         Adds the jobs of the description to the work list, and removes those that it no longer has: the worker that
-        starts last decides.
+        starts last decides. Waits for a store that cannot be reached yet, and raises `FleetError` for one that refuses
+        the user or the password.
 
         Args:
             on_event: takes the key of a job and an event of it; the next event of that job comes when it has returned.
@@ -174,10 +175,10 @@ class Fleet:
         name = worker or worker_name()
         limits = validation.int_in_range("concurrency", concurrency, 1), validation.int_in_range("exports", exports, 1)
         async with (
-            self._queue().opened() as queue,
-            self._queue(_EXPORTS).opened() as exporting,
-            self._pool() as pool,
             aclosing(self._sink_for(on_event)) as sink,
+            self._queue().opened(patient=True) as queue,
+            self._queue(_EXPORTS).opened(patient=True) as exporting,
+            self._pool() as pool,
         ):
             reporter = Reporter(name, queue)
             made = FleetWorker(
@@ -220,7 +221,10 @@ class Fleet:
                 raise ValueError(f"accounts: {first} and {key} have the same `to`: give each a place of its own")
 
     async def status(self) -> FleetStatus:
-        """Return who holds which job, since when, and how far each is; costs no request of any account."""
+        """Return who holds which job, since when, and how far each is; costs no request of any account.
+
+        Raises `FleetError` if the store cannot be used, as `status_reader` and `drain` do.
+        """
         async with self.status_reader() as read:
             return await read()
 

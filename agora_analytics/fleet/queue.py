@@ -13,10 +13,13 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.redaction import Hidden
+from agora_analytics._core.redis import RedisConnections
 from agora_analytics._core.retry import backoff
+from agora_analytics._core.shared_store import StoreFailedError
+from agora_analytics.errors import FleetError
 
 if TYPE_CHECKING:
     from docket import Docket, Worker
@@ -26,6 +29,9 @@ REDELIVERY: Final = 6.0
 
 With the search for lost jobs, which runs every quarter of it, another worker has them within ten seconds.
 """
+
+_TIMEOUT: Final = 3.0
+"""Seconds for a first answer of the store."""
 
 _RECONNECT: Final = 1.0
 _CONNECTIONS: Final = 1_000
@@ -40,6 +46,12 @@ _PAGE: Final = 500
 _MAX_RESTART: Final = 30.0
 _PATIENT: Final = 60.0
 """Seconds, at most, before a worker of docket that failed is started again; and when it counts as one that worked."""
+
+_MAX_WAIT: Final = 5.0
+"""Seconds, at most, between two attempts of a worker that starts to reach the store."""
+
+_OF_DOCKET: Final = ("memory:", "redis+", "rediss+")
+"""Stores that docket alone knows: in memory, and behind its own URLs of clusters and Sentinels."""
 
 _AT_ONCE: Final = 100
 """Jobs that are added between two breaks: the event loop is the user's."""
@@ -64,13 +76,18 @@ class WorkQueue:
     def __init__(self, url: str, name: str) -> None:
         if find_spec("docket") is None:
             raise MissingExtraError(f"a fleet needs docket: {install_command('fleet')}")
-        self._url = _with_connections(url)
+        given = Hidden(url)
+        # Tracebacks of the errors below show the variables of this frame.
+        del url
+        self._store = None if given.value.startswith(_OF_DOCKET) else RedisConnections(given, "a fleet", _TIMEOUT)
+        self._url = _with_connections(given.value)
         self._name = name
         self._docket: Docket | None = None
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[WorkQueue]:
-        """Connect to the store."""
+    async def opened(self, *, patient: bool = False) -> AsyncIterator[WorkQueue]:
+        """Connect to the store; raises `FleetError` if it cannot be used, or waits until it can be reached."""
+        await self._reach(patient=patient)
         # An extra that takes half a second to load: in a thread, as the event loop is the user's.
         await asyncio.to_thread(_load_docket)
         from docket import Docket  # noqa: PLC0415
@@ -88,6 +105,26 @@ class WorkQueue:
                 yield self
             finally:
                 self._docket = None
+
+    async def _reach(self, *, patient: bool) -> None:
+        """Look whether the store answers, before docket does: its errors may show the password."""
+        if self._store is None:
+            return
+        failures = 0
+        try:
+            while (failed := await _failure(self._store)) is not None:
+                # Not inside `except`: the frames of redis-py hold the password.
+                if failed.refused or not patient:
+                    raise FleetError(
+                        f"the store of the fleet in {self._store.name} cannot be used: {failed}",
+                        hint="Check that Redis is up, its URL, and its user and password.",
+                    )
+                if not failures:
+                    log.warning("the store of the fleet in %s is not there yet, waiting: %s", self._store.name, failed)
+                failures += 1
+                await asyncio.sleep(backoff(0.5, failures, _MAX_WAIT))
+        finally:
+            await self._store.close()
 
     async def add(self, keys: Iterable[str], run: Run) -> None:
         """Add jobs; one that is there already stays as it is."""
@@ -164,6 +201,14 @@ class WorkQueue:
         return self._docket
 
 
+async def _failure(store: RedisConnections) -> StoreFailedError | None:
+    try:
+        await store.run("return 1", [], [])
+    except StoreFailedError as error:
+        return error
+    return None
+
+
 def _load_docket() -> None:
     import docket  # noqa: F401, PLC0415
 
@@ -200,11 +245,10 @@ def _task(run: Run) -> Callable[..., Awaitable[None]]:
 
 def _with_connections(url: str) -> str:
     """Return the URL with room for a connection of each task, unless it says itself how many."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.scheme == "memory" or "max_connections" in query:
+    # As a text: what splits it and joins it again makes another one of `unix:///path`.
+    if url.startswith("memory:") or "max_connections=" in url:
         return url
-    return urlunsplit(parts._replace(query=urlencode({**query, "max_connections": _CONNECTIONS})))
+    return f"{url}{'&' if '?' in url else '?'}max_connections={_CONNECTIONS}"
 
 
 def _text(value: bytes | str) -> str:

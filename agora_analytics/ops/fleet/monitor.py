@@ -13,6 +13,7 @@ from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.dispatcher import in_turns
 from agora_analytics._core.futures import retrieve_error
+from agora_analytics.errors import AgoraError
 from agora_analytics.fleet.fleet import Fleet
 from agora_analytics.fleet.status import FleetStatus
 from agora_analytics.ops.fleet.snapshot import LIMIT, FleetSnapshot, Unheld, snapshot
@@ -166,6 +167,8 @@ def _reason(error: Exception) -> str:
     """Return what the store or the system said; the text of any other error may hold a credential."""
     said = ""
     with suppress(Exception):
+        if isinstance(error, AgoraError):
+            return one_line(str(error.args[0]), _MAX_ERROR)
         if isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "redis":
             said = str(error)
     return one_line(f"{type(error).__name__}: {said}".removesuffix(": "), _MAX_ERROR)
