@@ -22,6 +22,7 @@ from agora_analytics.fleet.stream_turns import StreamTurns
 from agora_analytics.fleet.worker import FleetWorker, worker_name
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.redis_ledger import RedisLedger
+from agora_analytics.quota.store_clock import StoreClock
 from agora_analytics.streams.checkpoint_stores import MemoryCheckpoints
 from agora_analytics.streams.redis_checkpoints import RedisCheckpoints
 
@@ -172,12 +173,12 @@ class Fleet:
             exports: shards of exports at once, at most; they share one process that writes files.
 
         """
-        name = worker or worker_name()
+        name, clock = worker or worker_name(), StoreClock()
         limits = validation.int_in_range("concurrency", concurrency, 1), validation.int_in_range("exports", exports, 1)
         async with (
             aclosing(self._sink_for(on_event)) as sink,
-            self._queue().opened(patient=True) as queue,
-            self._queue(_EXPORTS).opened(patient=True) as exporting,
+            self._queue(clock=clock).opened(patient=True) as queue,
+            self._queue(_EXPORTS, clock).opened(patient=True) as exporting,
             self._pool() as pool,
         ):
             reporter = Reporter(name, queue)
@@ -240,8 +241,9 @@ class Fleet:
         keys = (*self._streams(), *self._shards())  # once, as it takes a while for thousands
 
         async def read() -> FleetStatus:
+            await queue.read_clock()
             jobs, workers = await queue.read(JOBS), await queue.read(WORKERS)
-            return await in_turns(fleet_status(self.name, jobs, workers, keys))
+            return await in_turns(fleet_status(self.name, queue.now(), jobs, workers, keys))
 
         async with closed.opened() as queue:
             yield read
@@ -257,8 +259,8 @@ class Fleet:
                 raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(sorted(running)) or 'none'}")
             await queue.write(DRAIN, dict.fromkeys([worker] if worker else running, ""))
 
-    def _queue(self, suffix: str = "") -> WorkQueue:
-        return WorkQueue(self._url(), f"{self.name}{suffix}")
+    def _queue(self, suffix: str = "", clock: StoreClock | None = None) -> WorkQueue:
+        return WorkQueue(self._url(), f"{self.name}{suffix}", clock)
 
     @asynccontextmanager
     async def _pool(self) -> AsyncIterator[ClientPool]:

@@ -12,7 +12,7 @@ import attrs
 
 from agora_analytics.fleet.queue import Run, WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS
-from agora_analytics.fleet.status import JobStatus, encoded, job_status, now, worker_status
+from agora_analytics.fleet.status import JobStatus, encoded, job_status, worker_status
 
 _DESCRIPTION: Final = "agora:description"
 _KEYS: Final = "keys"
@@ -87,7 +87,7 @@ class JobList:
         self._is_other = stored not in (None, self._digest)
 
     async def _tidy(self) -> None:
-        known, workers, at = await self._main.read(JOBS), await self._main.read(WORKERS), now()
+        known, workers, at = await self._main.read(JOBS), await self._main.read(WORKERS), self._main.now()
         jobs = [job_status(key, known.get(key)) for key in self._keys]
         await self._add(job.key for job in jobs if not self._is_done(job) and job.seen < at - self._idle)
         # The last turn of a job that was removed may have written its status after that.

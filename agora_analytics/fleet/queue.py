@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from agora_analytics._core.redis import RedisConnections
 from agora_analytics._core.retry import backoff
 from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.errors import FleetError
+from agora_analytics.quota.store_clock import StoreClock, elapsed
 
 if TYPE_CHECKING:
     from docket import Docket, Worker
@@ -53,6 +55,8 @@ _MAX_WAIT: Final = 5.0
 _OF_DOCKET: Final = ("memory:", "redis+", "rediss+")
 """Stores that docket alone knows: in memory, and behind its own URLs of clusters and Sentinels."""
 
+_TIME: Final = "return redis.call('TIME')"
+
 _AT_ONCE: Final = 100
 """Jobs that are added between two breaks: the event loop is the user's."""
 
@@ -70,10 +74,10 @@ class WorkQueue:
     """Jobs by key, each with one worker at a time for as long as the store and the clocks behave.
 
     A worker that is frozen for longer than its lease may wake up beside its successor. So whatever a job writes must be
-    fenced.
+    fenced. `clock` is that of the store, which the queues of a fleet share.
     """
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, clock: StoreClock | None = None) -> None:
         if find_spec("docket") is None:
             raise MissingExtraError(f"a fleet needs docket: {install_command('fleet')}")
         given = Hidden(url)
@@ -82,6 +86,7 @@ class WorkQueue:
         self._store = None if given.value.startswith(_OF_DOCKET) else RedisConnections(given, "a fleet", _TIMEOUT)
         self._url = _with_connections(given.value)
         self._name = name
+        self._clock = clock or StoreClock()
         self._docket: Docket | None = None
 
     @asynccontextmanager
@@ -128,7 +133,7 @@ class WorkQueue:
 
     async def add(self, keys: Iterable[str], run: Run) -> None:
         """Add jobs; one that is there already stays as it is."""
-        docket, task = self._opened(), _task(run)
+        docket, task = self._opened(), _task(run, self._clock)
         wanted = list(keys)
         for start in range(0, len(wanted), _AT_ONCE):
             calls = [docket.call(task, key=key)(key) for key in wanted[start : start + _AT_ONCE]]
@@ -146,7 +151,7 @@ class WorkQueue:
         from docket import Worker  # noqa: PLC0415 - as above
 
         docket = self._opened()
-        docket.register(_task(run))
+        docket.register(_task(run, self._clock))
         made = Worker(
             docket,
             name=worker,
@@ -161,9 +166,29 @@ class WorkQueue:
             with suppress(asyncio.CancelledError):
                 await _supervised(made)
 
-    async def workers(self) -> set[str]:
-        """Return the names of the workers that are alive."""
-        return {worker.name for worker in await self._opened().workers()}
+    async def alive(self, workers: Iterable[str]) -> set[str]:
+        """Return which of some workers take jobs and renew their leases."""
+        docket = self._opened()
+        async with docket.redis() as redis:
+            # By the entries that the store itself lets expire: docket's list of workers is by the clocks of their
+            # hosts, and each removes from it what its own clock takes for dead.
+            return {name for name in workers if await redis.exists(docket.worker_tasks_set(name))}
+
+    def now(self) -> float:
+        """Return the store's UTC seconds, as far as they were read: clocks of hosts may differ, and be set."""
+        return self._clock.now()
+
+    async def read_clock(self) -> None:
+        """Learn the store's time."""
+        docket = self._opened()
+        # The store in memory has no time but that of its process.
+        if self._url.startswith("memory:"):
+            return
+        async with docket.redis() as redis:
+            script: Any = redis.eval
+            sent = elapsed()
+            seconds, micros = await script(_TIME, 1, docket.key("agora:clock"))
+        self._clock.observe(sent, elapsed(), int(seconds) + int(micros) / 1e6)
 
     async def read(self, table: str) -> dict[str, str]:
         """Return the entries of a table beside the jobs."""
@@ -229,7 +254,7 @@ async def _supervised(worker: Worker) -> None:
             return
 
 
-def _task(run: Run) -> Callable[..., Awaitable[None]]:
+def _task(run: Run, clock: StoreClock) -> Callable[..., Awaitable[None]]:
     """Return the function that docket calls with a key; its name is stored with each job, so it must not change."""
     from docket import Perpetual  # noqa: PLC0415 - as above
 
@@ -238,7 +263,9 @@ def _task(run: Run) -> Callable[..., Awaitable[None]]:
         if pause is None:
             perpetual.cancel()
         else:
-            perpetual.at(datetime.now(UTC) + timedelta(seconds=pause))
+            # The worker that offers it again goes by its own clock. If that of this host is fast, and is then set
+            # right, the job would wait for all the difference.
+            perpetual.at(datetime.fromtimestamp(min(time.time(), clock.now()) + pause, UTC))
 
     return turn
 

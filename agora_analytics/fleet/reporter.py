@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.fleet.queue import WorkQueue
-from agora_analytics.fleet.status import JobStatus, WorkerStatus, encoded, job_status, now
+from agora_analytics.fleet.status import JobStatus, WorkerStatus, encoded, job_status, worker_status
 
 JOBS: Final = "agora:jobs"
 WORKERS: Final = "agora:workers"
@@ -47,7 +47,8 @@ class Reporter:
         self.is_away = False
         self.running: set[str] = set()
         self._queue = queue
-        self._since = now()
+        self._since = 0.0
+        self._is_doubled = False
         self._statuses: dict[str, JobStatus] = {}
         self._changed: set[str] = set()
 
@@ -55,7 +56,7 @@ class Reporter:
         """Begin a turn of a job: read what was written down of it, and count a takeover."""
         async with asyncio.timeout(_PATIENCE):
             known = job_status(key, await self._queue.read_one(JOBS, key))
-        status = known.taken_by(self.worker, now())
+        status = known.taken_by(self.worker, self._queue.now())
         if status.takeovers > known.takeovers:
             log.warning("worker %s took over %s from %s", self.worker, key, known.worker)
         self._statuses[key] = status
@@ -65,7 +66,7 @@ class Reporter:
 
     def note(self, key: str, **changes: Any) -> None:
         """Change the status of a job, for the next report."""
-        self._statuses[key] = attrs.evolve(self._statuses[key], seen=now(), **changes)
+        self._statuses[key] = attrs.evolve(self._statuses[key], seen=self._queue.now(), **changes)
         self._changed.add(key)
 
     def delivered(self, key: str, read_to: float | None) -> None:
@@ -97,11 +98,18 @@ class Reporter:
             return await self._reported(draining=draining)
 
     async def _reported(self, *, draining: bool) -> bool:
+        await self._queue.read_clock()
+        workers = await self._queue.read(WORKERS)
+        self._look_for_double(workers.get(self.worker))
         changed, self._changed = self._changed, set()
         try:
             await self._queue.write(JOBS, {key: encoded(self._statuses[key]) for key in changed})
             status = WorkerStatus(
-                name=self.worker, since=self._since, seen=now(), jobs=len(self.running), draining=draining
+                name=self.worker,
+                since=self._since,
+                seen=self._queue.now(),
+                jobs=len(self.running),
+                draining=draining,
             )
             await self._queue.write(WORKERS, {self.worker: encoded(status)})
         except BaseException:
@@ -110,10 +118,18 @@ class Reporter:
         # Jobs come and go; only those of now are kept in memory.
         for key in [key for key in self._statuses if key not in self.running and key not in self._changed]:
             del self._statuses[key]
-        workers = await self._queue.workers()
-        self.is_listed = self.worker in workers
-        self.alive = len(workers | {self.worker})
+        alive = await self._queue.alive({*workers, self.worker})
+        self.is_listed = self.worker in alive
+        self.alive = len(alive | {self.worker})
         return await self._queue.read_one(DRAIN, self.worker) is not None
+
+    def _look_for_double(self, text: str | None) -> None:
+        """Say once that another live worker has this name: what it wrote has come since the last report."""
+        if not self._since:
+            self._since = self._queue.now()  # what is there now may be of one that died
+        elif text is not None and worker_status(self.worker, text).since != self._since and not self._is_doubled:
+            self._is_doubled = True
+            log.warning("two workers are called %s: give each its own name, or their shares are wrong", self.worker)
 
     async def report_forever(
         self, *, draining: asyncio.Event, drain: Callable[[], None], lost: Callable[[], None]

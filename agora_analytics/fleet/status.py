@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
@@ -87,7 +86,7 @@ class WorkerStatus:
 
 @attrs.frozen(kw_only=True)
 class FleetStatus:
-    """A fleet at a moment (UTC seconds of the host that asks): its workers, and its jobs in the order of their keys."""
+    """A fleet at a moment (UTC seconds of the store): its workers, and its jobs in the order of their keys."""
 
     name: str
     at: float
@@ -134,7 +133,7 @@ def worker_status(name: str, text: str | bytes | None) -> WorkerStatus:
 
 
 def fleet_status(
-    name: str, jobs: Mapping[str, str], workers: Mapping[str, str], keys: Iterable[str]
+    name: str, at: float, jobs: Mapping[str, str], workers: Mapping[str, str], keys: Iterable[str]
 ) -> Steps[FleetStatus]:
     """Return the status of a fleet from what was written down; `keys` are the jobs that are described."""
     found: list[JobStatus] = []
@@ -144,7 +143,7 @@ def fleet_status(
         if not len(found) % _SLICE:
             yield None
     known = tuple(worker_status(worker, text) for worker, text in sorted(workers.items()))
-    return FleetStatus(name=name, at=now(), workers=known, jobs=tuple(found))
+    return FleetStatus(name=name, at=at, workers=known, jobs=tuple(found))
 
 
 def _known(kind: type, text: str | bytes | None) -> dict[str, Any]:
@@ -164,8 +163,3 @@ def _fits(field: attrs.Attribute[Any], value: object) -> bool:
         return False
     # Not a number, and numbers that no clock and no count can be.
     return abs(value) < _MOST
-
-
-def now() -> float:
-    """Return UTC seconds of this host; ages are shown, and nothing is decided by them."""
-    return time.time()
