@@ -248,8 +248,8 @@ class Fleet:
         async with closed.opened() as queue:
             yield read
 
-    async def drain(self, worker: str | None = None) -> None:
-        """Let a worker, or all that run now, hand over what they have and end; returns before they have.
+    async def drain(self, worker: str | None = None) -> tuple[str, ...]:
+        """Let a worker, or all that run now, hand over what they have and end; returns their names before they have.
 
         Raises `ValueError` for a worker that does not run.
         """
@@ -257,7 +257,9 @@ class Fleet:
             running = await queue.read(WORKERS)
             if worker is not None and worker not in running:
                 raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(sorted(running)) or 'none'}")
-            await queue.write(DRAIN, dict.fromkeys([worker] if worker else running, ""))
+            drained = sorted(running) if worker is None else [worker]
+            await queue.write(DRAIN, dict.fromkeys(drained, ""))
+            return tuple(drained)
 
     def _queue(self, suffix: str = "", clock: StoreClock | None = None) -> WorkQueue:
         return WorkQueue(self._url(), f"{self.name}{suffix}", clock)

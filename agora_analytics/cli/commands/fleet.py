@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +28,10 @@ app = typer.Typer(
 )
 
 _SHOWN: Final = 50
-"""Jobs that a table shows: those that nobody holds first, then the oldest."""
+"""Jobs that a table shows."""
+
+_ORDER: Final = ("nobody", "retrying", "held", "queued", "done")
+"""Their order by state; of one state, the oldest come first."""
 
 Description = Annotated[Path, typer.Argument(metavar="FILE", help="The description: a TOML file.", show_default=False)]
 
@@ -92,8 +96,16 @@ async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int
 
     from agora_analytics.cli.events import event_row  # noqa: PLC0415 - loads the client
 
+    closed: list[BrokenPipeError] = []
+
     async def show(key: str, event: Event | CallEvent) -> None:
-        output.screen.emit(JobEvent(key, event_row(event)))
+        try:
+            output.screen.emit(JobEvent(key, event_row(event)))
+        except BrokenPipeError as error:
+            # Nobody reads any more: the event counts as not delivered, and another worker has it.
+            closed.append(error)
+            running.cancel()
+            raise
 
     running = asyncio.ensure_future(
         fleet.run_worker(None if fleet.has_sink else show, worker=name, concurrency=concurrency, exports=exports)
@@ -101,6 +113,8 @@ async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int
     output.screen.note(f"worker of {fleet.name}: {format_count(len(fleet.jobs), 'job')}; Ctrl-C hands them over")
     with stop_on_signal(running.cancel), suppress(asyncio.CancelledError):
         await running
+    if closed:
+        raise closed[0]
 
 
 @app.command()
@@ -126,8 +140,8 @@ async def drain(
 
     Example: agora-analytics fleet drain fleet.toml
     """
-    await _fleet(file).drain(name)
-    output.screen.note(f"{name or 'all workers'} will hand over and end")
+    drained = await _fleet(file).drain(name)
+    output.screen.note(f"{', '.join(drained)} will hand over and end" if drained else "no worker runs")
 
 
 def _fleet(file: Path, **settings: Any) -> Fleet:
@@ -166,12 +180,17 @@ def _workers_table(found: FleetStatus) -> Table:
 
 
 def _jobs_table(found: FleetStatus) -> Table:
-    unheld = {job.key for job in found.unheld}
-    ordered = sorted(found.jobs, key=lambda job: (job.key not in unheld, -(job.age(found.at) or 0.0), job.key))
+    from agora_analytics.fleet.status import JOB_STATES, job_state  # noqa: PLC0415 - as in `_fleet`
+
+    held = found.held
+    states = {job.key: job_state(job, held, found.at) for job in found.jobs}
+    counts = Counter(states.values())
+    ordered = sorted(found.jobs, key=lambda job: (_ORDER.index(states[job.key]), -(job.age(found.at) or 0.0), job.key))
     rows = tuple(
         (
             job.key,
-            "nobody" if job.key in unheld else job.worker,
+            states[job.key],
+            job.worker,
             "" if (age := job.age(found.at)) is None else format_duration(age),
             str(job.events),
             str(job.takeovers),
@@ -179,5 +198,6 @@ def _jobs_table(found: FleetStatus) -> Table:
         )
         for job in ordered[:_SHOWN]
     )
-    title = f"{format_count(len(found.jobs), 'job')}, {len(unheld)} of them with nobody"
-    return Table(title, ("job", "worker", ">age", ">events", ">takeovers", "error"), rows)
+    counted = ", ".join(f"{counts[state]} {state}" for state in JOB_STATES if counts[state])
+    title = format_count(len(found.jobs), "job") + (f": {counted}" if counted else "")
+    return Table(title, ("job", "state", "worker", ">age", ">events", ">takeovers", "error"), rows)
