@@ -189,7 +189,7 @@ async def test_shards_are_not_merged_where_the_manifest_of_something_else_is(tmp
         manifest.write_text(content)
     before = manifest.read_bytes()
     async with simulation.client() as client:
-        with pytest.raises(ExportError, match="its manifest.json is of something else") as error:
+        with pytest.raises(ExportError, match="is of something else") as error:
             await client.export.merge(LAST_DAY.shards(), tmp_path)
     assert error.value.kind == "settings"
     assert manifest.read_bytes() == before

@@ -10,6 +10,8 @@ from helpers.fleet_service import described
 from helpers.fleet_workers import BACK, Seen, fleet_of, status_when, until, working
 
 from agora_analytics.fleet import Fleet
+from agora_analytics.fleet.queue import WorkQueue
+from agora_analytics.fleet.reporter import WORKERS
 
 pytestmark = pytest.mark.real_time
 
@@ -98,3 +100,14 @@ async def test_a_consumer_that_fails_gets_the_event_again(service):
 async def test_a_fleet_without_a_place_for_events_is_refused(service):
     with pytest.raises(ValueError, match="on_event is missing"):
         await fleet_of(service).run_worker()
+
+
+async def test_two_live_workers_of_one_name_are_told_and_one_that_died_is_not(service, caplog):
+    fleet, seen = fleet_of(service, store="memory://name"), Seen()
+    async with WorkQueue("memory://name", fleet.name).opened() as queue:
+        await queue.write(WORKERS, {"one": '{"since":1,"seen":1}'})
+    async with working(fleet, seen, "one"):
+        await asyncio.sleep(5)  # two reports
+        assert "are called" not in caplog.text
+        async with working(fleet, seen, "one"):
+            await until(lambda: "two workers are called one: give each its own name" in caplog.text)

@@ -1,7 +1,7 @@
 """A worker of a fleet as a process of its own: `python -m helpers.fleet_process STORE URL ACCOUNTS NAME TURN`.
 
-The clock of its host is fast by FLEET_CLOCK seconds. Its events go to PostgreSQL if FLEET_SINK_URL is set. Each is also a line of standard output: the key of the job, the
-kind of event, its start, and when it was written.
+The clock of its host is fast by FLEET_CLOCK seconds. Its events go to PostgreSQL if FLEET_SINK_URL is set. Each is also
+a line of standard output: the key of the job, the kind of event, its start, and when it was written.
 """
 
 from __future__ import annotations
