@@ -1,4 +1,4 @@
-"""A store that is not there, or refuses: a worker waits for the one, and the other is told at once, without secrets."""
+"""A store that is not there, or refuses: a worker waits for the one, and the other is reported at once, without secrets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def redis(tmp_path):
 
 
 @pytest.mark.parametrize("work", [Fleet.status, Fleet.drain])
-async def test_a_store_that_is_not_there_is_told_at_once_without_the_password(work):
+async def test_a_store_that_is_not_there_is_reported_at_once_without_the_password(work):
     fleet = Fleet(store=f"redis://user:{PASSWORD}@127.0.0.1:{free_port()}/0")
     with pytest.raises(FleetError, match=r"the store of the fleet in 127\.0\.0\.1:\d+/0 cannot be used") as caught:
         await work(fleet)

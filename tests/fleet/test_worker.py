@@ -102,7 +102,7 @@ async def test_a_fleet_without_a_place_for_events_is_refused(service):
         await fleet_of(service).run_worker()
 
 
-async def test_two_live_workers_of_one_name_are_told_and_one_that_died_is_not(service, caplog):
+async def test_two_live_workers_of_one_name_are_reported_and_one_that_died_is_not(service, caplog):
     fleet, seen = fleet_of(service, store="memory://name"), Seen()
     async with WorkQueue("memory://name", fleet.name).opened() as queue:
         await queue.write(WORKERS, {"one": '{"since":1,"seen":1}'})
