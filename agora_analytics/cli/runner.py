@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Final
 
 from agora_analytics._core.validation.values import printable
 from agora_analytics.cli.formatting import with_iso_times
@@ -23,6 +23,9 @@ from agora_analytics.errors import AgoraError, ExportError
 
 DONE, FAILED, MISUSE, INTERRUPTED, CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 """All exit codes; the last three are those of a shell for Ctrl-C, a closed pipe and SIGTERM."""
+
+_SHOWN: Final = ("agora_analytics", "docket")
+"""Loggers whose warnings are shown."""
 
 Work = Coroutine[Any, Any, None]
 
@@ -87,16 +90,19 @@ class _WarningHandler(logging.Handler):
 @contextmanager
 def _show_warnings() -> Iterator[None]:
     """Show the library's warnings while inside, unless the program has set up logging itself."""
-    library, handler = logging.getLogger("agora_analytics"), _WarningHandler(logging.WARNING)
+    # docket too, which a fleet's worker uses: while Redis is away it logs a traceback every second.
+    loggers, handler = [logging.getLogger(name) for name in _SHOWN], _WarningHandler(logging.WARNING)
     # The handlers of the program receive the warnings too: with ours, they would appear twice.
-    if library.hasHandlers():
+    if loggers[0].hasHandlers():
         yield
         return
-    library.addHandler(handler)
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        library.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
         handler.close()
 
 

@@ -174,6 +174,10 @@ class WorkQueue:
             # hosts, and each removes from it what its own clock takes for dead.
             return {name for name in workers if await redis.exists(docket.worker_tasks_set(name))}
 
+    def reason(self, error: Exception) -> str:
+        """Return what went wrong with the store, without credentials."""
+        return self._store.reason(error) if self._store else type(error).__name__
+
     def now(self) -> float:
         """Return the store's UTC seconds, as far as they were read: clocks of hosts may differ, and be set."""
         return self._clock.now()

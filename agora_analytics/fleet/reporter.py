@@ -140,13 +140,17 @@ class Reporter:
             try:
                 if await self.report(draining=draining.is_set()):
                     drain()
+                if self.is_away:
+                    log.warning("worker %s: the store can be used again", self.worker)
                 self.is_away = False
                 if not self.is_listed:
                     # docket lost its connection, or the loop was blocked: it renews no lease until these turns end.
                     lost()
             except Exception as error:  # noqa: BLE001 - of any store; the next report says the same and more
+                if not self.is_away:
+                    reason = self._queue.reason(error)
+                    log.warning("worker %s: the store cannot be used, jobs wait until it can: %s", self.worker, reason)
                 self.is_away = True
-                log.debug("worker %s: no report: %s", self.worker, error)
                 lost()
 
     async def sign_off(self) -> None:

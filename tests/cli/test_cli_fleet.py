@@ -13,7 +13,7 @@ import time
 
 import pytest
 from helpers.paths import ROOT
-from helpers.redis_server import free_port
+from helpers.redis_server import RedisServer, free_port
 
 from agora_analytics.fleet import JobStatus, WorkerStatus
 from agora_analytics.fleet.queue import WorkQueue
@@ -148,6 +148,30 @@ def test_a_worker_that_waits_for_its_store_ends_by_a_signal(start, described, nu
     process.send_signal(number)
     assert process.wait(10) == 128 + number
     assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_store_that_goes_away_is_a_few_lines(start, described, tmp_path):
+    own = RedisServer(tmp_path)
+    own.start("--requirepass", "geheim")
+    process = start("worker", str(described), store=own.url.replace("//", "//:geheim@"))
+    try:
+        assert process.stdout.readline()
+        own.kill()
+        time.sleep(6)
+        own.start("--requirepass", "geheim")
+        time.sleep(6)
+    finally:
+        own.kill()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 143
+    said = process.stderr.read().decode()
+    assert "the store cannot be used, jobs wait until it can: ConnectionError: Error 111 connecting" in said
+    assert "the store can be used again" in said
+    assert "Traceback" not in said
+    assert "geheim" not in said
+    assert len(said.splitlines()) < 20
 
 
 @pytest.mark.process

@@ -1,4 +1,4 @@
-"""A store that is not there, or refuses: a worker waits for the one, and the other is reported at once, without secrets."""
+"""A store that is away, or refuses: a worker waits for the one, and the other is reported at once, without secrets."""
 
 from __future__ import annotations
 
