@@ -191,6 +191,18 @@ def test_a_check_says_what_is_missing_and_what_watches_cost(monkeypatch):
     assert found.coverage.requests_per_poll == 1
 
 
+def test_a_check_finds_what_cannot_work_in_one_account_and_looks_at_the_others(monkeypatch):
+    monkeypatch.setenv("ID", "x")
+    monkeypatch.setenv("SECRET", "first line\nsecond")
+    watch = WatchJob(app_id=app(1), series=[USERS])
+    poor, rich = Fleet(account(plan="standard", jobs=[watch]), account(name="b"), store="memory://").check()
+    assert "plan='standard' does not include" in poor.refused
+    assert (poor.ok, rich.ok, rich.refused) == (False, False, "")
+    assert rich.missing == (
+        "the secret $SECRET: customer_secret has spaces or control characters in it (value not shown)",
+    )
+
+
 def test_watches_that_a_plan_does_not_carry_together_are_found(monkeypatch):
     monkeypatch.setenv("ID", "x")
     monkeypatch.setenv("SECRET", "y")

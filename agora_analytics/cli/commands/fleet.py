@@ -156,7 +156,7 @@ def _check_table(found: Sequence[AccountCheck]) -> Table:
             one.account,
             "ok" if one.ok else "wrong",
             ", ".join(f"{count} {kind}" for kind, count in one.jobs.items()),
-            "; ".join((*one.missing, *([str(one.coverage)] if one.coverage else ()))),
+            "; ".join(filter(None, (*one.missing, one.refused, str(one.coverage or "")))),
         )
         for one in found
     )
