@@ -89,6 +89,13 @@ class RedisConnections:
         elif forked:
             raise RuntimeError(f"this {self.name} belongs to another process (it was forked): make one for each")
 
+    @staticmethod
+    def is_from_store(error: Exception) -> bool:
+        """Whether redis-py raised an error."""
+        from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
+
+        return isinstance(error, RedisError)
+
     def reason(self, error: Exception) -> str:
         """Return what went wrong, as the server or the system said it; the text of any other error may be a secret."""
         from redis.exceptions import RedisError  # noqa: PLC0415 - an extra

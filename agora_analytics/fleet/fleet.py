@@ -173,7 +173,7 @@ class Fleet:
             exports: shards of exports at once, at most; they share one process that writes files.
 
         """
-        name, clock = worker or worker_name(), StoreClock()
+        name, clock = worker_name(worker), StoreClock()
         limits = validation.int_in_range("concurrency", concurrency, 1), validation.int_in_range("exports", exports, 1)
         async with (
             aclosing(self._sink_for(on_event)) as sink,

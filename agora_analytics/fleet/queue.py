@@ -91,8 +91,25 @@ class WorkQueue:
 
     @asynccontextmanager
     async def opened(self, *, patient: bool = False) -> AsyncIterator[WorkQueue]:
-        """Connect to the store; raises `FleetError` if it cannot be used, or waits until it can be reached."""
+        """Connect to the store; raises `FleetError` if it cannot be used, or waits until it can be reached.
+
+        What the store raises inside comes as a `FleetError`, too.
+        """
         await self._reach(patient=patient)
+        try:
+            async with self._connected():
+                yield self
+        except Exception as error:
+            if self._store is None or not self._store.is_from_store(error):
+                raise
+            reason = self._store.reason(error)
+        else:
+            return
+        # Not inside `except`: the frames of redis-py hold the password.
+        raise _unusable(self._store.name, reason)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[None]:
         # An extra that takes half a second to load: in a thread, as the event loop is the user's.
         await asyncio.to_thread(_load_docket)
         from docket import Docket  # noqa: PLC0415
@@ -107,7 +124,7 @@ class WorkQueue:
         async with docket:
             self._docket = docket
             try:
-                yield self
+                yield
             finally:
                 self._docket = None
 
@@ -118,12 +135,8 @@ class WorkQueue:
         failures = 0
         try:
             while (failed := await _failure(self._store)) is not None:
-                # Not inside `except`: the frames of redis-py hold the password.
                 if failed.refused or not patient:
-                    raise FleetError(
-                        f"the store of the fleet in {self._store.name} cannot be used: {failed}",
-                        hint="Check that Redis is up, its URL, and its user and password.",
-                    )
+                    raise _unusable(self._store.name, str(failed))
                 if not failures:
                     log.warning("the store of the fleet in %s is not there yet, waiting: %s", self._store.name, failed)
                 failures += 1
@@ -228,6 +241,13 @@ class WorkQueue:
         if self._docket is None:
             raise RuntimeError("the queue is closed")
         return self._docket
+
+
+def _unusable(name: str, reason: str) -> FleetError:
+    return FleetError(
+        f"the store of the fleet in {name} cannot be used: {reason}",
+        hint="Check that Redis is up, its URL, and its user and password.",
+    )
 
 
 async def _failure(store: RedisConnections) -> StoreFailedError | None:

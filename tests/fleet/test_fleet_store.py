@@ -69,6 +69,14 @@ async def test_a_store_may_be_a_socket_of_unix(service, redis, tmp_path):
         await until(lambda: len(seen.jobs) == 4)
 
 
+@on_redis
+async def test_a_store_that_has_something_else_under_a_key_is_reported(redis):
+    redis.start()
+    redis.command("SET", "agora:agora:jobs", "of another program")
+    with pytest.raises(FleetError, match="cannot be used: ResponseError: WRONGTYPE"):
+        await Fleet(store=redis.url).status()
+
+
 WRONG = ("redis://a:ge\u2100heim@host/0", "redis://:geheim/x@host/0", "redis://:[geheim@host", "http://geheim")
 
 

@@ -97,6 +97,12 @@ async def test_a_consumer_that_fails_gets_the_event_again(service):
     assert all(seen.windows[key, event.ts] == 1 for key, event in failures)
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a\x1b[31m", "a\nb", "x" * 200, 5])
+async def test_a_name_of_a_worker_that_no_list_could_show_is_refused(service, name):
+    with pytest.raises((ValueError, TypeError), match="worker="):
+        await fleet_of(service).run_worker(Seen().sink("one"), worker=name)
+
+
 async def test_a_fleet_without_a_place_for_events_is_refused(service):
     with pytest.raises(ValueError, match="on_event is missing"):
         await fleet_of(service).run_worker()

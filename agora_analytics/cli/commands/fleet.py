@@ -79,7 +79,7 @@ async def worker(
     """
     from agora_analytics.fleet.worker import worker_name  # noqa: PLC0415 - as in `_fleet`
 
-    name = name or worker_name()
+    name = worker_name(name)
     if metrics_port is None:
         await _work(output, _fleet(file), name, concurrency, exports)
         return
