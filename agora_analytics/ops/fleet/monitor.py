@@ -24,6 +24,8 @@ __all__ = ["FleetMonitor"]
 _PATIENCE: Final = 5.0
 """Seconds for one reading: a store that is frozen never answers."""
 
+_UNREAD: Final = "it was not read yet"
+
 _MAX_ERROR: Final = 200
 _NAMED: Final = 3
 """Characters of an error, and jobs that a text names."""
@@ -58,7 +60,7 @@ class FleetMonitor:
     def __init__(self, fleet: Fleet, *, every: float = 5.0) -> None:
         self.name = validation.instance("fleet", fleet, Fleet).name
         self.status: FleetStatus | None = None
-        self.error = "it was not read yet"
+        self.error = _UNREAD
         self._fleet = fleet
         self._every = validation.number_in_range("every", every, above=True)
         self._snapshot: FleetSnapshot | None = None
@@ -136,7 +138,7 @@ class FleetMonitor:
             try:
                 await self._read_until_error()
             except Exception as error:  # noqa: BLE001 - of any store: the last status stays, and says how old it is
-                if not self.error:
+                if self.error in {"", _UNREAD}:
                     log.warning("the fleet %s cannot be read: %s", self.name, _reason(error))
                 self.error = _reason(error)
             self._listeners.notify(self)
