@@ -23,6 +23,9 @@ DRAIN: Final = "agora:drain"
 _PATIENCE: Final = 3.0
 """Seconds after which the store counts as away: docket's connections wait without end for one that is frozen."""
 
+_RECENT: Final = 60.0
+"""Seconds without a report after which a worker is not looked for: each that was killed is in the table for an hour."""
+
 _EVERY: Final = 2.0
 """Seconds between two reports of a worker, each a few commands for all its jobs."""
 
@@ -118,7 +121,9 @@ class Reporter:
         # Jobs come and go; only those of now are kept in memory.
         for key in [key for key in self._statuses if key not in self.running and key not in self._changed]:
             del self._statuses[key]
-        alive = await self._queue.alive({*workers, self.worker})
+        since = self._queue.now() - _RECENT
+        recent = {name for name, text in workers.items() if worker_status(name, text).seen > since}
+        alive = await self._queue.alive({*recent, self.worker})
         self.is_listed = self.worker in alive
         self.alive = len(alive | {self.worker})
         return await self._queue.read_one(DRAIN, self.worker) is not None

@@ -51,7 +51,7 @@ async def working() -> None:
     assert_type(fleet.jobs, dict[str, Job])
     assert_type(fleet.check(), tuple[AccountCheck, ...])
     await fleet.run_worker(store, worker="host-1", concurrency=10, exports=1)
-    await fleet.drain("host-1")
+    assert_type(await fleet.drain("host-1"), tuple[str, ...])
     status = await fleet.status()
     assert_type(status, FleetStatus)
     assert_type(status.workers, tuple[WorkerStatus, ...])
