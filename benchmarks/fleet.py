@@ -36,8 +36,12 @@ from agora_analytics.fleet import Account, Fleet, Secret, WatchJob
 from agora_analytics.simulator import Service, World
 from agora_analytics.simulator.server import _Host, _listening
 
-_PLAN = Plan.of("enterprise").with_limits("realtime", per_minute=600, per_day=864_000)
-"""So many requests that each window is polled once it is there: three polls a minute."""
+PLAN = (
+    Plan.of("enterprise")
+    .with_limits("realtime", per_minute=600, per_day=864_000)
+    .with_limits("call_details", per_second=50, per_day=864_000)
+)
+"""So many requests that each window is polled once it is there, and an export of a day takes seconds."""
 
 _USERS = Series("userCount", product="Native")
 _SETTLE = 45
@@ -94,51 +98,57 @@ _HEAD = (
 )
 
 
-class _Accounts:
+class Accounts:
     """Services by customer, on one port, as the service has them."""
 
     def __init__(self, count: int) -> None:
         world = World(seed=7, calls_per_hour=20)
         self.services = [
-            Service(world, _PLAN, customer_id=f"customer{one}", customer_secret=f"secret{one}", app_id=_app(one))
+            Service(world, PLAN, customer_id=f"customer{one}", customer_secret=f"secret{one}", app_id=app_id(one))
             for one in range(count)
         ]
         self._hosts = {f"customer{one}": _Host(service, 0) for one, service in enumerate(self.services)}
         self.closing = asyncio.Event()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request as the service of its customer."""
         given = base64.b64decode(request.headers.get("Authorization", "").removeprefix("Basic "))
         host = self._hosts.get(given.decode().partition(":")[0])
         return web.Response(status=401) if host is None else await host.handle(request)
 
 
-def _app(number: int) -> str:
+def app_id(number: int) -> str:
+    """Return the App ID of an account."""
     return f"{number:016x}"
 
 
-def _fleet(count: int, url: str, store: str, turn: float) -> Fleet:
-    accounts = [
+def described(count: int, url: str) -> list[Account]:
+    """Return so many accounts, each with one watch."""
+    return [
         Account(
             name=f"a{one}",
-            plan=_PLAN,
+            plan=PLAN,
             customer_id=Secret(env=f"FLEET_ID_{one}"),
             customer_secret=Secret(env=f"FLEET_SECRET_{one}"),
             base_url=url,
-            jobs=[WatchJob(app_id=_app(one), series=[_USERS])],
+            jobs=[WatchJob(app_id=app_id(one), series=[_USERS])],
         )
         for one in range(count)
     ]
-    return Fleet(*accounts, store=store, turn=turn)
+
+
+def _fleet(count: int, url: str, store: str, turn: float) -> Fleet:
+    return Fleet(*described(count, url), store=store, turn=turn)
 
 
 # The processes: a service, and workers. Each line of standard input asks for a line of output.
 
 
 async def _serve(count: int) -> None:
-    accounts = _Accounts(count)
+    accounts = Accounts(count)
     async with _listening(accounts, "127.0.0.1", 0) as url:  # type: ignore[arg-type] - it handles requests
         print(url, flush=True)
-        async for _ in _lines():
+        async for _ in lines():
             print(
                 sum(entry.status == HTTPStatus.TOO_MANY_REQUESTS for one in accounts.services for entry in one.log),
                 flush=True,
@@ -154,9 +164,9 @@ async def _work(count: int, url: str, store: str, turn: float, name: str) -> Non
         if isinstance(event, Window):
             ages.append(time.time() - event.span.end)
 
-    os.environ |= {f"FLEET_{kind}_{one}": f"{word}{one}" for one in range(count) for kind, word in _WORDS}
+    os.environ |= {f"FLEET_{kind}_{one}": f"{word}{one}" for one in range(count) for kind, word in WORDS}
     working = asyncio.create_task(_fleet(count, url, store, turn).run_worker(take, worker=name))
-    async for _ in _lines():
+    async for _ in lines():
         print(json.dumps([ages, warnings.count]), flush=True)
         ages.clear()
         warnings.count = 0
@@ -174,10 +184,11 @@ class _Counter(logging.Handler):
         self.count += record.levelno >= logging.WARNING
 
 
-_WORDS = (("ID", "customer"), ("SECRET", "secret"))
+WORDS = (("ID", "customer"), ("SECRET", "secret"))
 
 
-async def _lines() -> AsyncIterator[bytes]:
+async def lines() -> AsyncIterator[bytes]:
+    """Yield the lines of standard input."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async for line in reader:
@@ -210,7 +221,7 @@ async def _redis(folder: str) -> AsyncIterator[tuple[str, Redis]]:
     # Room for a connection of each watch and more: a full pool ends docket's loop.
     url = f"redis://127.0.0.1:{port}/0"
     try:
-        await _listens(port)
+        await listens(port)
         async with Redis.from_url(url) as client:
             yield url, client
     finally:
@@ -218,7 +229,8 @@ async def _redis(folder: str) -> AsyncIterator[tuple[str, Redis]]:
         await process.wait()
 
 
-async def _listens(port: int) -> None:
+async def listens(port: int) -> None:
+    """Wait until something listens on a port."""
     async with asyncio.timeout(20):
         while True:
             try:
@@ -229,7 +241,8 @@ async def _listens(port: int) -> None:
                 return writer.close()
 
 
-async def _said(process: asyncio.subprocess.Process, *, asked: bool = True) -> Any:
+async def said(process: asyncio.subprocess.Process, *, asked: bool = True) -> Any:
+    """Return the line that a process writes when it is sent one, or by itself."""
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("started without pipes")
     if asked:
@@ -257,7 +270,7 @@ async def _measure(watches: int, workers: int, turn: float, seconds: float) -> F
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         store, client = await stack.enter_async_context(_redis(folder))
         service = await stack.enter_async_context(_started("serve", watches))
-        url = (await _said(service, asked=False)).decode().strip()
+        url = (await said(service, asked=False)).decode().strip()
         working = [
             await stack.enter_async_context(_started("work", watches, url, store, turn, f"w{one}"))
             for one in range(workers)
@@ -268,14 +281,14 @@ async def _measure(watches: int, workers: int, turn: float, seconds: float) -> F
             await asyncio.sleep(5)
         await asyncio.sleep(_SETTLE)
         for process in working:
-            await _said(process)
+            await said(process)
         began, cpu, before = time.monotonic(), sum(map(_cpu, working)), await _counts(client)
         used = await client.info("cpu")
         await asyncio.sleep(seconds)
         after, now, cpu = await _counts(client), await client.info("cpu"), sum(map(_cpu, working)) - cpu
         took = time.monotonic() - began
-        said = [json.loads(await _said(process)) for process in working]
-        ages = [age for one, _ in said for age in one]
+        reports = [json.loads(await said(process)) for process in working]
+        ages = [age for one, _ in reports for age in one]
         return Found(
             watches=watches,
             turn=turn,
@@ -288,8 +301,8 @@ async def _measure(watches: int, workers: int, turn: float, seconds: float) -> F
             connections=(await client.info("clients"))["connected_clients"],
             ages=ages,
             windows=len(ages) / took,
-            warnings=sum(count for _, count in said),
-            refused=int(await _said(service)),
+            warnings=sum(count for _, count in reports),
+            refused=int(await said(service)),
         )
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any
 
 from agora_analytics._core.validation.values import printable
 from agora_analytics.cli.formatting import with_iso_times
@@ -24,8 +24,8 @@ from agora_analytics.errors import AgoraError, ExportError
 DONE, FAILED, MISUSE, INTERRUPTED, CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 """All exit codes; the last three are those of a shell for Ctrl-C, a closed pipe and SIGTERM."""
 
-_SHOWN: Final = ("agora_analytics", "docket")
-"""Loggers whose warnings are shown."""
+_LOGGERS = ("agora_analytics", "docket")
+"""Whose warnings are shown: docket, which a fleet uses, would write tracebacks every second while its store is away."""
 
 Work = Coroutine[Any, Any, None]
 
@@ -79,7 +79,7 @@ class _WarningHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # The message without its arguments, so that the times in it do not make a new kind.
-        kind = f"{record.name}: {record.msg}"
+        kind = f"{record.name}: {record.msg}{getattr(record, 'throttle_kind', '')}"
         write_stderr(*self._throttle.add(kind, record.getMessage(), time.monotonic()))
 
     def close(self) -> None:
@@ -90,18 +90,15 @@ class _WarningHandler(logging.Handler):
 @contextmanager
 def _show_warnings() -> Iterator[None]:
     """Show the library's warnings while inside, unless the program has set up logging itself."""
-    # docket too, which a fleet's worker uses: while Redis is away it logs a traceback every second.
-    loggers, handler = [logging.getLogger(name) for name in _SHOWN], _WarningHandler(logging.WARNING)
+    handler = _WarningHandler(logging.WARNING)
     # The handlers of the program receive the warnings too: with ours, they would appear twice.
-    if loggers[0].hasHandlers():
-        yield
-        return
-    for logger in loggers:
+    silent = [logger for logger in map(logging.getLogger, _LOGGERS) if not logger.hasHandlers()]
+    for logger in silent:
         logger.addHandler(handler)
     try:
         yield
     finally:
-        for logger in loggers:
+        for logger in silent:
             logger.removeHandler(handler)
         handler.close()
 

@@ -156,7 +156,8 @@ class Exporter:
         """Write `manifest.json` of all shards of a selection, and return their report.
 
         It is made from the manifests of the shards, on whichever host they ran, and sends no request. `complete` is
-        true once every shard is. Call it after each shard, or once at the end; see `Selection.shards`.
+        true once every shard is. Call it after each shard, or once at the end; several workers may call it at the same
+        time. See `Selection.shards`.
 
         Args:
             shards: all shards of the selection.

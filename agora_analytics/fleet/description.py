@@ -18,7 +18,7 @@ import attrs
 from agora_analytics._core import addresses, validation
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.transport import HOSTS
-from agora_analytics.export.formats import NAMES
+from agora_analytics.export import formats
 from agora_analytics.export.selection import Selection, Shard
 from agora_analytics.plans import Plan
 from agora_analytics.spans import DAY, WINDOW
@@ -183,7 +183,7 @@ class ExportJob:
 
     def __attrs_post_init__(self) -> None:
         validation.apply_rules(self, name=key_part, selection=_selection, to=_place, format=_format)
-        validation.apply_rules(self, shard_apps=_at_least_one, shard_days=_at_least_one)
+        validation.apply_rules(self, shard_apps=_count, shard_days=_count)
         if self.every is not None:
             _interval("every", self.every)
         if not self.selection.apps:
@@ -202,17 +202,9 @@ class ExportJob:
         return -(-len(self.selection.apps) // self.shard_apps) * (-(-span.end // length) - span.start // length)
 
 
-def _at_least_one(name: str, value: object) -> int:
-    return validation.int_in_range(name, value, 1)
-
-
 def _place(name: str, value: object) -> str:
     place = validation.non_empty_str(name, value)
     return place if "://" in place else str(validation.path(name, place))
-
-
-def _format(name: str, value: object) -> str:
-    return validation.one_of(name, value, NAMES)
 
 
 def _seconds(name: str, value: object) -> int:
@@ -224,6 +216,14 @@ def _interval(name: str, value: object) -> float:
     if found < _SHORTEST_INTERVAL:
         raise ValueError(f"{name}={validation.short_repr(found)}: allowed are {_SHORTEST_INTERVAL} seconds or more")
     return found
+
+
+def _count(name: str, value: object) -> int:
+    return validation.int_in_range(name, value, 1)
+
+
+def _format(name: str, value: object) -> str:
+    return validation.one_of(name, value, formats.NAMES)
 
 
 def _start(back: int) -> timedelta | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.futures import retrieve_error
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import backoff
@@ -30,16 +31,20 @@ class ShardTask(NamedTuple):
     job: ExportJob
     shard: Shard
 
-    @property
-    def version(self) -> str:
-        """A fingerprint of what it does: with another one, a shard that was complete is not."""
-        chosen, job = self.shard.selection, self.job
-        return fingerprint(repr((job.to, job.format, job.every, chosen.span, chosen.apps, chosen.identity())))
-
 
 def shard_tasks(account: Account, key: str, job: ExportJob) -> dict[str, ShardTask]:
-    """Return the shards of a job by key."""
-    return {f"{key}.{shard.name}": ShardTask(account, job, shard) for shard in job.shards()}
+    """Return the shards of a job by key: that of the job, the name of the shard, and a fingerprint of what it exports.
+
+    A shard keeps its name when the description gets later days or more App IDs. Then it is another job, since the one
+    before may be done.
+    """
+    return {f"{key}.{shard.name}.{_exported(job, shard)}": ShardTask(account, job, shard) for shard in job.shards()}
+
+
+def _exported(job: ExportJob, shard: Shard) -> str:
+    selection = shard.selection
+    what = [selection.identity(), selection.span, selection.apps, job.to, job.format, job.every is None]
+    return fingerprint(encode(what).decode())[:8]
 
 
 class ExportTurns:
@@ -54,9 +59,9 @@ class ExportTurns:
         self._is_draining = False
 
     @property
-    def versions(self) -> Mapping[str, str]:
-        """The versions of all shards by key."""
-        return {key: task.version for key, task in self._tasks.items()}
+    def keys(self) -> frozenset[str]:
+        """The keys of all shards."""
+        return frozenset(self._tasks)
 
     async def take(self, key: str) -> float | None:
         """Run a shard; return the seconds until it is to be run again, or None if it is done."""
@@ -76,8 +81,7 @@ class ExportTurns:
             return 0.0
         if not report.complete:
             return await self._incomplete(status, report)
-        done = task.job.every is None
-        await self._reporter.end(key, failures=0, error="", done=done, version=task.version)
+        await self._reporter.end(key, failures=0, error="", done=task.job.every is None)
         return task.job.every
 
     async def _incomplete(self, status: JobStatus, report: ExportReport) -> float:
@@ -92,6 +96,9 @@ class ExportTurns:
         def show(progress: ExportProgress) -> None:
             self._reporter.note(key, events=sum(progress.rows.values()))
 
+        # While the turn began: `drain` ended the exports that ran then.
+        if self._is_draining:
+            return None
         export = asyncio.ensure_future(
             client.export.run(
                 task.shard.selection, task.shard.place(task.job.to), format=task.job.format, on_progress=show

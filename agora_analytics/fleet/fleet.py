@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import in_turns
+from agora_analytics.errors import FleetError
 from agora_analytics.fleet import description_file
 from agora_analytics.fleet.check import AccountCheck, check
 from agora_analytics.fleet.clients import ClientPool
@@ -35,6 +37,8 @@ _MEMORY: Final = "memory://"
 
 _EXPORTS: Final = ".exports"
 """What the name of the second queue ends with; no fleet has a dot in its name."""
+_PATIENCE: Final = 10.0
+"""Seconds for a status or a drain: docket's connections wait without end for a store that is frozen."""
 
 
 class Fleet:
@@ -67,9 +71,9 @@ class Fleet:
     Every worker has the same description. What is shared is in Redis or Valkey: the work list, the quota of each
     account (`RedisLedger`), and the positions of streams (`RedisCheckpoints`). Credentials are not.
 
-    When a worker dies, others have its jobs within ten seconds. An event may then come again, on the other worker: each
-    is delivered at least once, and a worker that was frozen delivers at most one more event of each job. With a `sink`
-    each is written exactly once.
+    When a worker dies, others have its jobs within ten seconds. Events may then come again, on the other worker: each
+    is delivered at least once, and a worker that was frozen delivers at most one more event of each watch, and the rest
+    of a poll of each follow. With a `sink` each is written exactly once.
 
     Args:
         accounts: the accounts; each name once.
@@ -145,11 +149,19 @@ class Fleet:
         return self._sink is not None
 
     def check(self) -> tuple[AccountCheck, ...]:
-        """Return what each account would do on this host: missing secrets, and what its plan can do for its watches.
+        """Return what each account would do on this host: what is missing, and what its plan can do for its watches.
 
-        Reads files, and sends nothing.
+        Reads files, and sends nothing. Raises `ValueError` for an account with watches whose plan has no real-time
+        requests.
         """
-        return tuple(check(account) for account in self.accounts)
+        return tuple(check(account, (self._check_store, self._check_sink)) for account in self.accounts)
+
+    def _check_store(self) -> None:
+        self._queue().check_url()
+
+    def _check_sink(self) -> None:
+        if self._sink is not None:
+            DatabaseSink(_read(self._sink))
 
     async def run_worker(
         self,
@@ -171,6 +183,11 @@ class Fleet:
             worker: name of the worker, unique in the fleet; by default host and process.
             concurrency: watches and follows at once, at most.
             exports: shards of exports at once, at most; they share one process that writes files.
+
+        Raises:
+            FleetError: the store refuses the user or the password; the worker waits for one that cannot be reached.
+            ValueError, TypeError: for a bad argument, a secret of the store or the sink that cannot be read, or
+                without a place for events.
 
         """
         name, clock = worker_name(worker), StoreClock()
@@ -226,7 +243,7 @@ class Fleet:
 
         Raises `FleetError` if the store cannot be used, as `status_reader` and `drain` do.
         """
-        async with self.status_reader() as read:
+        async with _patience(), self.status_reader() as read:
             return await read()
 
     def status_reader(self) -> AbstractAsyncContextManager[Callable[[], Awaitable[FleetStatus]]]:
@@ -249,17 +266,17 @@ class Fleet:
             yield read
 
     async def drain(self, worker: str | None = None) -> tuple[str, ...]:
-        """Let a worker, or all that run now, hand over what they have and end; returns their names before they have.
+        """Ask a worker, or all that run now, to hand over what they have and end; returns their names at once.
 
-        Raises `ValueError` for a worker that does not run.
+        Raises `ValueError` for a worker that does not run, and `FleetError` if the store cannot be used.
         """
-        async with self._queue().opened() as queue:
-            running = await queue.read(WORKERS)
+        async with _patience(), self._queue().opened() as queue:
+            running = sorted(await queue.read(WORKERS))
             if worker is not None and worker not in running:
-                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(sorted(running)) or 'none'}")
-            drained = sorted(running) if worker is None else [worker]
-            await queue.write(DRAIN, dict.fromkeys(drained, ""))
-            return tuple(drained)
+                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(running) or 'none'}")
+            asked = (worker,) if worker is not None else tuple(running)
+            await queue.write(DRAIN, dict.fromkeys(asked, ""))
+            return asked
 
     def _queue(self, suffix: str = "", clock: StoreClock | None = None) -> WorkQueue:
         return WorkQueue(self._url(), f"{self.name}{suffix}", clock)
@@ -288,6 +305,16 @@ class Fleet:
 
     def _url(self) -> str:
         return _read(self._store)
+
+
+@asynccontextmanager
+async def _patience() -> AsyncIterator[None]:
+    """Raise `FleetError` if what is inside takes too long."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            yield
+    except TimeoutError:
+        raise FleetError(f"the store of the fleet does not answer in {_PATIENCE:g} s") from None
 
 
 def _read(secret: str | Secret) -> str:

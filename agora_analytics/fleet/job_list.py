@@ -8,11 +8,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import attrs
-
+from agora_analytics._core.dispatcher import in_turns
 from agora_analytics.fleet.queue import Run, WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS
-from agora_analytics.fleet.status import JobStatus, encoded, job_status, worker_status
+from agora_analytics.fleet.status import FleetStatus, JobStatus, encoded, fleet_status
 
 _DESCRIPTION: Final = "agora:description"
 _KEYS: Final = "keys"
@@ -32,20 +31,13 @@ log = logging.getLogger("agora_analytics.fleet")
 
 
 class JobList:
-    """Adds the jobs of a description to the queues, each with what does it, and removes the others.
+    """Adds the jobs of a description to the queues, each with what does it, and removes the others."""
 
-    Each queue comes with the versions of its jobs by key.
-    """
-
-    def __init__(
-        self, main: WorkQueue, queues: Iterable[tuple[WorkQueue, Mapping[str, str], Run]], turn: float
-    ) -> None:
+    def __init__(self, main: WorkQueue, queues: Iterable[tuple[WorkQueue, frozenset[str], Run]], turn: float) -> None:
         self._main = main
         self._queues = tuple(queues)
-        self._versions = {key: version for _, versions, _ in self._queues for key, version in versions.items()}
-        self._keys = frozenset(self._versions)
-        described = "\n".join(f"{key} {version}" for key, version in sorted(self._versions.items()))
-        self._digest = hashlib.sha256(described.encode()).hexdigest()
+        self._keys = frozenset[str]().union(*(keys for _, keys, _ in self._queues))
+        self._digest = hashlib.sha256("\n".join(sorted(self._keys)).encode()).hexdigest()
         self._idle = max(_IDLE, 2 * turn)
         self._is_other = False
 
@@ -55,13 +47,9 @@ class JobList:
         await self._main.write(_DESCRIPTION, {_KEYS: self._digest})
         known = await self._main.read(JOBS)
         await self._remove(set(known) - self._keys)
-        jobs = [job_status(key, known.get(key)) for key in sorted(self._keys)]
-        # Before they are added: from then on a worker may write down what it does.
-        again = {job.key: encoded(attrs.evolve(job, done=False)) for job in jobs if job.done and not self._is_done(job)}
-        new = {job.key: encoded(job) for job in jobs if job.key not in known}
-        await self._main.write(JOBS, new | again)
         # All, since a job may have been lost with the store while what was written down was not.
-        await self._add(job.key for job in jobs if not self._is_done(job))
+        await self._add(job.key for job in (await self._status(known)).jobs if not job.done)
+        await self._main.write(JOBS, dict.fromkeys(sorted(self._keys - set(known)), encoded(JobStatus(key=""))))
 
     async def keep_forever(self) -> None:
         """Add the jobs again that the store lost, and remove what is of no use, every few seconds."""
@@ -87,24 +75,27 @@ class JobList:
         self._is_other = stored not in (None, self._digest)
 
     async def _tidy(self) -> None:
-        known, workers, at = await self._main.read(JOBS), await self._main.read(WORKERS), self._main.now()
-        jobs = [job_status(key, known.get(key)) for key in self._keys]
-        await self._add(job.key for job in jobs if not self._is_done(job) and job.seen < at - self._idle)
+        # Before the workers: one that starts in between, and is asked to end, is among those then.
+        draining = await self._main.read(DRAIN)
+        known, workers = await self._main.read(JOBS), await self._main.read(WORKERS)
+        status = await self._status(known, workers)
+        await self._add(job.key for job in status.jobs if not job.done and job.seen < status.at - self._idle)
         # The last turn of a job that was removed may have written its status after that.
         await self._remove(set(known) - self._keys)
-        gone = [name for name, text in workers.items() if worker_status(name, text).seen < at - _FORGOTTEN]
+        gone = [worker.name for worker in status.workers if worker.seen < status.at - _FORGOTTEN]
         await self._main.write(WORKERS, {}, remove=gone)
         # One that was asked to end, and died first.
-        await self._main.write(DRAIN, {}, remove=set(await self._main.read(DRAIN)) - set(workers))
+        await self._main.write(DRAIN, {}, remove=set(draining) - set(workers))
 
-    def _is_done(self, job: JobStatus) -> bool:
-        """Whether a job is complete as it is described now: an export may have got another end, or another place."""
-        return job.done and job.version == self._versions[job.key]
+    async def _status(self, known: Mapping[str, str], workers: Mapping[str, str] | None = None) -> FleetStatus:
+        """Return what was written down of the jobs of the description, and of workers."""
+        described = {key: text for key, text in known.items() if key in self._keys}
+        return await in_turns(fleet_status("", self._main.now(), described, workers or {}, self._keys))
 
     async def _add(self, keys: Iterable[str]) -> None:
         wanted = frozenset(keys)
         for queue, its, run in self._queues:
-            await queue.add(sorted(wanted.intersection(its)), run)
+            await queue.add(sorted(its & wanted), run)
 
     async def _remove(self, keys: set[str]) -> None:
         for queue, _, _ in self._queues:

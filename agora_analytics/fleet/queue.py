@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics._core.redaction import Hidden
-from agora_analytics._core.redis import RedisConnections
+from agora_analytics._core.redis import RedisConnections, checked_url, is_of_redis
 from agora_analytics._core.retry import backoff
 from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.errors import FleetError
@@ -39,11 +40,14 @@ _RECONNECT: Final = 1.0
 _CONNECTIONS: Final = 1_000
 """A full pool ends docket's worker; each task holds a connection while it begins and ends."""
 
+_OF_DOCKET: Final = ("memory:", "redis+", "rediss+")
+"""How the URL of a store begins that only docket can open: in memory, a cluster, or behind Sentinel."""
+
 _BATCH: Final = 50
 """Jobs that a worker takes at once: a thousand that begin in one moment are as many connections, and hold the loop."""
 
 _PAGE: Final = 500
-"""Entries of a table that are read with one command."""
+"""Entries of a table that are read or written with one command: more of them would hold the event loop."""
 
 _MAX_RESTART: Final = 30.0
 _PATIENT: Final = 60.0
@@ -52,8 +56,6 @@ _PATIENT: Final = 60.0
 _MAX_WAIT: Final = 5.0
 """Seconds, at most, between two attempts of a worker that starts to reach the store."""
 
-_OF_DOCKET: Final = ("memory:", "redis+", "rediss+")
-"""Stores that docket alone knows: in memory, and behind its own URLs of clusters and Sentinels."""
 
 _TIME: Final = "return redis.call('TIME')"
 
@@ -65,6 +67,8 @@ _MISSED: Final = 5
 """A worker that died counts until then when the others compute their share: before they are offered its jobs."""
 
 log = logging.getLogger("agora_analytics.fleet")
+
+T = TypeVar("T")
 
 Run = Callable[[str], Awaitable[float | None]]
 """Does a job's turn, given its key; returns the seconds until the next, or None if there is none."""
@@ -80,33 +84,39 @@ class WorkQueue:
     def __init__(self, url: str, name: str, clock: StoreClock | None = None) -> None:
         if find_spec("docket") is None:
             raise MissingExtraError(f"a fleet needs docket: {install_command('fleet')}")
-        given = Hidden(url)
-        # Tracebacks of the errors below show the variables of this frame.
-        del url
-        self._store = None if given.value.startswith(_OF_DOCKET) else RedisConnections(given, "a fleet", _TIMEOUT)
-        self._url = _with_connections(given.value)
+        self._url = Hidden(url)
         self._name = name
         self._clock = clock or StoreClock()
+        self._store: RedisConnections | None = None
         self._docket: Docket | None = None
+
+    def check_url(self) -> None:
+        """Raise `ValueError`, which does not quote it, for a URL of another kind; connects to nothing."""
+        _checked(self._url)
 
     @asynccontextmanager
     async def opened(self, *, patient: bool = False) -> AsyncIterator[WorkQueue]:
-        """Connect to the store; raises `FleetError` if it cannot be used, or waits until it can be reached.
+        """Connect to the store.
 
-        What the store raises inside comes as a `FleetError`, too.
+        Raises `ValueError`, which does not quote it, for a URL of another kind; and `FleetError` if the store cannot be
+        used, also later. A `patient` one waits until the store can be reached.
         """
-        await self._reach(patient=patient)
+        self.check_url()
+        # No frame of an error has the URL in a variable: tracebacks may show them.
+        if not self._url.value.startswith(_OF_DOCKET):
+            self._store = RedisConnections(self._url, "a fleet", _TIMEOUT)
+            await self._reach(self._store, patient=patient)
         try:
             async with self._connected():
                 yield self
         except Exception as error:
-            if self._store is None or not self._store.is_from_store(error):
+            if not is_of_redis(error):
                 raise
-            reason = self._store.reason(error)
+            reason = self.reason(error)
         else:
             return
         # Not inside `except`: the frames of redis-py hold the password.
-        raise _unusable(self._store.name, reason)
+        raise _unusable(self._store, reason)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[None]:
@@ -116,7 +126,7 @@ class WorkQueue:
 
         docket = Docket(
             name=self._name,
-            url=self._url,
+            url=_checked(self._url),
             heartbeat_interval=timedelta(seconds=_HEARTBEAT),
             missed_heartbeats=_MISSED,
             execution_ttl=timedelta(0),
@@ -128,28 +138,26 @@ class WorkQueue:
             finally:
                 self._docket = None
 
-    async def _reach(self, *, patient: bool) -> None:
+    @staticmethod
+    async def _reach(store: RedisConnections, *, patient: bool) -> None:
         """Look whether the store answers, before docket does: its errors may show the password."""
-        if self._store is None:
-            return
         failures = 0
         try:
-            while (failed := await _failure(self._store)) is not None:
+            while (failed := await _failure(store)) is not None:
                 if failed.refused or not patient:
-                    raise _unusable(self._store.name, str(failed))
+                    raise _unusable(store, str(failed))
                 if not failures:
-                    log.warning("the store of the fleet in %s is not there yet, waiting: %s", self._store.name, failed)
+                    log.warning("the store of the fleet in %s is not there yet, waiting: %s", store.name, failed)
                 failures += 1
                 await asyncio.sleep(backoff(0.5, failures, _MAX_WAIT))
         finally:
-            await self._store.close()
+            await store.close()
 
     async def add(self, keys: Iterable[str], run: Run) -> None:
         """Add jobs; one that is there already stays as it is."""
         docket, task = self._opened(), _task(run, self._clock)
-        wanted = list(keys)
-        for start in range(0, len(wanted), _AT_ONCE):
-            calls = [docket.call(task, key=key)(key) for key in wanted[start : start + _AT_ONCE]]
+        for some in _pages(keys, _AT_ONCE):
+            calls = [docket.call(task, key=key)(key) for key in some]
             for added in await docket.add_many(calls):
                 if added.schedule_exception is not None:
                     raise added.schedule_exception
@@ -199,7 +207,7 @@ class WorkQueue:
         """Learn the store's time."""
         docket = self._opened()
         # The store in memory has no time but that of its process.
-        if self._url.startswith("memory:"):
+        if self._url.value.startswith("memory:"):
             return
         async with docket.redis() as redis:
             client: Any = redis  # docket's type of it lacks scripts
@@ -211,7 +219,6 @@ class WorkQueue:
         """Return the entries of a table beside the jobs."""
         docket = self._opened()
         async with docket.redis() as redis:
-            # In pages: ten thousand entries at once would hold the event loop for 50 ms.
             scan: Any = getattr(redis, "hscan_iter", None)
             if scan is not None:
                 return {_text(key): _text(value) async for key, value in scan(docket.key(table), count=_PAGE)}
@@ -228,13 +235,12 @@ class WorkQueue:
 
     async def write(self, table: str, entries: dict[str, str], *, remove: Iterable[str] = ()) -> None:
         """Set entries of a table, and remove others."""
-        docket, gone = self._opened(), list(remove)
+        docket = self._opened()
         async with docket.redis() as redis:
-            if entries:
-                # Hundreds of pairs are one command.
-                pairs: dict[Any, Any] = dict(entries)
-                await redis.hset(docket.key(table), mapping=pairs)
-            if gone:
+            for pairs in _pages(entries.items()):
+                mapping: dict[Any, Any] = dict(pairs)
+                await redis.hset(docket.key(table), mapping=mapping)
+            for gone in _pages(remove):
                 await redis.hdel(docket.key(table), *gone)
 
     def _opened(self) -> Docket:
@@ -243,9 +249,10 @@ class WorkQueue:
         return self._docket
 
 
-def _unusable(name: str, reason: str) -> FleetError:
+def _unusable(store: RedisConnections | None, reason: str) -> FleetError:
+    where = f" in {store.name}" if store else ""
     return FleetError(
-        f"the store of the fleet in {name} cannot be used: {reason}",
+        f"the store of the fleet{where} cannot be used: {reason}",
         hint="Check that Redis is up, its URL, and its user and password.",
     )
 
@@ -294,12 +301,20 @@ def _task(run: Run, clock: StoreClock) -> Callable[..., Awaitable[None]]:
     return turn
 
 
-def _with_connections(url: str) -> str:
+def _checked(url: Hidden) -> str:
     """Return the URL with room for a connection of each task, unless it says itself how many."""
-    # As a text: what splits it and joins it again makes another one of `unix:///path`.
-    if url.startswith("memory:") or "max_connections=" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}max_connections={_CONNECTIONS}"
+    # docket's own error quotes what it cannot read, which may be half a password.
+    if not url.value.startswith(_OF_DOCKET):
+        checked_url(url)
+    text: str = url.value
+    if text.startswith("memory:") or "max_connections" in parse_qs(urlsplit(text).query):
+        return text
+    return f"{text}{'&' if '?' in text else '?'}max_connections={_CONNECTIONS}"
+
+
+def _pages(entries: Iterable[T], size: int = _PAGE) -> Iterator[list[T]]:
+    listed = list(entries)
+    return (listed[start : start + size] for start in range(0, len(listed), size))
 
 
 def _text(value: bytes | str) -> str:

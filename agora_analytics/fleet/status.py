@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
 import attrs
@@ -14,13 +14,6 @@ __all__ = ["FleetStatus", "JobStatus", "WorkerStatus"]
 
 WorkerState = Literal["working", "draining", "lost"]
 WORKER_STATES: Final[tuple[WorkerState, ...]] = ("working", "draining", "lost")
-
-JobState = Literal["held", "retrying", "queued", "nobody", "done"]
-
-JOB_STATES: Final[tuple[JobState, ...]] = ("held", "retrying", "queued", "nobody", "done")
-
-_RETRIED_WITHIN: Final = 330.0
-"""Seconds after an error in which a job is tried again: a worker pauses five minutes at most."""
 
 STALE_AFTER: Final = 10.0
 """Seconds without a sign of life after which a worker counts as lost."""
@@ -36,7 +29,7 @@ class JobStatus:
     """A job, as the worker that has it wrote it down at most a few seconds ago.
 
     Attributes:
-        key: account, kind and name, such as `acme.watch.web`.
+        key: account, kind and name, such as `acme.watch.web`; of an export, with the shard and what that exports.
         worker: the worker that has it, or had it last; empty before the first.
         running: whether that worker is at work on it now.
         since: UTC seconds since when this worker has it.
@@ -47,7 +40,6 @@ class JobStatus:
         failures: turns in a row that ended with an error.
         error: that of the last turn, empty for none; it holds no credential.
         done: whether an export is complete.
-        version: a fingerprint of what an export does, by its last complete turn; one that was changed is run again.
 
     """
 
@@ -62,12 +54,6 @@ class JobStatus:
     failures: int = 0
     error: str = ""
     done: bool = False
-    version: str = ""
-
-    @property
-    def kind(self) -> str:
-        """The kind of job in the key; empty in a key of another version."""
-        return [*self.key.split(".", 2), ""][1]
 
     def age(self, now: float) -> float | None:
         """Return by how many seconds the job is behind `now` (UTC seconds); None before its first event."""
@@ -98,7 +84,7 @@ class WorkerStatus:
 
 @attrs.frozen(kw_only=True)
 class FleetStatus:
-    """A fleet at a moment (UTC seconds of the store): its workers, and its jobs in the order of their keys."""
+    """A fleet at a moment (UTC seconds of the host that asks): its workers, and its jobs in the order of their keys."""
 
     name: str
     at: float
@@ -124,21 +110,6 @@ class FleetStatus:
 def worker_state(worker: WorkerStatus, now: float) -> WorkerState:
     """Return what a worker does at a moment (UTC seconds)."""
     return "lost" if worker.lost(now) else "draining" if worker.draining else "working"
-
-
-def job_state(job: JobStatus, held: Collection[str], now: float) -> JobState:
-    """Return the state of a job; `held` are the workers that are alive.
-
-    `held` by one of them; `retrying` after an error; `queued`, an export that waits for a free worker; `nobody`; or
-    `done`.
-    """
-    if job.done:
-        return "done"
-    if job.running and job.worker in held:
-        return "held"
-    if held and job.failures and now - job.seen < _RETRIED_WITHIN:
-        return "retrying"
-    return "queued" if held and job.kind == "export" else "nobody"
 
 
 def encoded(status: JobStatus | WorkerStatus) -> str:

@@ -48,9 +48,9 @@ class StreamTurns:
         self._is_draining = False
 
     @property
-    def versions(self) -> Mapping[str, str]:
-        """The keys of all jobs; they are never done, so that none has a version."""
-        return dict.fromkeys(self._jobs, "")
+    def keys(self) -> frozenset[str]:
+        """The keys of all jobs."""
+        return frozenset(self._jobs)
 
     async def take(self, key: str) -> float | None:
         """Do a turn of a job; return the seconds until the next may begin, on any worker."""
@@ -101,6 +101,9 @@ class StreamTurns:
                 async for event in stream:
                     await place.write(event, stream.checkpoint)
                     self._reporter.delivered(key, _read_to(event, stream))
+            if isinstance(stream, Follow) and (read_to := stream.health.last_window) is not None:
+                # Calls may not change for hours, and what was read of them is new all the same.
+                self._reporter.note(key, read_to=float(read_to))
         finally:
             timer.cancel()
             del self._running[key]

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Final
 
 from agora_analytics._core import validation
@@ -65,9 +65,9 @@ class FleetWorker:
         self._pool = pool
         self._streams = streams
         self._exports = exports
-        self._queues: tuple[tuple[WorkQueue, Mapping[str, str], Run], ...] = (
-            (stream_queue, streams.versions, streams.take),
-            (export_queue, exports.versions, exports.take),
+        self._queues: tuple[tuple[WorkQueue, frozenset[str], Run], ...] = (
+            (stream_queue, streams.keys, streams.take),
+            (export_queue, exports.keys, exports.take),
         )
         self._main = stream_queue
         self._jobs = JobList(stream_queue, self._queues, turn)

@@ -50,6 +50,7 @@ async def working() -> None:
     assert_type(fleet, Fleet)
     assert_type(fleet.jobs, dict[str, Job])
     assert_type(fleet.check(), tuple[AccountCheck, ...])
+    assert_type(fleet.check()[0].unknown, tuple[str, ...])
     await fleet.run_worker(store, worker="host-1", concurrency=10, exports=1)
     assert_type(await fleet.drain("host-1"), tuple[str, ...])
     status = await fleet.status()

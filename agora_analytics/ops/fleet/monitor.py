@@ -171,6 +171,6 @@ def _reason(error: Exception) -> str:
     with suppress(Exception):
         if isinstance(error, AgoraError):
             return one_line(str(error.args[0]), _MAX_ERROR)
-        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "redis":
+        if isinstance(error, OSError):
             said = str(error)
     return one_line(f"{type(error).__name__}: {said}".removesuffix(": "), _MAX_ERROR)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
 from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.decoding.scanner import Steps
-from agora_analytics.fleet.status import (
-    FleetStatus,
-    JobState,
-    JobStatus,
-    WorkerState,
-    WorkerStatus,
-    job_state,
-    worker_state,
-)
+from agora_analytics.fleet.status import FleetStatus, JobStatus, WorkerState, WorkerStatus, worker_state
 from agora_analytics.spans import DAY
+
+JobState = Literal["held", "retrying", "queued", "nobody", "done"]
+
+JOB_STATES: Final[tuple[JobState, ...]] = ("held", "retrying", "queued", "nobody", "done")
 
 LIMIT: Final = 60.0
 """Seconds after which a job with nobody is a trouble: between two turns, and in a takeover, nobody has it either."""
+
+_RETRIED_WITHIN: Final = 330.0
+"""Seconds after an error in which a job is tried again: a worker pauses five minutes at most."""
 
 _SLICE: Final = 100
 """Jobs between two breaks."""
@@ -116,7 +115,7 @@ def snapshot(status: FleetStatus, before: Unheld, now: float) -> Steps[tuple[Fle
     failing: Counter[str] = Counter()
     ages: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for job in status.jobs:
-        state = job_state(job, held, status.at)
+        state = _state(job, held, status.at)
         if state == "nobody":
             known = before.get(job.key)
             # A sign of life since then: somebody had it in between.
@@ -152,11 +151,26 @@ def snapshot(status: FleetStatus, before: Unheld, now: float) -> Steps[tuple[Fle
     return found, unheld
 
 
+def _state(job: JobStatus, held: Mapping[str, object], now: float) -> JobState:
+    if job.done:
+        return "done"
+    if job.running and job.worker in held:
+        return "held"
+    if held and job.failures and now - job.seen < _RETRIED_WITHIN:
+        return "retrying"
+    return "queued" if held and _kind(job.key) == "export" else "nobody"
+
+
+def _kind(key: str) -> str:
+    """Return the kind in a key; empty in one of another version."""
+    return [*key.split(".", 2), ""][1]
+
+
 def _job(job: JobStatus, state: JobState, now: float, unheld: float | None) -> JobRow:
     return JobRow(
         key=job.key,
         account=job.key.partition(".")[0],
-        kind=job.kind,
+        kind=_kind(job.key),
         state=state,
         worker=job.worker,
         since=job.since or None,

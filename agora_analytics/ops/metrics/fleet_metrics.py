@@ -8,9 +8,9 @@ from heapq import nlargest
 from statistics import median
 from typing import Final
 
-from agora_analytics.fleet.status import JOB_STATES, WORKER_STATES
+from agora_analytics.fleet.status import WORKER_STATES
 from agora_analytics.ops.fleet.monitor import FleetMonitor
-from agora_analytics.ops.fleet.snapshot import FleetSnapshot
+from agora_analytics.ops.fleet.snapshot import JOB_STATES, FleetSnapshot
 from agora_analytics.ops.metrics.families import Family, Value, label
 
 _MAX_WORKERS: Final = 100

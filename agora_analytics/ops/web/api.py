@@ -13,7 +13,7 @@ from aiohttp import web
 from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.dispatcher import in_turns
 from agora_analytics._core.extras import install_command
-from agora_analytics.fleet.status import JOB_STATES
+from agora_analytics.ops.fleet.snapshot import JOB_STATES
 from agora_analytics.ops.web.board import CallEntry
 from agora_analytics.ops.web.documents import AlertsView, CallsView, PageIdentity, SpendingView, status_view
 from agora_analytics.ops.web.fleet_view import MAX_JOBS, ORDERS, FleetView, chosen_jobs, fleet_news, shown_workers

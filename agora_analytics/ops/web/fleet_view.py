@@ -10,9 +10,8 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics._core.decoding.scanner import Steps
-from agora_analytics.fleet.status import JOB_STATES
 from agora_analytics.ops.fleet.monitor import FleetMonitor
-from agora_analytics.ops.fleet.snapshot import FleetSnapshot, JobRow, WorkerRow
+from agora_analytics.ops.fleet.snapshot import JOB_STATES, FleetSnapshot, JobRow, WorkerRow
 
 ORDERS: Final[Mapping[str, Callable[[JobRow], Any]]] = {
     "urgent": lambda job: job.urgency,
