@@ -88,8 +88,8 @@ def _errors_of(steps: Iterable[Callable[[], object]]) -> Iterator[str]:
 
 
 def _credentials(account: Account) -> Iterator[Callable[[], object]]:
-    for name in ("customer_id", "customer_secret"):
-        yield partial(_read_credential, name, getattr(account, name))
+    yield partial(_read_credential, "customer_id", account.customer_id)
+    yield partial(_read_credential, "customer_secret", account.customer_secret)
 
 
 def _read_credential(name: str, secret: Secret) -> None:

@@ -101,6 +101,7 @@ class Reporter:
             return await self._reported(draining=draining)
 
     async def _reported(self, *, draining: bool) -> bool:
+        # What is read first says what is written: longer than 25 lines for that.
         await self._queue.read_clock()
         workers = await self._queue.read(WORKERS)
         self._look_for_double(workers.get(self.worker))
