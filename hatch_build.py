@@ -69,7 +69,7 @@ def project_urls(base: str) -> dict[str, str]:
 
 
 def absolute_links(text: str, base: str, tag: str) -> str:
-    """Return Markdown whose relative links lead to the files of a tag: an index has the README, but not its neighbours."""
+    """Return Markdown whose relative links lead to the files of a tag: an index has the README alone."""
 
     def replace(link: re.Match[str]) -> str:
         picture, label, target = link.groups()
