@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "typing", "tests", "lowest", "examples", "wheel"]
+nox.options.sessions = ["lint", "typing", "tests", "lowest", "examples", "wheel", "docs"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
@@ -83,6 +83,14 @@ def examples(session: nox.Session) -> None:
     """Run the examples against the simulator."""
     session.install("-e", ".[cli,export,ops]", *_group("tests"))
     session.run("pytest", "tests/project/test_project.py", "-k", "example")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into `site`, strictly, and test it."""
+    session.install("-e", ".[cli]", *_group("docs"), *_group("tests"))
+    session.run("python", "docs/builder/build.py", *session.posargs)
+    session.run("pytest", "tests/project/test_site.py", "-m", "")
 
 
 @nox.session

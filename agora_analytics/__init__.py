@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from agora_analytics.streams import *
 
     __version__: str
+    """Version of the installed package."""
 
 __all__ = [
     "ENTERPRISE",

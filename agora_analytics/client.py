@@ -274,6 +274,11 @@ def dispatcher_of(client: AnalyticsClient) -> Dispatcher:
     return client._dispatcher  # noqa: SLF001 - no part of a client's public face
 
 
+def scope_of(client: AnalyticsClient) -> Scope:
+    """Return a client's App ID and options, for the library's own programs."""
+    return client._scope  # noqa: SLF001 - as above
+
+
 def with_options(client: AnalyticsClient, **changes: Any) -> AnalyticsClient:
     """Return a client with other `RequestOptions`, for the library's own programs."""
     return client._scoped(options=attrs.evolve(client._scope.options, **changes))  # noqa: SLF001 - as above

@@ -240,8 +240,7 @@ class Plan:
         limits = self.limits.get(_endpoint(endpoint).table)
         if limits is None:
             others = ", ".join(plan.name for plan in PLANS.values() if plan.offers(endpoint)) or "none"
-            msg = f"plan={self.name!r} does not include {endpoint}; plans that do: {others}"
-            raise ValueError(msg)
+            raise ValueError(f"plan={self.name!r} does not include {endpoint}; plans that do: {others}")
         return limits
 
     def counter(self, endpoint: Endpoint) -> str:
@@ -273,8 +272,8 @@ class Plan:
         """Return a copy with other limits for one table, such as `plan.with_limits("realtime", per_day=1000)`."""
         table = validation.non_empty_str("table", table)
         if table not in self.limits:
-            msg = f"table={validation.short_repr(table)}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
-            raise ValueError(msg)
+            known = ", ".join(self.limits) or "none"
+            raise ValueError(f"table={validation.short_repr(table)}: plan {self.name!r} has {known}")
         changed = attrs.evolve(self.limits[table], **changes)  # type: ignore[arg-type]  # checked by Limits itself
         return attrs.evolve(self, limits={**self.limits, table: changed})
 
@@ -313,8 +312,7 @@ class Plan:
         newest, oldest = limits.newest(now), limits.oldest(now)
         if span.end > newest:
             what = "lies in the future" if span.end > now else f"is newer than the delay of {limits.delay} s allows"
-            msg = f"end={span.end} {what} (plan {self.name!r}, {endpoint}): at most {newest} now"
-            raise ValueError(msg)
+            raise ValueError(f"end={span.end} {what} (plan {self.name!r}, {endpoint}): at most {newest} now")
         if span.start < oldest:
             back = f"{limits.retention} s back"
             msg = (
@@ -388,11 +386,15 @@ def _plan(
 
 
 STARTER: Final = Plan("starter", {})
+"""Has no access to the API."""
 # Call lists: per second, per day, days kept, hours a query, delay in s; details: the last two of these. Insights: per
 # minute, per day, days kept, days a query, hours of delay. Real-time: per minute, per day, minutes kept, s of delay.
 STANDARD: Final = _plan("standard", (1, 1_000, 1, 8, 60), (1, 300))
+"""Call Inspector alone."""
 PREMIUM: Final = _plan("premium", (3, 2_000, 7, 16, 20), (3, 150), (3, 40, 14, 3, 12), (3, 480, 40, 40))
+"""All endpoints, at 480 real-time requests a day."""
 ENTERPRISE: Final = _plan("enterprise", (10, 10_000, 15, 24, 20), (6, 100), (10, 60, 30, 7, 6), (10, 1_440, 60, 20))
+"""All endpoints, at 1,440 real-time requests a day."""
 
 PLANS: Final[dict[str, Plan]] = {plan.name: plan for plan in (STARTER, STANDARD, PREMIUM, ENTERPRISE)}
 """The four pricing plans by name."""

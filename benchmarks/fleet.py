@@ -36,8 +36,12 @@ from agora_analytics.fleet import Account, Fleet, Secret, WatchJob
 from agora_analytics.simulator import Service, World
 from agora_analytics.simulator.server import _Host, _listening
 
-PLAN = Plan.of("enterprise").with_limits("realtime", per_minute=600, per_day=864_000)
-"""So many requests that each window is polled once it is there: three polls a minute."""
+PLAN = (
+    Plan.of("enterprise")
+    .with_limits("realtime", per_minute=600, per_day=864_000)
+    .with_limits("call_details", per_second=50, per_day=864_000)
+)
+"""So many requests that each window is polled once it is there, and an export of a day takes seconds."""
 
 _USERS = Series("userCount", product="Native")
 _SETTLE = 45

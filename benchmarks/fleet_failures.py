@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import socket
@@ -21,112 +20,25 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import attrs
 import psycopg
 
-from agora_analytics import AnalyticsClient, Selection, Window
-from agora_analytics.fleet import Account, ExportJob, Fleet, FleetStatus
-from agora_analytics.simulator.server import _listening
+from agora_analytics import AnalyticsClient
+from agora_analytics.fleet import FleetStatus
 from agora_analytics.spans import DAY, WINDOW
-from benchmarks.fleet import PLAN, WORDS, Accounts, app_id, described, lines, listens, said
+from benchmarks._fleet_processes import Shape, serve, work
+from benchmarks.fleet import PLAN, app_id, listens, said
 from benchmarks.sharing import stores
 
-_TURN: Final = 60.0
 _CALM: Final = 60.0
 """Seconds of a phase after all jobs are held again."""
 
 _PATIENCE: Final = 300.0
-
-
-@attrs.frozen
-class Shape:
-    """How large the fleet is; `until` (UTC seconds) is the end of what is exported, and `folder` has all files."""
-
-    accounts: int
-    exports: int
-    days: int
-    until: int
-    folder: Path
-
-    @property
-    def place(self) -> str:
-        """The folder of the export of an account, by its number."""
-        return f"{self.folder}/exports/{{}}"
-
-    def selection(self, *apps: str) -> Selection:
-        """Return what is exported of an App ID."""
-        start = self.until - self.days * DAY
-        return Selection(start, self.until, datasets=("calls", "sessions"), apps=apps)
-
-    def fleet(self, url: str, store: str, sink: str) -> Fleet:
-        """Return the fleet."""
-        accounts = [self._with_export(one, number) for number, one in enumerate(described(self.accounts, url))]
-        return Fleet(*accounts, store=store, sink=sink, turn=_TURN)
-
-    def _with_export(self, account: Account, number: int) -> Account:
-        if number >= self.exports:
-            return account
-        job = ExportJob(
-            name="calls",
-            selection=self.selection(app_id(number)),
-            to=self.place.format(number),
-            format="jsonl",
-            shard_days=1,
-        )
-        return attrs.evolve(account, jobs=[*account.jobs, job])
-
-
-# The processes: the service, and workers.
-
-
-async def _serve(count: int) -> None:
-    """Serve accounts, and tell for each line of input what was refused, and what was asked twice."""
-    accounts = Accounts(count)
-    async with _listening(accounts, "127.0.0.1", 0) as url:  # type: ignore[arg-type] - it handles requests
-        print(url, flush=True)
-        async for _ in lines():
-            print(json.dumps(_requests(accounts)), flush=True)
-
-
-def _requests(accounts: Accounts) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for service in accounts.services:
-        answered: Counter[object] = Counter()
-        for entry in service.log:
-            found["refused"] += entry.status == HTTPStatus.TOO_MANY_REQUESTS
-            found["requests"] += 1
-            if entry.status == HTTPStatus.OK:
-                query = dict(entry.query)
-                # A poll asks for all windows that may change: it is the same as another if it can bring no newer one.
-                span = query.get("endTs") if "realtime" in entry.path else json.dumps(query, sort_keys=True)
-                answered[entry.path, span, entry.body] += 1
-        for (path, *_), count in answered.items():
-            found["asked twice, watches" if "realtime" in str(path) else "asked twice, exports"] += count - 1
-    return dict(found)
-
-
-async def _work(shape: Shape, url: str, store: str, sink: str, name: str) -> None:
-    """Work until SIGTERM; each window is a line of the worker's file: its job, its start and when it was delivered."""
-    with (shape.folder / f"windows-{name}").open("a", buffering=1) as file:
-
-        async def take(key: str, event: object) -> None:
-            if isinstance(event, Window):
-                file.write(f"{key} {event.ts} {time.time():.2f}\n")
-
-        os.environ |= {f"FLEET_{kind}_{one}": f"{word}{one}" for one in range(shape.accounts) for kind, word in WORDS}
-        working = asyncio.ensure_future(shape.fleet(url, store, sink).run_worker(take, worker=name))
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, working.cancel)
-        with suppress(asyncio.CancelledError):
-            await working
-
-
-# The run.
 
 
 class Run:
@@ -139,8 +51,6 @@ class Run:
         self._workers: dict[str, asyncio.subprocess.Process] = {}
         self._redis: asyncio.subprocess.Process | None = None
         self._names = iter(range(1, 100))
-        self._phase = "start"
-        self.phases: list[tuple[str, float, float]] = []
 
     async def start_redis(self) -> None:
         """Start Redis with what is in its folder."""
@@ -171,10 +81,11 @@ class Run:
         """Send a signal to a worker."""
         self._workers[name].send_signal(number)
 
-    async def kill(self, name: str) -> None:
+    async def _kill(self, name: str) -> None:
         """End a worker as a crash does."""
         worker = self._workers.pop(name)
-        worker.kill()
+        with suppress(ProcessLookupError):  # killed before, by a phase
+            worker.kill()
         await worker.wait()
 
     async def kill_redis(self) -> None:
@@ -186,16 +97,35 @@ class Run:
     async def end(self) -> None:
         """End all processes."""
         for name in list(self._workers):
-            await self.kill(name)
+            await self._kill(name)
         await self.kill_redis()
 
-    async def held_by(self, count: int, lost: str = "") -> float:
-        """Wait until so many workers hold all watches, and none is `lost`; return how long that took."""
-        began = time.monotonic()
+    async def held_by(self, count: int) -> float:
+        """Wait until so many workers hold jobs, and each watch was held meanwhile; return how long that took.
+
+        Between two turns nobody has a job for a moment, and among hundreds there is always one.
+        """
+        return await self._until_seen(lambda status: _held(status, ""), lambda status: _holders(status) == count)
+
+    async def taken_from(self, lost: str, fail: Callable[[], object]) -> float:
+        """Let a worker fail, wait until others have had each of its watches, and return how long that took."""
+        before = await self._fleet.status()
+        keys = {job.key for job in before.jobs if job.running and job.worker == lost and ".watch." in job.key}
+        fail()
+        return await self._until_seen(lambda status: _held(status, lost) | (_watches(status) - keys))
+
+    async def _until_seen(
+        self, found: Callable[[FleetStatus], set[str]], also: Callable[[FleetStatus], bool] = bool
+    ) -> float:
+        began, seen = time.monotonic(), set[str]()
         async with asyncio.timeout(_PATIENCE):
-            while not _all_held(await self._fleet.status(), count, lost):  # noqa: ASYNC110 - in other processes
+            while True:
+                with suppress(ConnectionError):  # the store is about to be back
+                    status = await self._fleet.status()
+                    seen |= found(status)
+                    if seen >= _watches(status) and also(status):
+                        return time.monotonic() - began
                 await asyncio.sleep(0.1)
-        return time.monotonic() - began
 
     async def exported(self) -> None:
         """Wait until all exports are done."""
@@ -204,9 +134,8 @@ class Run:
                 await asyncio.sleep(2)
 
     async def phase(self, name: str, began: float, seconds: float, *, calm: float = _CALM) -> None:
-        """Let a phase end, and note it."""
+        """Let a phase end, and print its line."""
         await asyncio.sleep(calm)
-        self.phases.append((name, began, time.time()))
         ages = self.ages(began, time.time())
         late = statistics.quantiles(ages, n=100)[98]
         status = await self._fleet.status()
@@ -231,37 +160,45 @@ class Run:
         return found
 
 
-def _all_held(status: FleetStatus, count: int, lost: str) -> bool:
-    unheld = [job for job in status.unheld if ".watch." in job.key]
-    return not unheld and lost not in status.held and sum(map(bool, status.held.values())) == count
+def _watches(status: FleetStatus) -> set[str]:
+    return {job.key for job in status.jobs if ".watch." in job.key}
+
+
+def _held(status: FleetStatus, lost: str) -> set[str]:
+    """Return the watches that a live worker other than `lost` is at work on."""
+    held = status.held
+    return {key.key for key in status.jobs if key.running and key.worker in held and key.worker != lost}
+
+
+def _holders(status: FleetStatus) -> int:
+    return sum(map(bool, status.held.values()))
 
 
 async def _phases(run: Run) -> None:
-    head = "phase                        all held  windows     age    99 %  at most  takeovers  failing"
+    # One phase after the other, as the table shows them: longer than 25 lines for that.
+    print("phase                        all held  windows     age    99 %  at most  takeovers  failing")
     names = [await run.start() for _ in range(3)]
-    print(head, flush=True)
     began = time.time()
     await run.phase("start", began, await run.held_by(3))
     await run.phase("nothing fails", time.time(), 0, calm=2 * _CALM)
     began = time.time()
-    await run.kill(names[0])
-    await run.phase("kill -9", began, await run.held_by(2, names[0]))
+    await run.phase("kill -9", began, await run.taken_from(names[0], lambda: run.signal(names[0], signal.SIGKILL)))
     began = time.time()
     names[0] = await run.start()
     await run.phase("another worker", began, await run.held_by(3))
     began = time.time()
-    run.signal(names[1], signal.SIGSTOP)
     asyncio.get_running_loop().call_later(15, run.signal, names[1], signal.SIGCONT)
-    took = await run.held_by(2, names[1])
-    await asyncio.sleep(15)
+    took = await run.taken_from(names[1], lambda: run.signal(names[1], signal.SIGSTOP))
     await run.phase("stopped for 15 s", began, took)
     began = time.time()
     longest = 0.0
     for name in names:
         await run.start()
         await asyncio.sleep(5)
+        ended = time.monotonic()
         await run.stop(name)
-        longest = max(longest, await run.held_by(3, name))
+        await run.held_by(3)
+        longest = max(longest, time.monotonic() - ended)
     await run.phase("all replaced, the longest", began, longest)
     began = time.time()
     await run.kill_redis()
@@ -270,7 +207,6 @@ async def _phases(run: Run) -> None:
     await run.phase("Redis killed for 5 s", began, await run.held_by(3))
     began = time.time()
     await run.phase("nothing fails", began, await run.held_by(3))
-    await run.exported()
 
 
 def _sink_report(sink: str, delivered: list[tuple[str, int, float]], shape: Shape) -> str:
@@ -336,7 +272,8 @@ async def _all(accounts: int, exports: int, days: int) -> None:
         stack.push_async_callback(run.end)
         await run.start_redis()
         await _phases(run)
-        print(_sink_report(sink.place, run.windows(), shape))
+        print(_sink_report(sink.place, run.windows(), shape), flush=True)
+        await run.exported()
         requests = json.loads(await said(service))
         print("requests:", ", ".join(f"{count:,} {name}" for name, count in sorted(requests.items())))
         print(await _export_report(shape, url))
@@ -351,9 +288,9 @@ def main() -> None:
     """Run the phases, and print their lines."""
     kind, *rest = sys.argv[1:] or [""]
     if kind == "serve":
-        asyncio.run(_serve(int(rest[0])))
+        asyncio.run(serve(int(rest[0])))
     elif kind == "work":
-        asyncio.run(_work(_restored(rest[0]), *rest[1:]))
+        asyncio.run(work(_restored(rest[0]), *rest[1:]))
     else:
         given = dict(enumerate(map(int, sys.argv[1:])))
         asyncio.run(_all(given.get(0, 200), given.get(1, 20), given.get(2, 3)))

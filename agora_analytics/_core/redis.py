@@ -45,7 +45,7 @@ class RedisConnections:
         if isinstance(given.value, str):
             if find_spec("redis") is None:
                 raise MissingExtraError(f"{user} needs redis: {install_command('redis')}")
-            self.name, self._url = _checked(given), given.value
+            self.name, self._url = checked_url(given), given.value
         else:
             self._client, self.name = given.value, type(given.value).__name__
         self._secrets = _secrets(self._client or _connect(given.value, timeout))
@@ -99,6 +99,13 @@ class RedisConnections:
         return f"{type(error).__name__}: {one_line(clean, _QUOTED)}".removesuffix(": ")
 
 
+def is_of_redis(error: Exception) -> bool:
+    """Whether an error is one of redis-py, which has classes of its own for what the system reports."""
+    from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
+
+    return isinstance(error, RedisError)
+
+
 @cache
 def _hash(script: str) -> str:
     return sha1(script.encode(), usedforsecurity=False).hexdigest()
@@ -123,7 +130,7 @@ def _connect(url: str, timeout: float) -> Redis:
     return Redis.from_pool(pool)
 
 
-def _checked(url: Hidden) -> str:
+def checked_url(url: Hidden) -> str:
     """Return what errors may show of a URL: no user, password or query; raises `ValueError` if it is none of Redis."""
     # Errors quote what they cannot read, which may be half a password, and their frames hold the URL.
     with suppress(ValueError, TypeError):

@@ -32,7 +32,8 @@ GAP_REASONS = {
 _THREE_DIGITS = 10
 
 # Nine or ten digits: seconds from 1973 on, and neither milliseconds nor a small number.
-_TIME_FIRST = re.compile(r"(?:start|end|stop)=\d{9,10}\b")
+# Also behind the place in the description of a fleet.
+_TIME_FIRST = re.compile(r"(?:'[^']*', accounts\.[\w.\[\]-]*: )?(?:start|end|stop)=\d{9,10}\b")
 _EPOCH_TIME = re.compile(r"(?<![\w-])((?:start|end|stop)=|at (?:most|least) (?=\d+ now\b))(\d{9,10})\b")
 
 

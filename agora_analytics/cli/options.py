@@ -101,15 +101,27 @@ class PlanOptions:
     ledger: Annotated[
         str | None,
         option(
-            "File in which all commands count their requests, or :memory: for this command alone (env: AGORA_LEDGER).",
+            "File, or URL of Redis or PostgreSQL, in which commands count their requests together; :memory: for this"
+            " command alone (env: AGORA_LEDGER).",
             _ACCOUNT,
         ),
     ] = None
 
     def settings(self) -> AccountSettings:
         """Return the settings: options before environment variables before the file."""
-        from agora_analytics.cli.settings import AccountSettings, default_path, from_environment, from_file  # noqa: PLC0415 - loads the client, which help does not need
+        # Loads the client, which help does not need.
+        from agora_analytics.cli.settings import (  # noqa: PLC0415
+            AccountSettings,
+            default_path,
+            from_environment,
+            from_file,
+            has_password,
+        )
 
+        if has_password(self.ledger):
+            raise ValueError(
+                "--ledger: other users can read the password in it (value not shown): set AGORA_LEDGER instead"
+            )
         path = self.config or default_path()
         file = from_file(path.expanduser(), required=self.config is not None)
         return AccountSettings(plan=self.plan, ledger=self.ledger).over(from_environment(os.environ)).over(file)

@@ -24,6 +24,9 @@ from agora_analytics.errors import AgoraError, ExportError
 DONE, FAILED, MISUSE, INTERRUPTED, CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 """All exit codes; the last three are those of a shell for Ctrl-C, a closed pipe and SIGTERM."""
 
+_LOGGERS = ("agora_analytics", "docket")
+"""Whose warnings are shown: docket, which a fleet uses, would write tracebacks every second while its store is away."""
+
 Work = Coroutine[Any, Any, None]
 
 
@@ -76,7 +79,7 @@ class _WarningHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # The message without its arguments, so that the times in it do not make a new kind.
-        kind = f"{record.name}: {record.msg}"
+        kind = f"{record.name}: {record.msg}{getattr(record, 'throttle_kind', '')}"
         write_stderr(*self._throttle.add(kind, record.getMessage(), time.monotonic()))
 
     def close(self) -> None:
@@ -87,16 +90,16 @@ class _WarningHandler(logging.Handler):
 @contextmanager
 def _show_warnings() -> Iterator[None]:
     """Show the library's warnings while inside, unless the program has set up logging itself."""
-    library, handler = logging.getLogger("agora_analytics"), _WarningHandler(logging.WARNING)
+    handler = _WarningHandler(logging.WARNING)
     # The handlers of the program receive the warnings too: with ours, they would appear twice.
-    if library.hasHandlers():
-        yield
-        return
-    library.addHandler(handler)
+    silent = [logger for logger in map(logging.getLogger, _LOGGERS) if not logger.hasHandlers()]
+    for logger in silent:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        library.removeHandler(handler)
+        for logger in silent:
+            logger.removeHandler(handler)
         handler.close()
 
 

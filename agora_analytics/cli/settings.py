@@ -51,7 +51,7 @@ class AccountSettings:
     app_id: str | None = None
     plan: str | None = None
     base_url: tuple[str, ...] | None = None
-    ledger: str | None = None
+    ledger: str | None = attrs.field(default=None, repr=False)
     ca_file: Path | None = None
 
     def over(self, other: AccountSettings) -> AccountSettings:
@@ -103,9 +103,8 @@ class AccountSettings:
 
     @asynccontextmanager
     async def open_ledger(self) -> AsyncIterator[Ledger]:
-        """Open the ledger that all commands of a user share; ":memory:" is one for this command alone."""
-        # A file by default: each command is a process of its own, and the service counts them together.
-        ledger = MemoryLedger() if self.ledger == ":memory:" else FileLedger(self.ledger or default_ledger())
+        """Open the ledger: a file that all commands of a user share, a store that hosts share, or memory."""
+        ledger = _ledger(self.ledger)
         try:
             yield ledger
         finally:
@@ -118,6 +117,30 @@ class AccountSettings:
     def _need(self, *names: str) -> None:
         if missing := self.missing(*names):
             raise ValueError(f"settings are missing: {', '.join(missing)}; each can also be set in {default_path()}")
+
+
+def _ledger(place: str | None) -> Ledger:
+    """Return the ledger in a file, at a URL or, by ":memory:", of this command alone; raises `ValueError`."""
+    if place == ":memory:":
+        return MemoryLedger()
+    scheme, separator, _ = (place or "").partition("://")
+    if not separator:
+        # A file by default: each command is a process of its own, and the service counts them together.
+        return FileLedger(place or default_ledger())
+    from agora_analytics.quota import PostgresLedger, RedisLedger  # noqa: PLC0415 - of extras
+
+    if scheme in {"redis", "rediss", "unix"}:
+        # A fleet counts under its name.
+        url, _, prefix = (place or "").partition("#")
+        return RedisLedger(url, prefix=prefix or "agora")
+    if scheme in {"postgres", "postgresql"}:
+        return PostgresLedger(place or "")
+    raise ValueError("ledger: allowed is a file, :memory:, or a URL of Redis or PostgreSQL (value not shown)")
+
+
+def has_password(place: str | None) -> bool:
+    """Whether a ledger is at a URL with a user or password."""
+    return "://" in (place or "") and "@" in (place or "")
 
 
 def from_environment(environ: Mapping[str, str]) -> AccountSettings:
@@ -148,7 +171,11 @@ def read_table(path: Path, *, required: bool) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"config {str(path)!r} cannot be read: {error}") from None
     serve = table.get(SERVE)
-    secrets = "customer_secret" in table or (isinstance(serve, dict) and "token" in serve)
+    secrets = (
+        "customer_secret" in table
+        or (isinstance(serve, dict) and "token" in serve)
+        or has_password(str(table.get("ledger", "")))
+    )
     # A file without a secret may be readable for all: only what it holds counts.
     if secrets and exposure:
         raise ValueError(f"config {str(path)!r} holds the secret and {exposure}: {_chmod_command(path)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ _TYPES: Mapping[str, pa.DataType] = {
 }
 _SECONDS = pa.timestamp("s", tz="UTC")
 """The unit of times in a column batch; Parquet and pandas do not have it, so columns are cast to milliseconds."""
+_MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 # Dictionaries keep each text once: in memory, in Parquet, and as a categorical in data frames.
 _REPEATED: Mapping[str, pa.DataType] = {
@@ -38,6 +39,19 @@ def table(batch: ColumnBatch) -> pa.Table:
     """Return a column batch as an Arrow table."""
     fields = schema(batch.dataset)
     return pa.Table.from_arrays([_array(*pair) for pair in zip(batch.columns, fields, strict=True)], schema=fields)
+
+
+def keyed_table(batch: ColumnBatch, key: Collection[str]) -> pa.Table:
+    """Return a column batch as an Arrow table for databases: key columns are not nullable, times in microseconds.
+
+    Warehouses have no other unit for times with a zone, and dlt warns about each column that it has to convert.
+    """
+    fields = [field.with_nullable(field.name not in key) for field in schema(batch.dataset)]
+    fields = [
+        field.with_type(_MICROSECONDS) if pa.types.is_timestamp(field.type) else field.remove_metadata()
+        for field in fields
+    ]
+    return table(batch).cast(pa.schema(fields))
 
 
 def concat(tables: Sequence[pa.Table]) -> pa.Table:

@@ -103,7 +103,7 @@ class Exporter:
         Args:
             selection: the rows to export.
             to: a local folder, or a URL that fsspec knows (`s3://bucket/folder`).
-            format: `parquet`, `jsonl`, `jsonl.gz`, `jsonl.zst`, `csv`, `sqlite` or `duckdb`.
+            format: `parquet`, `delta`, `jsonl`, `jsonl.gz`, `jsonl.zst`, `csv`, `sqlite` or `duckdb`.
             order: `oldest`, or `worst` to fetch details, once all calls are listed, by descending freeze rate times
                 users times length.
             min_users: fetch details only of calls with that many users at once.
@@ -156,7 +156,8 @@ class Exporter:
         """Write `manifest.json` of all shards of a selection, and return their report.
 
         It is made from the manifests of the shards, on whichever host they ran, and sends no request. `complete` is
-        true once every shard is. Call it after each shard, or once at the end; see `Selection.shards`.
+        true once every shard is. Call it after each shard, or once at the end; several workers may call it at the same
+        time. See `Selection.shards`.
 
         Args:
             shards: all shards of the selection.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from agora_analytics._core.decoding import json
 from agora_analytics.errors import AgoraError, ExportError, ExportTrouble
@@ -21,31 +21,49 @@ from agora_analytics.export.sinks import LocalSink, ReplacedError, Sink, error_t
 from agora_analytics.export.write.target import MANIFEST, write_manifest
 from agora_analytics.spans import Span
 
+_TRIES: Final = 10
+"""How often a manifest is written that other workers, or the shards that they complete, change meanwhile."""
+
 
 def merge(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> ShardsReport:
     """Read the manifests of shards, and write one of all; see `Exporter.merge`."""
     try:
         sink.check()
-        sink.expect(MANIFEST)
-        found = {shard: _read(sink, shard, own_app) for shard in shards}
-        report = _report(str(sink), found)
-        with tempfile.TemporaryDirectory(
-            dir=sink.folder if isinstance(sink, LocalSink) else None, prefix="."
-        ) as scratch:
-            write_manifest(sink, Path(scratch), _manifest(report, found))
+        return _merged(sink, shards, own_app, _TRIES)
     except ExportError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a store's library raises
         kind: ExportTrouble = "superseded" if isinstance(error, ReplacedError) else "disk"
         wrong = sink.scrub(error_text(error))
-    else:
-        return report
     raise ExportError(
         f"the shards in {str(sink)!r} cannot be merged: {wrong}",
         hint="Nothing was sent. Check the place, and merge again.",
         fault="host",
         kind=kind,
     )
+
+
+def _merged(sink: Sink, shards: Sequence[Shard], own_app: str | None, tries: int) -> ShardsReport:
+    """Write a manifest that has all that shards have by then, also where several workers merge at once."""
+    try:
+        report, is_newest = _written(sink, shards, own_app)
+    except ReplacedError:
+        if tries == 1:
+            raise
+        return _merged(sink, shards, own_app, tries - 1)
+    return report if is_newest or tries == 1 else _merged(sink, shards, own_app, tries - 1)
+
+
+def _written(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> tuple[ShardsReport, bool]:
+    """Write a manifest; return its report, and whether no shard was completed meanwhile."""
+    sink.expect(MANIFEST)
+    found = {shard: _read(sink, shard, own_app) for shard in shards}
+    report = _report(str(sink), found)
+    with tempfile.TemporaryDirectory(dir=sink.folder if isinstance(sink, LocalSink) else None, prefix=".") as scratch:
+        write_manifest(sink, Path(scratch), _manifest(report, found))
+    # Another worker may have merged a shard that it completed, and this manifest, which lacks it, replaced that one.
+    unfinished = [shard for shard, document in found.items() if not (document and document["complete"])]
+    return report, all(_read(sink, shard, own_app) == found[shard] for shard in unfinished)
 
 
 def _read(sink: Sink, shard: Shard, own_app: str | None) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ class _Open:
     client: AnalyticsClient
     users: int = 0
     idle_since: float = 0.0
+    is_forgotten: bool = False
 
 
 class ClientPool:
@@ -50,6 +51,8 @@ class ClientPool:
         finally:
             opened.users -= 1
             opened.idle_since = asyncio.get_running_loop().time()
+            if opened.is_forgotten and not opened.users:
+                await opened.client.close()
 
     def _made(self, account: Account) -> AnalyticsClient:
         customer_id = account.customer_id.read()
@@ -66,10 +69,15 @@ class ClientPool:
         )
 
     async def forget(self, account: str) -> None:
-        """Close the client of an account as soon as nobody uses it: its credentials were refused, and may be new."""
-        opened = self._open.get(account)
-        if opened is not None and opened.users == 0:
-            del self._open[account]
+        """Let the next job of an account open another client: the credentials were refused, and may be new.
+
+        The client is closed once no job uses it.
+        """
+        opened = self._open.pop(account, None)
+        if opened is None:
+            return
+        opened.is_forgotten = True
+        if not opened.users:
             await opened.client.close()
 
     async def close_idle_forever(self) -> None:
@@ -80,8 +88,11 @@ class ClientPool:
 
     async def _close_idle(self) -> None:
         before = asyncio.get_running_loop().time() - _IDLE
-        for name in [name for name, opened in self._open.items() if not opened.users and opened.idle_since < before]:
-            await self._open.pop(name).client.close()
+        for name, opened in list(self._open.items()):
+            # Looked at only now: while the one before was closed, a job may have come for this one.
+            if not opened.users and opened.idle_since < before and self._open.get(name) is opened:
+                del self._open[name]
+                await opened.client.close()
 
     async def close(self) -> None:
         """Close all clients, and their connections."""

@@ -18,6 +18,7 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.transport import HOSTS
+from agora_analytics.export import formats
 from agora_analytics.export.selection import Selection, Shard
 from agora_analytics.plans import Plan
 from agora_analytics.spans import WINDOW
@@ -175,7 +176,8 @@ class ExportJob:
 
     def __attrs_post_init__(self) -> None:
         _name("name", self.name)
-        validation.apply_rules(self, selection=_selection, to=validation.non_empty_str, format=validation.non_empty_str)
+        validation.apply_rules(self, selection=_selection, to=validation.non_empty_str, format=_format)
+        validation.apply_rules(self, shard_apps=_count, shard_days=_count)
         if self.every is not None:
             _interval("every", self.every)
         if not self.selection.apps:
@@ -196,6 +198,14 @@ def _interval(name: str, value: object) -> float:
     if found < _SHORTEST_INTERVAL:
         raise ValueError(f"{name}={validation.short_repr(found)}: allowed are {_SHORTEST_INTERVAL} seconds or more")
     return found
+
+
+def _count(name: str, value: object) -> int:
+    return validation.int_in_range(name, value, 1)
+
+
+def _format(name: str, value: str) -> str:
+    return validation.one_of(name, value, formats.NAMES)
 
 
 def _start(back: int) -> timedelta | None:

@@ -7,12 +7,15 @@ file (`customer_secret_file`); of a relative path, from the folder of the descri
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from agora_analytics._core.validation import durations, short_repr
+import attrs
+
+from agora_analytics._core.validation import durations, non_empty_str, number_in_range, short_repr
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.export.selection import Selection
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
@@ -65,12 +68,13 @@ class _Reader:
         store, sink = self._secret(table, "store", where), self._secret(table, "sink", where)
         if store is None:
             raise ValueError(f"{where}: store_env or store_file is missing: where the URL of Redis is")
+        turn = _with_durations(table, where).get("turn", 60.0)
         return Described(
             tuple(self._account(name, found, f"{where}, accounts.{name}") for name, found in accounts.items()),
             store=store,
             sink=sink,
-            name=table.get("name", "agora"),
-            turn=_with_durations(table, where).get("turn", 60.0),
+            name=_made(partial(non_empty_str, "name"), {"value": table.get("name", "agora")}, where),
+            turn=_made(partial(number_in_range, "turn", above=True), {"value": turn}, where),
         )
 
     def _account(self, name: str, value: object, where: str) -> Account:
@@ -97,16 +101,15 @@ class _Reader:
             return _made(FollowJob, values, where)
         if kind == "watch":
             return _made(WatchJob, {**values, "series": _series(values.get("series", []), where)}, where)
-        chosen = {"apps": values.pop("app_ids", None), "datasets": values.pop("datasets", None)}
-        selection = _made(
-            Selection,
-            {
-                **{key: value for key, value in chosen.items() if value is not None},
-                **{key: _instant(values.pop(key, None), f"{where}, {key}") for key in ("start", "end")},
-            },
-            where,
-        )
-        return _made(ExportJob, {**values, "selection": selection}, where)
+        if not values.get("app_ids"):
+            raise ValueError(f"{where}: app_ids is missing: a list of App IDs")
+        given = {"apps": values.pop("app_ids")}
+        if "datasets" in values:
+            given["datasets"] = values.pop("datasets")
+        given |= {key: _instant(values.pop(key, None), f"{where}, {key}") for key in ("start", "end")}
+        if isinstance(values.get("to"), str) and "://" not in values["to"]:
+            values["to"] = str(self._file.absolute().parent / Path(values["to"]).expanduser())
+        return _made(ExportJob, {**values, "selection": _made(Selection, given, where)}, where)
 
     def _secret(self, table: Mapping[str, Any], key: str, where: str) -> Secret | None:
         env, file = table.get(f"{key}_env"), table.get(f"{key}_file")
@@ -132,12 +135,15 @@ def _one_series(value: object, where: str) -> Series:
     return _made(Series, {"product": "Native", **table}, where)
 
 
-def _made(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+def _made(kind: Callable[..., T], values: Mapping[str, Any], where: str) -> T:
     """Make a value; its error gets the place."""
+    fields = attrs.fields(kind) if isinstance(kind, type) and attrs.has(kind) else ()
+    if missing := [one.name for one in fields if one.init and one.default is attrs.NOTHING and one.name not in values]:
+        raise ValueError(f"{where}: {missing[0]} is missing")
     try:
         return kind(**values)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {str(error).replace('__init__() ', '')}") from None
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _table(value: object, where: str) -> Mapping[str, Any]:

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import backoff
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.export.report import ExportProgress, ExportReport
@@ -31,8 +33,18 @@ class ShardTask(NamedTuple):
 
 
 def shard_tasks(account: Account, key: str, job: ExportJob) -> dict[str, ShardTask]:
-    """Return the shards of a job by key."""
-    return {f"{key}.{shard.name}": ShardTask(account, job, shard) for shard in job.shards()}
+    """Return the shards of a job by key: that of the job, the name of the shard, and a fingerprint of what it exports.
+
+    A shard keeps its name when the description gets later days or more App IDs. Then it is another job, since the one
+    before may be done.
+    """
+    return {f"{key}.{shard.name}.{_exported(job, shard)}": ShardTask(account, job, shard) for shard in job.shards()}
+
+
+def _exported(job: ExportJob, shard: Shard) -> str:
+    selection = shard.selection
+    what = [selection.identity(), selection.span, selection.apps, job.to, job.format, job.every is None]
+    return fingerprint(encode(what).decode())[:8]
 
 
 class ExportTurns:
@@ -84,6 +96,9 @@ class ExportTurns:
         def show(progress: ExportProgress) -> None:
             self._reporter.note(key, events=sum(progress.rows.values()))
 
+        # While the turn began: `drain` ended the exports that ran then.
+        if self._is_draining:
+            return None
         export = asyncio.ensure_future(
             client.export.run(
                 task.shard.selection, task.shard.place(task.job.to), format=task.job.format, on_progress=show

@@ -42,11 +42,15 @@ async def pause_after(
         text = f"{text} In a fleet: give a job with other series another name."
     failures = status.failures + 1
     await reporter.end(key, failures=failures, error=text)
-    log.warning("worker %s: %s failed, %d in a row: %s", reporter.worker, key, failures, text)
-    if not isinstance(error, FAILURES):
-        log.error("worker %s: %s failed by a fault of a program", reporter.worker, key, exc_info=error)
     # A store is back for all jobs at once; what is wrong with one account may take a person.
     of_store = isinstance(error, LedgerError) or _is_busy(error)
+    # Repeated warnings of one kind are only counted: one account must not hide what another one's trouble is.
+    kind = type(error).__name__ if of_store else f"{account.name} {type(error).__name__}"
+    log.warning(
+        "worker %s: %s failed (%d in a row): %s", reporter.worker, key, failures, text, extra={"throttle_kind": kind}
+    )
+    if not isinstance(error, FAILURES):
+        log.error("worker %s: %s failed by a fault of a program", reporter.worker, key, exc_info=error)
     return backoff(1.0, failures, _MAX_STORE_PAUSE if of_store else _MAX_PAUSE)
 
 

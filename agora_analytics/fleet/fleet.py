@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Fleet"]
 
 _MEMORY: Final = "memory://"
+
+_PATIENCE: Final = 10.0
+"""Seconds for a status or a drain: docket's connections wait without end for a store that is frozen."""
 
 
 class Fleet:
@@ -63,9 +67,9 @@ class Fleet:
     Every worker has the same description. What is shared is in Redis or Valkey: the work list, the quota of each
     account (`RedisLedger`), and the positions of streams (`RedisCheckpoints`). Credentials are not.
 
-    When a worker dies, others have its jobs within ten seconds. An event may then come again, on the other worker: each
-    is delivered at least once, and a worker that was frozen delivers at most one more event of each job. With a `sink`
-    each is written exactly once.
+    When a worker dies, others have its jobs within ten seconds. Events may then come again, on the other worker: each
+    is delivered at least once, and a worker that was frozen delivers at most one more event of each watch, and the rest
+    of a poll of each follow. With a `sink` each is written exactly once.
 
     Args:
         accounts: the accounts; each name once.
@@ -76,7 +80,8 @@ class Fleet:
         name: of this fleet in the store.
         turn: seconds, at most, in which a worker keeps a job before others may take it; more of them cost less, and
             spread more slowly over new workers.
-        ledger, checkpoints: in place of those in the store.
+        ledger: in place of that in the store.
+        checkpoints: in place of those in the store.
         observers: are called for each request, for metrics and traces.
 
     Raises:
@@ -137,11 +142,19 @@ class Fleet:
         return self._sink is not None
 
     def check(self) -> tuple[AccountCheck, ...]:
-        """Return what each account would do on this host: missing secrets, and what its plan can do for its watches.
+        """Return what each account would do on this host: what is missing, and what its plan can do for its watches.
 
-        Reads files, and sends nothing.
+        Reads files, and sends nothing. Raises `ValueError` for an account with watches whose plan has no real-time
+        requests.
         """
-        return tuple(check(account) for account in self.accounts)
+        return tuple(check(account, (self._check_store, self._check_sink)) for account in self.accounts)
+
+    def _check_store(self) -> None:
+        self._queue().check_url()
+
+    def _check_sink(self) -> None:
+        if self._sink is not None:
+            DatabaseSink(_read(self._sink))
 
     async def run_worker(
         self,
@@ -162,6 +175,11 @@ class Fleet:
             worker: name of the worker, unique in the fleet; by default host and process.
             concurrency: watches and follows at once, at most.
             exports: shards of exports at once, at most; they share one process that writes files.
+
+        Raises:
+            ConnectionError: the store cannot be used at the start; later the worker waits for it.
+            ValueError, TypeError: for a bad argument, a secret of the store or the sink that cannot be read, or
+                without a place for events.
 
         """
         name = worker or worker_name()
@@ -203,8 +221,11 @@ class Fleet:
         }
 
     async def status(self) -> FleetStatus:
-        """Return who holds which job, since when, and how far each is; costs no request of any account."""
-        async with self.status_reader() as read:
+        """Return who holds which job, since when, and how far each is; costs no request of any account.
+
+        Raises `ConnectionError` if the store cannot be used.
+        """
+        async with _patience(), self.status_reader() as read:
             return await read()
 
     def status_reader(self) -> AbstractAsyncContextManager[Callable[[], Awaitable[FleetStatus]]]:
@@ -225,16 +246,18 @@ class Fleet:
         async with closed.opened() as queue:
             yield read
 
-    async def drain(self, worker: str | None = None) -> None:
-        """Let a worker, or all that run now, hand over what they have and end; returns before they have.
+    async def drain(self, worker: str | None = None) -> tuple[str, ...]:
+        """Ask a worker, or all that run now, to hand over what they have and end; returns their names at once.
 
-        Raises `ValueError` for a worker that does not run.
+        Raises `ValueError` for a worker that does not run, and `ConnectionError` if the store cannot be used.
         """
-        async with self._queue().opened() as queue:
-            running = await queue.read(WORKERS)
+        async with _patience(), self._queue().opened() as queue:
+            running = sorted(await queue.read(WORKERS))
             if worker is not None and worker not in running:
-                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(sorted(running)) or 'none'}")
-            await queue.write(DRAIN, dict.fromkeys([worker] if worker else running, ""))
+                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(running) or 'none'}")
+            asked = (worker,) if worker is not None else tuple(running)
+            await queue.write(DRAIN, dict.fromkeys(asked, ""))
+            return asked
 
     def _queue(self, suffix: str = "") -> WorkQueue:
         return WorkQueue(self._url(), f"{self.name}{suffix}")
@@ -263,6 +286,16 @@ class Fleet:
 
     def _url(self) -> str:
         return _read(self._store)
+
+
+@asynccontextmanager
+async def _patience() -> AsyncIterator[None]:
+    """Raise `ConnectionError` if what is inside takes too long."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            yield
+    except TimeoutError:
+        raise ConnectionError(f"the store of the fleet does not answer in {_PATIENCE:g} s") from None
 
 
 def _read(secret: str | Secret) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from agora_analytics._core.dispatcher import in_turns
 from agora_analytics.fleet.queue import Run, WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS
-from agora_analytics.fleet.status import JobStatus, encoded, job_status, now, worker_status
+from agora_analytics.fleet.status import FleetStatus, JobStatus, encoded, fleet_status
 
 _DESCRIPTION: Final = "agora:description"
 _KEYS: Final = "keys"
@@ -47,8 +48,8 @@ class JobList:
         known = await self._main.read(JOBS)
         await self._remove(set(known) - self._keys)
         # All, since a job may have been lost with the store while what was written down was not.
-        await self._add(key for key in self._keys if not job_status(key, known.get(key)).done)
-        await self._main.write(JOBS, {key: encoded(JobStatus(key=key)) for key in sorted(self._keys - set(known))})
+        await self._add(job.key for job in (await self._status(known)).jobs if not job.done)
+        await self._main.write(JOBS, dict.fromkeys(sorted(self._keys - set(known)), encoded(JobStatus(key=""))))
 
     async def keep_forever(self) -> None:
         """Add the jobs again that the store lost, and remove what is of no use, every few seconds."""
@@ -74,15 +75,22 @@ class JobList:
         self._is_other = stored not in (None, self._digest)
 
     async def _tidy(self) -> None:
-        known, workers, at = await self._main.read(JOBS), await self._main.read(WORKERS), now()
-        jobs = [job_status(key, known.get(key)) for key in self._keys]
-        await self._add(job.key for job in jobs if not job.done and job.seen < at - self._idle)
+        # Before the workers: one that starts in between, and is asked to end, is among those then.
+        draining = await self._main.read(DRAIN)
+        known, workers = await self._main.read(JOBS), await self._main.read(WORKERS)
+        status = await self._status(known, workers)
+        await self._add(job.key for job in status.jobs if not job.done and job.seen < status.at - self._idle)
         # The last turn of a job that was removed may have written its status after that.
         await self._remove(set(known) - self._keys)
-        gone = [name for name, text in workers.items() if worker_status(name, text).seen < at - _FORGOTTEN]
+        gone = [worker.name for worker in status.workers if worker.seen < status.at - _FORGOTTEN]
         await self._main.write(WORKERS, {}, remove=gone)
         # One that was asked to end, and died first.
-        await self._main.write(DRAIN, {}, remove=set(await self._main.read(DRAIN)) - set(workers))
+        await self._main.write(DRAIN, {}, remove=set(draining) - set(workers))
+
+    async def _status(self, known: Mapping[str, str], workers: Mapping[str, str] | None = None) -> FleetStatus:
+        """Return what was written down of the jobs of the description, and of workers."""
+        described = {key: text for key, text in known.items() if key in self._keys}
+        return await in_turns(fleet_status("", described, workers or {}, self._keys))
 
     async def _add(self, keys: Iterable[str]) -> None:
         wanted = frozenset(keys)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.redaction import Hidden
+from agora_analytics._core.redis import checked_url, is_of_redis
 from agora_analytics._core.retry import backoff
 
 if TYPE_CHECKING:
@@ -31,11 +33,14 @@ _RECONNECT: Final = 1.0
 _CONNECTIONS: Final = 1_000
 """A full pool ends docket's worker; each task holds a connection while it begins and ends."""
 
+_OF_DOCKET: Final = ("memory:", "redis+")
+"""How the URL of a store begins that only docket can open: in memory, a cluster, or behind Sentinel."""
+
 _BATCH: Final = 50
 """Jobs that a worker takes at once: a thousand that begin in one moment are as many connections, and hold the loop."""
 
 _PAGE: Final = 500
-"""Entries of a table that are read with one command."""
+"""Entries of a table that are read or written with one command: more of them would hold the event loop."""
 
 _MAX_RESTART: Final = 30.0
 _PATIENT: Final = 60.0
@@ -49,6 +54,8 @@ _MISSED: Final = 5
 """A worker that died counts until then when the others compute their share: before they are offered its jobs."""
 
 log = logging.getLogger("agora_analytics.fleet")
+
+T = TypeVar("T")
 
 Run = Callable[[str], Awaitable[float | None]]
 """Does a job's turn, given its key; returns the seconds until the next, or None if there is none."""
@@ -64,37 +71,48 @@ class WorkQueue:
     def __init__(self, url: str, name: str) -> None:
         if find_spec("docket") is None:
             raise MissingExtraError(f"a fleet needs docket: {install_command('fleet')}")
-        self._url = _with_connections(url)
+        self._url = Hidden(url)
         self._name = name
         self._docket: Docket | None = None
 
+    def check_url(self) -> None:
+        """Raise `ValueError`, which does not quote it, for a URL of another kind; connects to nothing."""
+        _checked(self._url)
+
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[WorkQueue]:
-        """Connect to the store."""
+        """Connect to the store.
+
+        Raises `ValueError`, which does not quote it, for a URL of another kind; and `ConnectionError` if the store
+        cannot be used, also later.
+        """
         # An extra that takes half a second to load: in a thread, as the event loop is the user's.
         await asyncio.to_thread(_load_docket)
         from docket import Docket  # noqa: PLC0415
 
         docket = Docket(
             name=self._name,
-            url=self._url,
+            url=_checked(self._url),
             heartbeat_interval=timedelta(seconds=_HEARTBEAT),
             missed_heartbeats=_MISSED,
             execution_ttl=timedelta(0),
         )
-        async with docket:
-            self._docket = docket
-            try:
+        try:
+            async with docket:
+                self._docket = docket
                 yield self
-            finally:
-                self._docket = None
+        except Exception as error:
+            if not is_of_redis(error):
+                raise
+            raise ConnectionError(f"the store of the fleet cannot be used: {error}") from error
+        finally:
+            self._docket = None
 
     async def add(self, keys: Iterable[str], run: Run) -> None:
         """Add jobs; one that is there already stays as it is."""
         docket, task = self._opened(), _task(run)
-        wanted = list(keys)
-        for start in range(0, len(wanted), _AT_ONCE):
-            calls = [docket.call(task, key=key)(key) for key in wanted[start : start + _AT_ONCE]]
+        for some in _pages(keys, _AT_ONCE):
+            calls = [docket.call(task, key=key)(key) for key in some]
             for added in await docket.add_many(calls):
                 if added.schedule_exception is not None:
                     raise added.schedule_exception
@@ -132,7 +150,6 @@ class WorkQueue:
         """Return the entries of a table beside the jobs."""
         docket = self._opened()
         async with docket.redis() as redis:
-            # In pages: ten thousand entries at once would hold the event loop for 50 ms.
             scan: Any = getattr(redis, "hscan_iter", None)
             if scan is not None:
                 return {_text(key): _text(value) async for key, value in scan(docket.key(table), count=_PAGE)}
@@ -149,13 +166,12 @@ class WorkQueue:
 
     async def write(self, table: str, entries: dict[str, str], *, remove: Iterable[str] = ()) -> None:
         """Set entries of a table, and remove others."""
-        docket, gone = self._opened(), list(remove)
+        docket = self._opened()
         async with docket.redis() as redis:
-            if entries:
-                # Hundreds of pairs are one command.
-                pairs: dict[Any, Any] = dict(entries)
-                await redis.hset(docket.key(table), mapping=pairs)
-            if gone:
+            for pairs in _pages(entries.items()):
+                mapping: dict[Any, Any] = dict(pairs)
+                await redis.hset(docket.key(table), mapping=mapping)
+            for gone in _pages(remove):
                 await redis.hdel(docket.key(table), *gone)
 
     def _opened(self) -> Docket:
@@ -198,13 +214,20 @@ def _task(run: Run) -> Callable[..., Awaitable[None]]:
     return turn
 
 
-def _with_connections(url: str) -> str:
+def _checked(url: Hidden) -> str:
     """Return the URL with room for a connection of each task, unless it says itself how many."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.scheme == "memory" or "max_connections" in query:
-        return url
-    return urlunsplit(parts._replace(query=urlencode({**query, "max_connections": _CONNECTIONS})))
+    # docket's own error quotes what it cannot read, which may be half a password.
+    if not url.value.startswith(_OF_DOCKET):
+        checked_url(url)
+    text: str = url.value
+    if text.startswith("memory:") or "max_connections" in parse_qs(urlsplit(text).query):
+        return text
+    return f"{text}{'&' if '?' in text else '?'}max_connections={_CONNECTIONS}"
+
+
+def _pages(entries: Iterable[T], size: int = _PAGE) -> Iterator[list[T]]:
+    listed = list(entries)
+    return (listed[start : start + size] for start in range(0, len(listed), size))
 
 
 def _text(value: bytes | str) -> str:

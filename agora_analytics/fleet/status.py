@@ -30,7 +30,7 @@ class JobStatus:
     """A job, as the worker that has it wrote it down at most a few seconds ago.
 
     Attributes:
-        key: account, kind and name, such as `acme.watch.web`.
+        key: account, kind and name, such as `acme.watch.web`; of an export, with the shard and what that exports.
         worker: the worker that has it, or had it last; empty before the first.
         running: whether that worker is at work on it now.
         since: UTC seconds since when this worker has it.
@@ -165,5 +165,5 @@ def _fits(field: attrs.Attribute[Any], value: object) -> bool:
 
 
 def now() -> float:
-    """Return UTC seconds of this host; ages are shown, and nothing is decided by them."""
+    """Return UTC seconds of this host, for ages: no harm is done by them where the clocks of hosts differ."""
     return time.time()

@@ -101,6 +101,9 @@ class StreamTurns:
                 async for event in stream:
                     await place.write(event, stream.checkpoint)
                     self._reporter.delivered(key, _read_to(event, stream))
+            if isinstance(stream, Follow) and (read_to := stream.health.last_window) is not None:
+                # Calls may not change for hours, and what was read of them is new all the same.
+                self._reporter.note(key, read_to=float(read_to))
         finally:
             timer.cancel()
             del self._running[key]

@@ -78,6 +78,14 @@ class LedgerState:
         self.issued += 1
         return number
 
+    @property
+    def is_used_here(self) -> bool:
+        """Whether this process has a request in flight or a reservation, or waits for a permit."""
+        numbers = [number for one in self.counters.values() for number in (*one.in_flight, *one.reservations)]
+        claims = [by_slot for one in self.claims.values() for by_slot in one.by_priority.values()]
+        slot = self.process_slot
+        return any(number % MAX_PROCESSES == slot for number in numbers) or any(slot in by_slot for by_slot in claims)
+
     def has_stale_permits(self, now: float) -> bool:
         """Whether another process may have crashed: it has a reservation, or a request in flight for over 0.5 s."""
         return any(

@@ -4,8 +4,8 @@ One task per account makes the changes: all that queue up while one is under way
 trip, and a process does not compete with itself. The newest state that is known is kept, so that a change costs one
 round trip unless another process was faster. Then its answer brings the newer state, and the changes run again.
 
-A process is a member for as long as it renews its lease. When a lease has ended, the next process to make a change
-reclaims what the lost one had under way.
+A process is a member for as long as it renews its lease, until it has not used the account for a while. When a lease
+has ended by itself, the next process to make a change reclaims what the lost one had under way.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ LEASE: Final = 3.0
 
 KEPT: Final = 45 * 86_400
 """Seconds in which a store keeps an account that nobody uses: learned limits and habits outlast a month."""
+
+_IDLE: Final = 120.0
+"""Seconds without a change after which a process that has nothing in the state leaves: in a fleet, each worker has had
+each account after a while. Who waits for a permit tries again each minute."""
 
 _RENEW_EVERY: Final = 1.0
 _PATIENCE: Final = 1.0
@@ -136,11 +140,21 @@ class SharedAccount:
         self._reachable_since = self._renewed_at = elapsed()
         self._submitted: list[_Submitted] = []
         self._runner: asyncio.Task[None] | None = None
+        self._used_at = 0.0
+        self._heartbeat = self._started_heartbeat()
+
+    def _started_heartbeat(self) -> asyncio.Task[None]:
         # A weak reference: an account that nobody uses any more is collected, and its lease ends by itself.
-        self._heartbeat = asyncio.get_running_loop().create_task(_renew_lease(weakref.ref(self)))
+        return asyncio.get_running_loop().create_task(_renew_lease(weakref.ref(self)))
 
     async def change(self, change: Callable[[LedgerState], T]) -> T:
         """See `protocols.Ledger.change`."""
+        self._used_at = asyncio.get_running_loop().time()
+        if self._heartbeat.done():
+            self._heartbeat = self._started_heartbeat()
+        return await self._submit(change)
+
+    async def _submit(self, change: Callable[[LedgerState], T]) -> T:
         loop = asyncio.get_running_loop()
         submitted = _Submitted(change, loop.create_future(), loop.time() + _PATIENCE)
         self._submitted.append(submitted)
@@ -160,21 +174,34 @@ class SharedAccount:
         await asyncio.wait([self._heartbeat])
         if self._runner is not None:
             await asyncio.wait([self._runner])
-        if self._member:
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    await self._store.leave(self._account, self._member)
-            except (StoreFailedError, TimeoutError) as error:
-                log.info("the ledger could not be left in order, its lease ends by itself: %s", error)
-            self._member = ""
+        await self._leave()
 
-    async def renew_lease(self) -> None:
-        """Show that this process lives, unless a change has just done so."""
-        if elapsed() >= self._renewed_at + _RENEW_EVERY:
-            try:
-                await self.change(lambda _: None)
-            except LedgerError as error:
-                log.debug("the lease could not be renewed: %s", error)  # the next request will say so
+    async def _leave(self) -> None:
+        # Forgotten first: a change that comes meanwhile joins again.
+        member, self._member = self._member, ""
+        if not member:
+            return
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._store.leave(self._account, member)
+        except (StoreFailedError, TimeoutError) as error:
+            log.info("the ledger could not be left in order, its lease ends by itself: %s", error)
+
+    async def renew_lease(self) -> bool:
+        """Show that this process lives, unless a change has just done so; return whether it still needs a lease."""
+        if elapsed() < self._renewed_at + _RENEW_EVERY:
+            return True
+        try:
+            is_used = await self._submit(lambda state: state.is_used_here)
+        except LedgerError as error:
+            log.debug("the lease could not be renewed: %s", error)  # the next request will say so
+            return True
+        used_at = self._used_at
+        if is_used or asyncio.get_running_loop().time() < used_at + _IDLE:
+            return True
+        await self._leave()
+        # By a change that came meanwhile.
+        return self._used_at != used_at
 
     async def _make_changes(self) -> None:
         try:
@@ -333,7 +360,6 @@ class _Raised(NamedTuple):
 
 
 async def _renew_lease(account: weakref.ref[SharedAccount]) -> None:
-    while (found := account()) is not None:
-        await found.renew_lease()
+    while (found := account()) is not None and await found.renew_lease():
         del found
         await asyncio.sleep(_RENEW_EVERY)

@@ -149,7 +149,12 @@ class PostgresSink:
             await self._store.close()
 
     async def __aenter__(self) -> Self:
-        await self.open()
+        try:
+            await self.open()
+        except BaseException:
+            # Who could not enter it never leaves it: a process that stands by would leave a connection each time.
+            await self.close()
+            raise
         return self
 
     async def __aexit__(

@@ -133,14 +133,13 @@ class SharedCheckpoints(SharedStore):
         text = await asyncio.to_thread(checked_checkpoint(checkpoint).encode)
         check_size(len(text), self._source(name))
         if not await self._call(name, lambda: self._rows.save(name, text, epoch, number, self._lease)):
-            self._held.pop(name, None)
+            self._lose(name, epoch)
             raise taken_over(name)
 
     async def release(self, name: str, epoch: int) -> None:
         """End the lease with this epoch; does nothing if it has ended."""
         name, epoch = checked_name(name), checked_epoch(epoch)
-        if self._held.get(name) == epoch:
-            del self._held[name]
+        self._lose(name, epoch)
         if self._lease:
             await self._call(name, lambda: self._rows.release(name, epoch))
 
@@ -190,6 +189,11 @@ class SharedCheckpoints(SharedStore):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def _lose(self, name: str, epoch: int) -> None:
+        """Renew a lease no more; one with another epoch, which another stream has taken meanwhile, goes on."""
+        if self._held.get(name) == epoch:
+            del self._held[name]
+
     def _reset(self) -> object:
         heartbeat, self._held, self._heartbeat = self._heartbeat, {}, None
         return heartbeat
@@ -201,7 +205,7 @@ class SharedCheckpoints(SharedStore):
                 # While the store is down, nobody else can take the name over either.
                 with suppress(StoreFailedError):
                     if not await _attempt(lambda: self._rows.renew(name, epoch, self._lease)):  # noqa: B023 - at once
-                        self._held.pop(name, None)
+                        self._lose(name, epoch)
 
 
 async def _attempt(work: Callable[[], Awaitable[T]]) -> T:

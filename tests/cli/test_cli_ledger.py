@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.redis_server import MISSING, REDIS, RedisServer
 
 HOUR = ("--last", "1h", "--limit", "1", "--json")
 
@@ -52,6 +53,44 @@ def test_a_ledger_can_be_another_file_or_memory(run, tmp_path, monkeypatch):
     assert run("calls", "search", *HOUR).code == 0
     assert {line["used"] for line in run("quota", "--json").lines} == {0}
     assert not (tmp_path / "agora-analytics").exists()
+
+
+@pytest.mark.parametrize("url", ["redis://user:geheim@127.0.0.1/0", "postgresql://user:geheim@127.0.0.1/agora"])
+def test_a_password_of_a_ledger_is_no_flag_and_in_no_file_of_others(run, tmp_path, url):
+    refused = run("quota", "--ledger", url)
+    assert (refused.code, "set AGORA_LEDGER instead" in refused.err) == (2, True)
+    config = tmp_path / "config.toml"
+    config.write_text(f"ledger = '{url}'\n")
+    config.chmod(0o644)
+    exposed = run("quota", "--config", str(config))
+    assert (exposed.code, "others can read it" in exposed.err) == (2, True)
+    assert "geheim" not in refused.err + exposed.err
+
+
+def test_a_url_of_another_store_is_no_file(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = run("quota", "--ledger", "mysql://127.0.0.1/agora")
+    assert ran.code == 2
+    assert "a URL of Redis or PostgreSQL" in ran.err
+    assert not (tmp_path / "mysql:").exists()
+
+
+@pytest.mark.process
+@pytest.mark.real_time
+@pytest.mark.skipif(REDIS is None, reason=MISSING)
+@pytest.mark.parametrize(("part", "used"), [("", 1), ("#other", 0)])
+def test_commands_of_many_hosts_share_a_ledger_in_redis(run, tmp_path, part, used):
+    pytest.importorskip("redis", reason="needs the extra redis")
+    redis = RedisServer(tmp_path)
+    redis.start()
+    try:
+        assert run("calls", "search", *HOUR, "--ledger", redis.url).code == 0
+        found = run("quota", "--json", "--ledger", redis.url + part).lines
+        assert {one["used"] for one in found if (one.get("counter"), one.get("unit")) == ("call_lists", "day")} == {
+            used
+        }
+    finally:
+        redis.kill()
 
 
 def test_an_unusable_ledger_is_reported_in_two_lines(run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from helpers.paths import ROOT
 
 from agora_analytics.cli.output import Screen
+from agora_analytics.cli.runner import run_command
 from agora_analytics.cli.status_lines import heartbeat
 from agora_analytics.cli.throttle import MessageThrottle
 from agora_analytics.simulator import VirtualLoop
@@ -126,3 +128,28 @@ def test_a_terminal_that_cannot_redraw_gets_a_line_for_each_window(run, monkeypa
     assert len(lines) == 3
     assert all("userCount Native" in line for line in lines)
     assert "\x1b" not in result.out
+
+
+def test_repeated_warnings_of_one_account_hide_none_of_another(capfd, monkeypatch):
+    # A command prints warnings only if no other handler takes them, as that of pytest does.
+    monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
+
+    async def work() -> None:
+        for account in ("acme", "acme", "shop"):
+            logging.getLogger("agora_analytics.fleet").warning("%s failed", account, extra={"throttle_kind": account})
+
+    assert run_command(work) == 0
+    assert capfd.readouterr().err.splitlines() == ["acme failed", "shop failed", "acme failed"]
+
+
+def test_what_docket_repeats_while_its_store_is_away_is_counted_and_has_no_traceback(capfd, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("docket"), "propagate", False)
+
+    async def work() -> None:
+        for _ in range(9):
+            logging.getLogger("docket.worker").warning("Redis is unavailable", exc_info=ConnectionError())
+
+    assert run_command(work) == 0
+    first, counted = capfd.readouterr().err.splitlines()
+    assert first == "Redis is unavailable"
+    assert counted.startswith("Redis is unavailable (and 7 more like it in ")

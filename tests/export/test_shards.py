@@ -14,6 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agora_analytics import ExportError, Insight, Selection, Series
+from agora_analytics.export import shards as export_shards
+from agora_analytics.export.sinks import ReplacedError
+from agora_analytics.export.write.target import write_manifest
 from agora_analytics.simulator import APP_ID
 
 OTHERS = tuple(f"{number:032x}" for number in range(3))
@@ -126,6 +129,31 @@ async def test_a_shard_that_grew_is_missing_until_it_was_run_again(tmp_path, sim
             assert (len(merged.missing), merged.complete) == (missing, not missing)
     await export(simulation, longer, tmp_path / "whole")
     assert union(tmp_path, longer.shards(days=1), "calls") == sorted(rows(tmp_path / "whole", "calls"), key=str)
+
+
+@pytest.mark.parametrize("refuses", [True, False], ids=["the store refuses", "the store replaces"])
+async def test_a_merge_that_another_worker_overtakes_has_its_shard_too(tmp_path, simulation, monkeypatch, refuses):
+    remove_rate_limits(simulation)
+    shards = attrs.evolve(LAST_DAY, datasets=("calls",), apps=()).shards(days=1)
+    to, overtaken = tmp_path / "shards", []
+    place, aside = Path(shards[1].place(to)), tmp_path / "aside"
+
+    def write(sink, scratch, document):
+        if not overtaken:
+            overtaken.append(aside.rename(place))
+            if refuses:
+                raise ReplacedError("another process has written it")
+        write_manifest(sink, scratch, document)
+
+    async with simulation.client(quotas=False) as client:
+        for shard in shards:
+            await client.export.run(shard.selection, shard.place(to), format="jsonl")
+        await asyncio.to_thread(place.rename, aside)
+        monkeypatch.setattr(export_shards, "write_manifest", write)
+        merged = await client.export.merge(shards, to)
+    assert merged.missing == ()
+    manifest = json.loads((to / "manifest.json").read_text())
+    assert {part["path"].partition("/")[0] for part in manifest["parts"]} == {shard.name for shard in shards}
 
 
 async def test_what_a_shard_skipped_is_in_the_report_of_all(tmp_path, simulation):

@@ -6,6 +6,7 @@ import pytest
 from helpers.fleet_service import USERS, app, described
 
 from agora_analytics import Selection, Series
+from agora_analytics.export import formats
 from agora_analytics.fleet import Account, ExportJob, Fleet, FollowJob, Secret, WatchJob
 
 SECRETS = {"customer_id": Secret(env="ID"), "customer_secret": Secret(env="SECRET")}
@@ -77,6 +78,8 @@ def test_a_file_describes_what_values_do(tmp_path):
     [
         ('store_env = "FLEET_REDIS_URL"', "", "store_env or store_file is missing"),
         ('turn = "2m"', 'turn = "2 minutes"', r"turn='2 minutes': allowed are durations like 45s"),
+        ('turn = "2m"', "turn = -1", "turn=-1: allowed"),
+        ('name = "prod"', "name = 5", "name=5: allowed is a str"),
         ('turn = "2m"', 'trun = "2m"', "unknown trun: did you mean turn"),
         ('plan = "enterprise"', 'plan = "gold"', r"accounts\.acme: .*gold"),
         ('customer_id_env = "ACME_ID"', "", r"accounts\.acme: customer_id_env or customer_id_file is missing"),
@@ -86,6 +89,12 @@ def test_a_file_describes_what_values_do(tmp_path):
         ("[[accounts.acme.follow]]", "[accounts.acme.follow]", "must be an array of tables"),
         ("start = 2026-11-24T00:00:00Z", "start = 2026-11-24T00:00:00", "has no time zone"),
         ("start = 2026-11-24T00:00:00Z", "", r"export\[0\], start: must be a date-time"),
+        ('plan = "enterprise"', "", r"accounts\.acme: plan is missing"),
+        ('app_ids = ["0123456789abcdef"]', "", r"export\[0\]: app_ids is missing"),
+        ('to = "s3://bucket/history"', "", r"export\[0\]: to is missing"),
+        ('datasets = ["calls"]', 'format = "parqet"', r"export\[0\]: format='parqet': allowed are jsonl"),
+        ('datasets = ["calls"]', "shard_days = 0", r"export\[0\]: shard_days=0"),
+        ('turn = "2m"', "turn = 0", r"fleet\.toml'?: turn=0"),
         ('name = "history"', 'name = "a.b"', r"export\[0\]: name='a\.b': allowed are"),
         ("[accounts.acme]", "[accounts.acme", "cannot be read"),
     ],
@@ -96,6 +105,12 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, old, new, match):
         Fleet.from_file(written(tmp_path, FILE.replace(old, new)))
     assert "fleet.toml" in str(caught.value)
     assert "acme.secret" not in str(caught.value)
+
+
+def test_a_relative_folder_of_an_export_begins_at_the_folder_of_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    text = FILE.replace("s3://bucket/history", "history")
+    assert Fleet.from_file(written(tmp_path, text)).jobs["acme.export.history"].to == str(tmp_path / "history")
 
 
 def test_a_secret_is_read_when_it_is_needed_and_never_shown(tmp_path, monkeypatch):
@@ -156,6 +171,24 @@ def test_a_check_says_what_is_missing_and_what_watches_cost(monkeypatch):
     assert found.coverage.requests_per_poll == 1
 
 
+def test_a_check_finds_the_secrets_of_store_and_sink_too(monkeypatch):
+    monkeypatch.setenv("ID", "x")
+    monkeypatch.setenv("SECRET", "y")
+    fleet = Fleet(account(), store=Secret(env="STORE"), sink=Secret(env="SINK"))
+    (found,) = fleet.check()
+    assert not found.ok
+    assert found.missing == ("the secret $STORE is not set", "the secret $SINK is not set")
+    monkeypatch.setenv("STORE", "memory://")
+    monkeypatch.setenv("SINK", "postgresql://localhost")
+    (found,) = fleet.check()
+    assert found.ok
+
+
+def test_a_plan_without_real_time_requests_is_refused_with_the_name_of_the_account():
+    with pytest.raises(ValueError, match=r"account 'acme': plan='standard' does not include"):
+        Fleet(account(plan="standard", jobs=[WatchJob(app_id=app(0), series=[USERS])]), store="memory://").check()
+
+
 def test_watches_that_a_plan_does_not_carry_together_are_found(monkeypatch):
     monkeypatch.setenv("ID", "x")
     monkeypatch.setenv("SECRET", "y")
@@ -164,3 +197,26 @@ def test_watches_that_a_plan_does_not_carry_together_are_found(monkeypatch):
     assert not found.ok
     assert not found.coverage.complete
     assert found.coverage.max_requests_per_poll == 12
+
+
+def test_a_check_names_what_this_host_lacks_for_exports(monkeypatch):
+    monkeypatch.setenv("ID", "x")
+    monkeypatch.setenv("SECRET", "y")
+    monkeypatch.setattr(formats, "find_spec", lambda _: None)
+    jobs = [
+        ExportJob(name=f"e{number}", selection=Selection(0, 60, apps=[app(1)]), to="data", format="parquet")
+        for number in range(2)
+    ]
+    (found,) = Fleet(account(jobs=jobs), store="memory://").check()
+    assert [text.partition(":")[0] for text in found.missing] == ["format='parquet' needs pyarrow"]
+    assert not found.ok
+
+
+def test_a_check_names_what_this_host_lacks_for_all_accounts(monkeypatch):
+    monkeypatch.setenv("ID", "x")
+    monkeypatch.setenv("SECRET", "y")
+    (found,) = Fleet(account(), store="http://user:geheim@host", sink=Secret(env="NO_SINK")).check()
+    store, sink = found.missing
+    assert "redis" in store
+    assert "geheim" not in store
+    assert sink == "the secret $NO_SINK is not set"

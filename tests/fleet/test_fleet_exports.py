@@ -6,11 +6,16 @@ import asyncio
 import json
 from contextlib import suppress
 
+import attrs
 import pytest
 from helpers.fleet_service import FRESH, Accounts, app, listening, secrets
 
-from agora_analytics import AnalyticsClient, Selection
+from agora_analytics import AnalyticsClient, MemoryCheckpoints, Selection
 from agora_analytics.fleet import Account, ExportJob, Fleet, Secret
+from agora_analytics.fleet.clients import ClientPool
+from agora_analytics.fleet.export_turns import ExportTurns, shard_tasks
+from agora_analytics.fleet.reporter import Reporter
+from agora_analytics.quota import MemoryLedger
 from agora_analytics.spans import DAY
 
 pytestmark = pytest.mark.real_time
@@ -104,6 +109,27 @@ async def test_a_shard_is_resumed_where_a_worker_was_drained(service, tmp_path):
     assert rows(tmp_path / "fleet") == rows(tmp_path / "plain") != []
 
 
+async def test_a_shard_that_is_done_and_grows_with_the_description_is_exported_again(service, tmp_path):
+    chosen = selection(service, datasets=("calls",))
+    shorter = attrs.evolve(chosen, end=chosen.span.end - DAY)
+
+    def fleet_for(part: Selection) -> Fleet:
+        job = ExportJob(name="h", selection=part, to=str(tmp_path / "fleet"), format="jsonl", shard_days=3_650)
+        assert len(job.shards()) == 1
+        return fleet_of(service, job, "memory://grows")
+
+    await worked(fleet_for(shorter), "one", is_done)
+    counts = service.services["customer0"].counts
+    spent = sum(counts.values())
+    await worked(fleet_for(shorter), "two", lambda status: bool(status.held))
+    assert sum(counts.values()) == spent, "it was done"
+    await worked(fleet_for(chosen), "three", is_done)
+    async with AnalyticsClient("customer0", "secret0", plan=FRESH, base_url=service.url, app_id=app(0)) as client:
+        await client.export.run(chosen, tmp_path / "plain", format="jsonl")
+    assert rows(tmp_path / "fleet") == rows(tmp_path / "plain") != []
+    assert len((await fleet_for(chosen).status()).jobs) == 1
+
+
 async def test_an_export_that_cannot_be_written_says_why_and_is_tried_again(service, tmp_path):
     wrong = tmp_path / "file"
     wrong.write_text("")
@@ -113,3 +139,27 @@ async def test_an_export_that_cannot_be_written_says_why_and_is_tried_again(serv
     (status,) = (await fleet.status()).jobs[:1]
     assert "ExportError" in status.error
     assert not status.done
+
+
+class Statuses:
+    """The statuses of jobs; none is stored, and each takes a moment to read."""
+
+    async def read_one(self, table: str, key: str) -> str | None:
+        await asyncio.sleep(0.01)
+
+    async def write(self, table: str, entries: dict[str, str]) -> None:
+        """Store nothing."""
+
+
+async def test_a_shard_whose_turn_begins_as_the_worker_drains_is_left_to_others(service, tmp_path):
+    job = ExportJob(name="h", selection=selection(service), to=str(tmp_path / "fleet"), format="jsonl")
+    (account,) = fleet_of(service, job, "memory://").accounts
+    tasks = shard_tasks(account, "a0.export.h", job)
+    pool = ClientPool(MemoryLedger(), MemoryCheckpoints())
+    turns = ExportTurns(tasks, pool=pool, reporter=Reporter("one", Statuses()))
+    turn = asyncio.create_task(turns.take(min(tasks)))
+    await asyncio.sleep(0)  # it reads the status of its job
+    turns.drain()
+    assert await turn == 0
+    assert not service.services["customer0"].log
+    await pool.close()

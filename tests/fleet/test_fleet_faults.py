@@ -168,3 +168,22 @@ async def test_a_worker_that_is_cancelled_twice_leaves_nothing_behind(service):
     with suppress(TimeoutError):
         await until(lambda: asyncio.all_tasks() <= before, 5)
     assert asyncio.all_tasks() <= before
+
+
+@pytest.mark.parametrize("call", ["status", "drain", "run_worker"])
+async def test_a_store_that_is_down_is_an_error_of_the_system(service, call):
+    fleet = fleet_of(service, store="redis://127.0.0.1:1/0")
+    arguments = [Seen().sink("one")] if call == "run_worker" else []
+    with pytest.raises(ConnectionError, match=r"the store of the fleet cannot be used: .* 127\.0\.0\.1:1"):
+        await getattr(fleet, call)(*arguments)
+
+
+@on_redis
+@pytest.mark.parametrize("call", ["status", "drain"])
+async def test_a_store_that_is_frozen_is_not_waited_for_without_end(service, redis, monkeypatch, call):
+    monkeypatch.setattr("agora_analytics.fleet.fleet._PATIENCE", 0.5)
+    fleet = fleet_of(service, store=redis.url)
+    redis.freeze()
+    async with asyncio.timeout(10):
+        with pytest.raises(ConnectionError, match=r"the store of the fleet does not answer in 0\.5 s"):
+            await getattr(fleet, call)()

@@ -12,6 +12,7 @@ from helpers.pages import ROOT, blocks_of
 
 from agora_analytics.fleet import Fleet
 from agora_analytics.fleet.description_file import _KEYS
+from agora_analytics.simulator import APP_ID
 
 GUIDE = ROOT / "docs/guides/fleet.md"
 SCHEDULERS = ROOT / "docs/guides/schedulers.md"
@@ -32,9 +33,13 @@ def test_the_documented_keys_are_those_of_a_description(kind):
 
 def test_the_documented_file_is_a_description(tmp_path):
     path = tmp_path / "fleet.toml"
-    path.write_text(fenced(GUIDE, "toml")[0])
+    trial, whole = fenced(GUIDE, "toml")
+    path.write_text(whole)
     keys = Fleet.from_file(path).jobs
     assert [key.rpartition(".")[0] for key in keys] == ["acme.watch", "acme.follow", "acme.export"]
+    path.write_text(trial)
+    watch, follow = Fleet.from_file(path).jobs.values()
+    assert {watch.app_id, follow.app_id} == {APP_ID}
 
 
 @pytest.mark.real_time

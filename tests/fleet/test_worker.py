@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import attrs
 import pytest
-from helpers.fleet_service import described
+from helpers.fleet_service import app, described
 from helpers.fleet_workers import BACK, Seen, fleet_of, status_when, until, working
 
-from agora_analytics.fleet import Fleet
+from agora_analytics.fleet import Fleet, FollowJob
 
 pytestmark = pytest.mark.real_time
 
@@ -46,7 +47,7 @@ async def test_a_drained_worker_ends(service):
         await until(lambda: len(seen.jobs) == 4)
         with pytest.raises(ValueError, match="worker='two' does not run; these do: one"):
             await fleet.drain("two")
-        await fleet.drain("one")
+        assert await fleet.drain("one") == ("one",)
         await until(task.done)
         assert task.exception() is None
     # The next one of this name is not drained by what was said to the last.
@@ -65,6 +66,17 @@ async def test_one_wrong_account_harms_no_other_and_goes_on_when_it_is_right(ser
         monkeypatch.setenv("FLEET_SECRET_2", "secret2")
         await until(lambda: len(seen.jobs) == 4)
     assert "wrong-secret" not in caplog.text
+    # So that a command that counts repeated warnings does so for each account.
+    assert {getattr(record, "throttle_kind", "") for record in caplog.records} >= {"a2 Unauthorized"}
+
+
+async def test_a_follow_without_events_shows_how_far_it_has_read(service):
+    (account, *_) = described(1, service.url)
+    quiet = attrs.evolve(account, jobs=[FollowJob(app_id=app(0), name="quiet")])
+    fleet, seen = Fleet(quiet, store="memory://quiet", turn=1.0), Seen()
+    async with working(fleet, seen, "one"):
+        status = await status_when(fleet, lambda status: status.jobs[0].read_to is not None)
+    assert status.jobs[0].age(status.at) < 300
 
 
 async def test_a_job_that_the_description_lacks_is_removed(service):

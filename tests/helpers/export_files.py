@@ -32,7 +32,9 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 def data_files(folder: Path, dataset: str) -> list[Path]:
     """Return the files of a dataset, in order; the database, if there is one."""
     databases = [folder / name for name in ("export.sqlite", "export.duckdb") if (folder / name).exists()]
-    return databases or sorted(path for path in (folder / dataset).rglob("*") if path.is_file())
+    # A Delta log is read by the tests of that format.
+    files = (path for path in (folder / dataset).rglob("*") if path.is_file() and path.parent.name != "_delta_log")
+    return databases or sorted(files)
 
 
 def read_rows(path: Path, dataset: str) -> Iterable[dict[str, Any]]:  # noqa: PLR0911 - one for each format
@@ -96,7 +98,7 @@ def check_manifest(folder: Path) -> None:
     files = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "manifest.json" and not {".agora-export"} & set(path.parts)
+        if path.is_file() and path.name != "manifest.json" and not {".agora-export", "_delta_log"} & set(path.parts)
     }
     files = {name: path for name, path in files.items() if not name.startswith("export.")}
     assert set(parts) == set(files)

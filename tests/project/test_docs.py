@@ -9,8 +9,10 @@ from typing import get_args
 import attrs
 import pytest
 from helpers.pages import PAGES, README, ROOT, name_of
+from helpers.paths import PACKAGE
 
 from agora_analytics import AnalyticsClient, Selection, export, plans
+from agora_analytics.cli.serving import ServeSettings
 from agora_analytics.simulator.faults import FaultKind
 from agora_analytics.streams.postgres_tables import TABLES
 
@@ -71,19 +73,41 @@ def test_the_documented_columns_of_a_table_are_those_of_the_sink(name):
     ]
 
 
+def in_seconds(cell: str) -> int | None:
+    """Return a documented duration such as `40 min`; None for an empty cell."""
+    number, _, unit = cell.partition(" ")
+    return int(number) * {"s": 1, "min": 60, "h": 3_600, "d": 86_400}[unit] if number else None
+
+
 @pytest.mark.parametrize("plan", [plans.STANDARD, plans.PREMIUM, plans.ENTERPRISE], ids=lambda plan: plan.name)
 def test_the_documented_limits_of_a_plan_are_those_of_the_code(plan):
     documented = [
-        [name, *figures[:3], figures[6]] for name, *figures in rows("docs/reference/limits.md", f"## {plan.name}")
+        [name, *figures[:3], *map(in_seconds, figures[3:6]), figures[6]]
+        for name, *figures in rows("docs/reference/limits.md", f"## {plan.name}")
     ]
     assert documented == [
         [
             name,
             *("" if rate is None else f"{rate:,}" for rate in (limits.per_second, limits.per_minute, limits.per_day)),
+            limits.retention,
+            limits.longest,
+            limits.delay,
             ", ".join(limits.granularities),
         ]
         for name, limits in plan.limits.items()
     ]
+
+
+def test_the_reference_lists_every_environment_variable_that_the_package_reads():
+    code = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+    # Typer makes the name of the variable for completion from that of the program.
+    variables = set(re.findall(r"\bAGORA_[A-Z_]+[A-Z]\b", code)) - {"AGORA_ANALYTICS_COMPLETE"}
+    pages = [ROOT / "docs/reference/configuration.md", ROOT / "docs/guides/serve.md"]
+    documented = set(re.findall(r"\bAGORA_[A-Z_]+", "".join(page.read_text(encoding="utf-8") for page in pages)))
+    assert len(variables) > 8
+    assert variables <= documented
+    fields = {field.name.upper() for field in attrs.fields(ServeSettings)}
+    assert {f"AGORA_SERVE_{name}" for name in fields} <= documented
 
 
 def test_the_reference_of_the_simulator_names_every_kind_of_fault():

@@ -9,6 +9,8 @@ from helpers.ledger_changes import increment, read_count
 
 from agora_analytics import LedgerError
 from agora_analytics._core.shared_store import StoreFailedError
+from agora_analytics.quota import shared_account
+from agora_analytics.quota.permit import Reservation
 from agora_analytics.quota.shared_account import Exchange, SharedAccount, StoreAnswer
 from agora_analytics.quota.store_clock import StoreClock, elapsed
 
@@ -25,9 +27,12 @@ class MemoryStore:
         self.stored = ("", b"")
         self.exchanges = 0
         self.ahead = 1e9
+        self.joined = 0
+        self.left: list[str] = []
 
     async def join(self, account: str, name: str) -> str:
         await self._reach()
+        self.joined += 1
         return f"0:{name}"
 
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
@@ -44,6 +49,7 @@ class MemoryStore:
 
     async def leave(self, account: str, member: str) -> None:
         await self._reach()
+        self.left.append(member)
 
     async def _reach(self) -> None:
         await asyncio.sleep(0.001)
@@ -135,3 +141,65 @@ async def test_the_state_is_adapted_once_to_a_clock_that_was_set(store, account,
     assert at == pytest.approx(now, abs=5)
     later, _ = await account.change(answered)
     assert later == at
+
+
+@pytest.fixture
+def on_virtual_time(monkeypatch) -> None:
+    """Let leases last as long as the event loop's clock says."""
+    monkeypatch.setattr(shared_account, "elapsed", lambda: asyncio.get_running_loop().time())
+
+
+@pytest.mark.usefixtures("on_virtual_time")
+async def test_an_account_that_nobody_uses_is_left_and_joined_again_when_it_is_used(store):
+    account = SharedAccount(store, "a", StoreClock())
+    assert await account.change(increment) == 1
+    await asyncio.sleep(100)
+    assert (store.left, store.exchanges > 90) == ([], True), "its lease was renewed"
+    await asyncio.sleep(100)
+    left, before = list(store.left), store.exchanges
+    assert len(left) == 1
+    await asyncio.sleep(1_000)
+    assert store.exchanges == before
+    assert await account.change(increment) == 2
+    await asyncio.sleep(100)
+    assert (store.joined, store.left, store.exchanges > before + 90) == (2, left, True)
+    await account.close()
+    assert len(store.left) == 2
+
+
+def reserve(state) -> int:
+    number = state.next_permit_id()
+    state.counter("realtime").reservations[number] = Reservation(0, 1, 1)
+    return number
+
+
+@pytest.mark.usefixtures("on_virtual_time")
+async def test_an_account_is_kept_while_a_stream_has_a_reservation(store):
+    account = SharedAccount(store, "a", StoreClock())
+    number = await account.change(reserve)
+    await asyncio.sleep(1_000)
+    assert not store.left
+    await account.change(lambda state: state.counter("realtime").reservations.pop(number))
+    await asyncio.sleep(200)
+    assert len(store.left) == 1
+    await account.close()
+
+
+@pytest.mark.usefixtures("on_virtual_time")
+async def test_a_change_that_comes_while_an_account_is_left_keeps_its_lease(store):
+    account = SharedAccount(store, "a", StoreClock())
+    await account.change(increment)
+    leaving, whole = asyncio.Event(), store.leave
+
+    async def leave(name, member):
+        leaving.set()
+        await asyncio.sleep(0.5)
+        await whole(name, member)
+
+    store.leave = leave
+    await leaving.wait()
+    assert await account.change(increment) == 2
+    before = store.exchanges
+    await asyncio.sleep(100)
+    assert (store.joined, len(store.left), store.exchanges > before + 90) == (2, 1, True)
+    await account.close()

@@ -84,6 +84,19 @@ async def test_each_process_has_a_slot_of_its_own_and_knows_how_many_there_are(o
         assert await first.change("a", numbers) == (0, 2)
 
 
+async def test_a_process_that_no_longer_uses_an_account_is_none_of_those_that_share_it(open_ledger, monkeypatch):
+    monkeypatch.setattr(shared_account, "_IDLE", 0.5)
+    monkeypatch.setattr(shared_account, "_RENEW_EVERY", 0.1)
+    async with open_ledger() as first, open_ledger() as second:
+        await first.change("a", increment)
+        assert await second.change("a", lambda state: state.processes) == 2
+        async with asyncio.timeout(10):
+            while await second.change("a", lambda state: state.processes) > 1:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.1)
+        assert await first.change("a", increment) == 2
+        assert await second.change("a", lambda state: state.processes) == 2
+
+
 @pytest.mark.usefixtures("patient")
 async def test_processes_that_join_at_the_same_time_have_slots_of_their_own(open_ledger):
     ledgers = [open_ledger() for _ in range(8)]

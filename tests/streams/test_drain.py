@@ -8,9 +8,10 @@ from copy import copy
 from datetime import timedelta
 
 import pytest
-from helpers.streaming import CHANNELS, DAY, HOUR, SMALL, USERS, CountingTransport, collect, simulated
+from helpers.fleet_service import FRESH
+from helpers.streaming import CHANNELS, DAY, HOUR, SMALL, USERS, CountingTransport, collect, elapsed, simulated
 
-from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, Window
+from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, MemoryLedger, Window
 from agora_analytics.simulator import Fault, Faults
 
 
@@ -47,6 +48,28 @@ async def test_windows_come_once_and_nothing_is_asked_twice_however_often_a_watc
     assert windows[0] == windows[1]
     assert len(windows[0]) == 90
     assert 0 < counts[0] <= counts[1] + 2
+
+
+@pytest.mark.parametrize("plan", ["premium", "enterprise", FRESH], ids=["premium", "enterprise", "fresh"])
+@pytest.mark.parametrize(
+    ("arguments", "more"), [({}, 0), ({"only_final": True}, 10), ({"every": 60}, 0)], ids=["all", "only_final", "every"]
+)
+async def test_a_watch_in_short_turns_polls_when_one_without_an_end_would(plan, arguments, more):
+    """Until the first window is final nothing is delivered, and so nothing saved."""
+    polls, windows = [], []
+    for turn in (33.7, 10 * HOUR):
+        simulation, store, ledger, seen = simulated(plan), MemoryCheckpoints(), MemoryLedger(), []
+        until = elapsed() + HOUR // 2
+        while (left := until - elapsed()) > 0:
+            async with simulation.client(checkpoints=store, ledger=ledger) as client:
+                watch = client.realtime.watch(USERS, checkpoint="w", **arguments)
+                seen += await drained_after(watch, min(turn, left))
+        polls.append([round(entry.at) for entry in simulation.service.log])
+        windows.append([event.ts for event in seen if isinstance(event, Window)])
+    assert 5 < len(polls[1]) <= len(polls[0]) <= len(polls[1]) + more
+    shorter = min(map(len, windows))  # the last poll may be a little earlier
+    assert shorter > 60
+    assert windows[0][:shorter] == windows[1][:shorter]
 
 
 async def test_a_drain_ends_a_wait_at_once():

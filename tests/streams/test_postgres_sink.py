@@ -225,6 +225,19 @@ async def test_a_lease_keeps_a_second_process_away_until_it_is_silent(postgres, 
     await second.close()
 
 
+async def test_a_sink_that_stands_by_leaves_no_connection_each_time_that_it_looks(postgres, prefix):
+    count = "select count(*) from pg_stat_activity where backend_type = 'client backend'"
+    async with PostgresSink(postgres.url, "prod", prefix=prefix, lease=30):
+        before = postgres.run(count)
+        waiting = [PostgresSink(postgres.url, "prod", prefix=prefix, lease=30) for _ in range(3)]
+        for sink in waiting:
+            with pytest.raises(CheckpointError, match="in use"):
+                await sink.__aenter__()
+        async with asyncio.timeout(5):
+            while postgres.run(count) != before:  # noqa: ASYNC110 - a server ends them in its own time
+                await asyncio.sleep(0.05)
+
+
 def test_wrong_arguments_raise_without_a_connection(postgres):
     with pytest.raises(ValueError, match=r"^name="):
         PostgresSink(postgres.url, "a/b")

@@ -209,6 +209,18 @@ async def test_a_process_without_a_lease_takes_a_leased_name_over_at_once(leasin
             await one.save("prod", ONE, lease.epoch)
 
 
+async def test_a_late_save_of_an_earlier_stream_does_not_end_the_lease_of_the_next(leasing):
+    async with leasing(0.9) as one, leasing(0.9) as other:
+        first = await one.acquire("prod")
+        await one.release("prod", first.epoch)
+        await one.acquire("prod")
+        with pytest.raises(CheckpointError, match="took this stream over"):
+            await one.save("prod", ONE, first.epoch)
+        await asyncio.sleep(1.5)
+        with pytest.raises(CheckpointError, match="in use"):
+            await other.acquire("prod")
+
+
 @pytest.mark.parametrize("turns", [0, 1, 3, 10])
 async def test_a_cancelled_takeover_holds_no_lease(leasing, turns):
     async with leasing(30) as one, leasing(30) as other:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,16 +19,17 @@ from agora_analytics.cli.tables import Table
 
 if TYPE_CHECKING:
     from agora_analytics.fleet import AccountCheck, Fleet, FleetStatus
+    from agora_analytics.ops.fleet.snapshot import FleetSnapshot
     from agora_analytics.streams import CallEvent, Event
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Watches, follows and exports of many accounts, shared out among workers on any hosts.\n\n"
+    help="Share the watches, follows and exports of many accounts among workers on many hosts.\n\n"
     "Example: agora-analytics fleet check fleet.toml",
 )
 
 _SHOWN: Final = 50
-"""Jobs that a table shows: those that nobody holds first, then the oldest."""
+"""Jobs that a table shows: those that nobody has first, then those that fail, then the oldest."""
 
 Description = Annotated[Path, typer.Argument(metavar="FILE", help="The description: a TOML file.", show_default=False)]
 
@@ -43,7 +45,7 @@ class JobEvent:
 @app.command()
 @command
 async def check(output: OutputOptions, *, file: Description) -> None:
-    """Check a description on this host: its secrets, and whether each plan carries its watches. Sends nothing.
+    """Check a description on this host: secrets, libraries, names, and what each plan carries. Sends nothing.
 
     Exit code: 0 if a worker could do all of it, 1 if not.
 
@@ -63,7 +65,7 @@ async def worker(
     file: Description,
     name: Annotated[str | None, option("Name of the worker (default: host and process).")] = None,
     concurrency: Annotated[int, option("Watches and follows at once, at most (default: 1000).", min=1)] = 1_000,
-    exports: Annotated[int, option("Parts of exports at once, at most (default: 2).", min=1)] = 2,
+    exports: Annotated[int, option("Shards of exports at once, at most (default: 2).", min=1)] = 2,
     metrics_port: Annotated[
         str | None,
         option("Serve Prometheus metrics on this port of 127.0.0.1, or of HOST:PORT.", metavar="[HOST:]PORT"),
@@ -92,15 +94,28 @@ async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int
 
     from agora_analytics.cli.events import event_row  # noqa: PLC0415 - loads the client
 
+    closed: list[BrokenPipeError] = []
+
     async def show(key: str, event: Event | CallEvent) -> None:
-        output.screen.emit(JobEvent(key, event_row(event)))
+        try:
+            # In a thread: a reader that is slow, or a terminal that is paused, would cost the worker its leases.
+            await asyncio.to_thread(output.screen.emit, JobEvent(key, event_row(event)))
+        except BrokenPipeError as error:
+            # Not an error of the job, which would be tried again: nobody reads any event of this worker.
+            if not closed:  # a second cancellation would not let it hand over
+                running.cancel()
+            closed.append(error)
+            raise
 
     running = asyncio.ensure_future(
         fleet.run_worker(None if fleet.has_sink else show, worker=name, concurrency=concurrency, exports=exports)
     )
-    output.screen.note(f"worker of {fleet.name}: {format_count(len(fleet.jobs), 'job')}; Ctrl-C hands them over")
+    jobs = format_count(len(fleet.jobs), "job")
+    output.screen.note(f"worker {name} of the fleet {fleet.name}, which has {jobs}; Ctrl-C hands them over")
     with stop_on_signal(running.cancel), suppress(asyncio.CancelledError):
         await running
+    if closed:
+        raise closed[0]
 
 
 @app.command()
@@ -110,8 +125,12 @@ async def status(output: OutputOptions, *, file: Description) -> None:
 
     Example: agora-analytics fleet status fleet.toml
     """
+    from agora_analytics._core.dispatcher import in_turns  # noqa: PLC0415 - as in `_fleet`
+    from agora_analytics.ops.fleet.snapshot import snapshot  # noqa: PLC0415
+
     found = await _fleet(file).status()
-    output.screen.show([found], _workers_table(found), _jobs_table(found))
+    rows, _ = await in_turns(snapshot(found, {}, 0.0))
+    output.screen.show([found], _workers_table(found), _jobs_table(rows))
 
 
 @app.command()
@@ -122,12 +141,16 @@ async def drain(
     file: Description,
     name: Annotated[str | None, option("Only the worker of this name (default: all that run now).")] = None,
 ) -> None:
-    """Let workers hand over what they have and end; returns before they have.
+    """Ask workers to hand over what they have and end; returns at once.
 
     Example: agora-analytics fleet drain fleet.toml
     """
-    await _fleet(file).drain(name)
-    output.screen.note(f"{name or 'all workers'} will hand over and end")
+    fleet = _fleet(file)
+    asked = await fleet.drain(name)
+    if asked:
+        output.screen.note(f"asked to hand over and end, usually within 20 seconds: {', '.join(asked)}")
+    else:
+        output.screen.note(f"no worker of the fleet {fleet.name} runs")
 
 
 def _fleet(file: Path, **settings: Any) -> Fleet:
@@ -142,11 +165,12 @@ def _check_table(found: Sequence[AccountCheck]) -> Table:
             one.account,
             "ok" if one.ok else "wrong",
             ", ".join(f"{count} {kind}" for kind, count in one.jobs.items()),
-            "; ".join((*one.missing, *([str(one.coverage)] if one.coverage else ()))),
+            str(one.coverage or ""),
+            "; ".join((*one.missing, *one.unknown)),
         )
         for one in found
     )
-    return Table("accounts", ("account", "status", "jobs", "finding"), rows)
+    return Table("accounts", ("account", "status", "jobs", "watches", "problem"), rows)
 
 
 def _workers_table(found: FleetStatus) -> Table:
@@ -165,19 +189,21 @@ def _workers_table(found: FleetStatus) -> Table:
     return Table(f"workers of {found.name}", ("worker", "state", ">jobs", ">since"), rows)
 
 
-def _jobs_table(found: FleetStatus) -> Table:
-    unheld = {job.key for job in found.unheld}
-    ordered = sorted(found.jobs, key=lambda job: (job.key not in unheld, -(job.age(found.at) or 0.0), job.key))
+def _jobs_table(found: FleetSnapshot) -> Table:
     rows = tuple(
         (
             job.key,
-            "nobody" if job.key in unheld else job.worker,
-            "" if (age := job.age(found.at)) is None else format_duration(age),
+            job.state,
+            job.worker,
+            "" if job.age is None else format_duration(job.age),
             str(job.events),
             str(job.takeovers),
             job.error,
         )
-        for job in ordered[:_SHOWN]
+        for job in sorted(found.jobs, key=lambda job: job.urgency)[:_SHOWN]
     )
-    title = f"{format_count(len(found.jobs), 'job')}, {len(unheld)} of them with nobody"
-    return Table(title, ("job", "worker", ">age", ">events", ">takeovers", "error"), rows)
+    states = Counter(job.state for job in found.jobs)
+    title = format_count(len(found.jobs), "job")
+    if states:
+        title += f": {', '.join(f'{count} {state}' for state, count in states.items())}"
+    return Table(title, ("job", "state", "worker", ">age", ">events", ">takeovers", "error"), rows)

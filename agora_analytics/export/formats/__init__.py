@@ -22,10 +22,11 @@ __all__ = ["DATABASE_FORMATS", "FILE_FORMATS", "NAMES", "DatabaseFormat", "FileF
 
 @attrs.frozen
 class FileFormat:
-    """A format of many files: one for each part."""
+    """A format of many files: one for each part. With `is_table`, a Delta log lists those of each dataset."""
 
     suffix: str
     _open: Callable[[Path, str], FileWriter]
+    is_table: bool = False
 
     def open(self, scratch: Path) -> FileWriter:
         """Return a writer that puts its files into a scratch folder."""
@@ -64,6 +65,7 @@ FILE_FORMATS: Final[Mapping[str, FileFormat]] = {
     "jsonl.zst": FileFormat(".jsonl.zst", partial(JsonLinesWriter, compression="zstd")),
     "csv": FileFormat(".csv", CsvWriter),
     "parquet": FileFormat(".parquet", _parquet),
+    "delta": FileFormat(".parquet", _parquet, is_table=True),
 }
 """Formats of many files, by name."""
 
@@ -79,9 +81,10 @@ NAMES: Final = (*FILE_FORMATS, *DATABASE_FORMATS)
 _REQUIRED_LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "jsonl.zst": ("zstandard",),
     "parquet": ("pyarrow",),
+    "delta": ("pyarrow",),
     "duckdb": ("duckdb", "pyarrow"),
 }
-_EXTRAS: Final[Mapping[str, str]] = {"jsonl.zst": "zstd", "parquet": "parquet", "duckdb": "duckdb"}
+_EXTRAS: Final[Mapping[str, str]] = {"jsonl.zst": "zstd", "parquet": "parquet", "delta": "parquet", "duckdb": "duckdb"}
 
 
 def check(name: str) -> str:

@@ -101,8 +101,18 @@ class LocalSink:
 
     def create(self, name: str, content: bytes) -> None:
         """Create a file; raises `FileExistsError` if there is one."""
-        with opened(self._place_of(name), "xb") as file:
-            file.write(content)
+        target = self._place_of(name)
+        # Whole or not at all: half of an entry of a Delta log would make the table unreadable.
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with opened(draft, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            _link(draft, target, content)
+        finally:
+            draft.unlink(missing_ok=True)
+        sync_folder(target.parent)
 
     def _place_of(self, name: str) -> Path:
         """Return the path of a file; folders that are created for it survive a power cut."""
@@ -118,6 +128,17 @@ class LocalSink:
 
     def __str__(self) -> str:
         return os.fsencode(self.folder).decode(errors="backslashreplace")  # a file name is bytes, and not always text
+
+
+def _link(draft: Path, target: Path, content: bytes) -> None:
+    """Give a finished file its name; raises `FileExistsError` if there is one of that name."""
+    try:
+        os.link(draft, target)
+    except FileExistsError:
+        raise
+    except OSError:  # some file systems have no hard links
+        with opened(target, "xb") as file:
+            file.write(content)
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, FileStat]]:

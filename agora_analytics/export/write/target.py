@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from shutil import copyfile
@@ -14,8 +15,10 @@ from agora_analytics._core import files
 from agora_analytics._core.decoding import json
 from agora_analytics.errors import AgoraError
 from agora_analytics.export.formats import DATABASE_FORMATS, FILE_FORMATS
+from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.sinks import LocalSink, Sink
 from agora_analytics.export.state.staging import Part, PartInfo
+from agora_analytics.export.write.delta_log import DataFile, DeltaLog
 from agora_analytics.export.write.subprocess_writer import open_writer
 from agora_analytics.export.write.writer import RowWriter, open_in_process
 from agora_analytics.spans import DAY, moment
@@ -111,9 +114,13 @@ class FileTarget(_TargetBase):
     part_size: ClassVar[int] = 16 * 2**20
 
     _suffix: str
+    _logs: Mapping[str, DeltaLog] = attrs.field(factory=dict)
+    """Of a format that is a table: the transaction log by dataset."""
 
     def ready(self) -> None:
-        """Do nothing: the writer may still start while the first rows are fetched."""
+        """Make the tables of the export agree with its files. The writer may still start meanwhile."""
+        for log in self._logs.values():
+            log.withdraw_missing()
 
     def expect(self, part: Part) -> None:
         """Expect the file as it is now."""
@@ -125,12 +132,19 @@ class FileTarget(_TargetBase):
         file = self._scratch / f"{part.id}{self._suffix}"
         # Of the file here: reading it back from a store would take as long as the upload.
         digest = files.digest(file)
-        size = file.stat().st_size
-        self._sink.put(file, self.name(part))
-        return PartInfo(rows=rows, bytes=size, sha256=digest, mark=_mark(self._sink, self.name(part)))
+        stat = file.stat()
+        log, name = self._logs.get(part.dataset), self.name(part)
+        if log:
+            log.withdraw(name, digest)
+        self._sink.put(file, name)
+        if log:
+            log.add(name, DataFile(size=stat.st_size, rows=rows, sha256=digest, written_ms=int(stat.st_mtime * 1_000)))
+        return PartInfo(rows=rows, bytes=stat.st_size, sha256=digest, mark=_mark(self._sink, name))
 
     def remove(self, part: Part) -> None:
         """Remove the file."""
+        if log := self._logs.get(part.dataset):
+            log.withdraw(self.name(part))
         self._sink.remove(self.name(part))
 
     def name(self, part: Part) -> str:
@@ -233,5 +247,6 @@ def open_target(name: str, sink: Sink, state_folder: Path, *, process: bool) -> 
     folder, scratch = sink.folder if isinstance(sink, LocalSink) else state_folder, state_folder / SCRATCH_FOLDER
     writer = (open_writer if process else open_in_process)(name, folder, scratch)
     if name in FILE_FORMATS:
-        return FileTarget(writer, sink, scratch, FILE_FORMATS[name].suffix)
+        logs = {dataset: DeltaLog(sink, dataset) for dataset in DATASETS} if FILE_FORMATS[name].is_table else {}
+        return FileTarget(writer, sink, scratch, FILE_FORMATS[name].suffix, logs)
     return DatabaseTarget(writer, sink, scratch, folder / DATABASE_FORMATS[name].file)

@@ -218,7 +218,8 @@ class WriterProcess:
     def _read_replies(self) -> None:
         """Pass replies on to their channels until the process ends; then no channel waits any longer."""
         try:
-            for line in self._out:
+            # Of a process that is killed while it writes, the last line may be cut off.
+            while (line := self._out.readline()).endswith(b"\n"):
                 number, *reply = json.loads(line)
                 if channel := self._channels.get(number):  # an aborted one does not wait for its replies
                     channel.receive(tuple(reply))

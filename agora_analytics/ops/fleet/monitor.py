@@ -166,6 +166,6 @@ def _reason(error: Exception) -> str:
     """Return what the store or the system said; the text of any other error may hold a credential."""
     said = ""
     with suppress(Exception):
-        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] == "redis":
+        if isinstance(error, OSError):
             said = str(error)
     return one_line(f"{type(error).__name__}: {said}".removesuffix(": "), _MAX_ERROR)

@@ -44,8 +44,11 @@ from agora_analytics.simulator.world.rng import token
 from agora_analytics.simulator.world.world import World
 
 CUSTOMER_ID = "simulated-customer"
+"""Customer ID that a simulated service accepts."""
 CUSTOMER_SECRET = "simulated-secret"  # noqa: S105 - no real secret
+"""Customer Secret that goes with it; `Service.customer_secret` replaces it."""
 APP_ID = "simulated-app-id-0123456789abcdef"
+"""App ID of its one project."""
 
 _HANDLERS: Mapping[Endpoint, Callable[[RequestContext], Document]] = {
     plans.CALL_LISTS: call_inspector.lists,

@@ -30,6 +30,7 @@ from agora_analytics.streams.poller import Poller
 from agora_analytics.streams.position import Position
 from agora_analytics.streams.retention import RetentionBounds
 from agora_analytics.streams.sources import WindowSource
+from agora_analytics.streams.spreading import poll_offset
 from agora_analytics.streams.watch.assembler import WindowAssembler
 from agora_analytics.streams.watch.schedule import PollSchedule, max_windows_per_request
 from agora_analytics.streams.watch.series import Series
@@ -48,6 +49,9 @@ _CLOCK_CHECK: Final = 60.0
 
 _SET_BACK: Final = 30.0
 """Seconds by which the clock must have been set back to end a sleep."""
+
+_LAG: Final = 1.0
+"""Seconds between a window's becoming queryable and its poll."""
 
 _MARGIN: Final = 5
 """Seconds by which requests stay inside the plan's retention: a request takes time."""
@@ -86,6 +90,7 @@ class WatchPoller(Poller[Event]):
         self._settings = settings
         self._schedule = PollSchedule([query.weight for query in source.queries], settings.min_interval)
         self._max_gap = _REACH_SHARE * max_windows_per_request(limiters.plan)
+        self._lag = _LAG
         self._assembler: WindowAssembler | None = None
         self._failing_since: dict[int, float] = {}
         self._probe_answers: dict[int, tuple[_Request, tuple[Point, ...]]] = {}
@@ -115,21 +120,23 @@ class WatchPoller(Poller[Event]):
         # Before the first request, so that a name in use costs none.
         await self.position.resume()
         async with self.reservation(REALTIME_USAGE) as reserve:
-            await self.calibrate_clock()
-            self.check_checkpoint_time()
-            self._assembler = assembler = self._create_assembler()
-            await self._save_start(assembler)
-            if not self._finished(assembler):
-                await self._resume_schedule(reserve)
-            while not self._finished(assembler):
-                await self.unless_stopped(self._poll(assembler))
-                for event in assembler.drain(self._bounds.oldest_accepted, self._settings.stop, self._loss_reason):
-                    yield event
-                    await self._mark_delivered(assembler, event)
-                    if self.stopped:
-                        return
+            with poll_offset() as offset:
+                self._lag = _LAG + offset
+                await self.calibrate_clock()
+                self.check_checkpoint_time()
+                self._assembler = assembler = self._create_assembler()
+                await self._save_start(assembler)
                 if not self._finished(assembler):
-                    await self._sleep_until_due(reserve)
+                    await self._resume_schedule(reserve)
+                while not self._finished(assembler):
+                    await self.unless_stopped(self._poll(assembler))
+                    for event in assembler.drain(self._bounds.oldest_accepted, self._settings.stop, self._loss_reason):
+                        yield event
+                        await self._mark_delivered(assembler, event)
+                        if self.stopped:
+                            return
+                    if not self._finished(assembler):
+                        await self._sleep_until_due(reserve)
 
     async def _save_start(self, assembler: WindowAssembler) -> None:
         """Save where the first run begins: it may end before anything is delivered, and the next one begins there."""
@@ -164,12 +171,17 @@ class WatchPoller(Poller[Event]):
 
     async def _resume_schedule(self, reserve: Reserve) -> None:
         """Wait until the last run would have polled: neither a restart nor a takeover costs a request."""
-        done = self.position.checkpoint.done
+        checkpoint = self.position.checkpoint
+        done = checkpoint.done[-1].end if checkpoint.done else 0
         # The answer of a probe is there, and as new as any.
-        if done and not self._probe_answers:
-            for index in range(len(self._source.queries)):
-                self._schedule.record_success(index, done[-1].end // WINDOW - 1)
-            await self._sleep_until_due(reserve, after=0)
+        if self._probe_answers or not (done or checkpoint.open):
+            return
+        for index, query in enumerate(self._source.queries):
+            # What only waits to be final was polled as well.
+            series = {str(one) for one in query.series_indexes}
+            polled = (int(ts) + WINDOW for ts, found in checkpoint.open.items() if series & found.keys())
+            self._schedule.record_success(index, max(polled, default=done) // WINDOW)
+        await self._sleep_until_due(reserve, after=0)
 
     async def probe(self, number: int) -> AgoraError | None:
         """Poll one query for the newest windows; the answer is kept for the first poll."""
@@ -272,7 +284,7 @@ class WatchPoller(Poller[Event]):
     def delay_after_quota(self) -> float:
         """Return the seconds until the next window is queryable, or 0 if one has just become so."""
         # Sent at once, it would spend the request a few seconds before there is a window more.
-        since = (self._time.utc() - self._bounds.delay - 1) % WINDOW
+        since = (self._time.utc() - self._bounds.delay - self._lag) % WINDOW
         return WINDOW - since if since > 1 else 0.0
 
     def _loss_reason(self, ts: int) -> Loss:
@@ -313,7 +325,7 @@ class WatchPoller(Poller[Event]):
         now = started
         # If another stream's answers set the clock back meanwhile, this plan was for another time.
         while self._newest_window(now.utc) < due and not self.ending and now.shift_since(started) > -_SET_BACK:
-            wait = max(due * WINDOW + self._bounds.delay + 1 - now.utc, 0.01)
+            wait = max(due * WINDOW + self._bounds.delay + self._lag - now.utc, 0.01)
             if short:  # requests may be released, or a learned limit forgotten: check again
                 await self.sleep_without_quota(wait)
                 return
@@ -334,7 +346,7 @@ class WatchPoller(Poller[Event]):
 
     def _newest_window(self, utc: float) -> int:
         """Return the number of the newest window whose end is queryable."""
-        return int(utc - self._bounds.delay - 1) // WINDOW
+        return int(utc - self._bounds.delay - self._lag) // WINDOW
 
     def _queryable(self, utc: float) -> Span:
         """Return the whole windows that are queryable at a time."""

@@ -182,7 +182,8 @@ async def test_hostile_names_are_exported_as_data_and_create_no_other_file(tmp_p
     new = set(tmp_path.rglob("*")) - before - {tmp_path / "deep", folder}
     assert all(folder in path.parents for path in new)
     partitions = re.compile(
-        r"(calls|sessions)(/app=[\w%.-]+(/day=\d{4}-\d\d-\d\d(/[\w.-]+)?)?)?|manifest.json|export\.\w+|\..*"
+        r"(calls|sessions)(/app=[\w%.-]+(/day=\d{4}-\d\d-\d\d(/[\w.-]+)?)?|/_delta_log(/\d{20}\.json)?)?"
+        r"|manifest.json|export\.\w+|\..*"
     )
     assert [path for path in new if not partitions.fullmatch(path.relative_to(folder).as_posix())] == []
     check_manifest(folder)

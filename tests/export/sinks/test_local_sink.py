@@ -78,3 +78,18 @@ def test_removing_a_file_syncs_its_folder_and_removes_an_empty_one(sink, synced,
 def test_removing_a_missing_file_creates_no_folder(sink):
     sink.remove("calls/app=x/part")
     assert list(sink.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_created_file_is_whole_synced_and_replaces_none(sink, synced, monkeypatch, has_links):
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(local.os, "link", no_links)
+    sink.create("calls/_delta_log/0", b"first")
+    assert "calls/_delta_log" in synced
+    with pytest.raises(FileExistsError):
+        sink.create("calls/_delta_log/0", b"second")
+    assert sink.read("calls/_delta_log/0") == b"first"
+    assert [path.name for path in (sink.folder / "calls/_delta_log").iterdir()] == ["0"]

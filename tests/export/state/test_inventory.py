@@ -23,7 +23,7 @@ from agora_analytics.export.state.staging import PartInfo
 from agora_analytics.export.write.target import DatabaseTarget, FileTarget, part_path
 from agora_analytics.simulator import Simulation
 
-FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+FORMS = ("jsonl", "csv", "parquet", "delta", "sqlite", "duckdb")
 SELECTION = last_hours(2, "calls", "sessions")
 
 

@@ -19,7 +19,7 @@ from agora_analytics import ExportError, Insight, Selection, Series, Skipped, Un
 from agora_analytics.export.state.preflight import ALTERED
 from agora_analytics.simulator import Fault, Faults, Simulation
 
-FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+FORMS = ("jsonl", "csv", "parquet", "delta", "sqlite", "duckdb")
 SELECTION = last_hours(2, "calls", "sessions")
 WIDER = last_hours(5, "calls", "sessions")
 

@@ -21,7 +21,7 @@ from agora_analytics.export.write.part_writer import PartWriter
 from agora_analytics.export.write.target import FileTarget
 from agora_analytics.simulator import Faults
 
-FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+FORMS = ("jsonl", "csv", "parquet", "delta", "sqlite", "duckdb")
 
 
 @pytest.mark.slow_except("memory", "file")

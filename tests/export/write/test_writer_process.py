@@ -111,6 +111,14 @@ def test_a_process_that_dies_is_reported_and_one_that_cannot_start_is_replaced(t
         writer.ready()
 
 
+def test_a_process_that_dies_while_it_replies_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_process, "_CODE", "import os; os.write(1, b'[0, \"rea'); os._exit(5)")
+    scratch = tmp_path / ".state" / "scratch"
+    # What the thread that reads the replies raises fails the test.
+    with closing(open_writer("jsonl", tmp_path, scratch)) as writer, pytest.raises(WriterError, match="exit code 5"):
+        writer.ready()
+
+
 # Locks of others
 
 

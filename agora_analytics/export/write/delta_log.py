@@ -1,0 +1,173 @@
+"""The transaction log that makes the Parquet files of an export a Delta table: one commit for each part.
+
+A commit is a file with the next number below `_delta_log`, which only one process can create. It is written here and
+not by a library, so that it goes through the sink: with its credentials, into every place that an export may have.
+
+A part is committed again only if the log does not have its file with the same checksum: so a run that was killed
+between a commit and its own state leaves each row once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+from uuid import uuid4
+
+import attrs
+
+from agora_analytics._core.decoding import json
+from agora_analytics.errors import AgoraError
+from agora_analytics.export.schema import DATASETS, Dataset
+from agora_analytics.export.sinks import ReplacedError, Sink
+
+_TYPES: Final[Mapping[str, str]] = {
+    "text": "string",
+    "integer": "long",
+    "number": "double",
+    "boolean": "boolean",
+    "time": "timestamp",
+}
+_PROTOCOL: Final = {"minReaderVersion": 1, "minWriterVersion": 2}
+
+
+@attrs.frozen(kw_only=True)
+class DataFile:
+    """A Parquet file of a table: size in bytes, number of rows, SHA-256, and when it was written, in milliseconds."""
+
+    size: int
+    rows: int
+    sha256: str
+    written_ms: int
+
+
+class DeltaLog:
+    """The log of the table of one dataset, in the folder of that dataset. Used by one thread."""
+
+    def __init__(self, sink: Sink, dataset: str) -> None:
+        self._sink = sink
+        self._dataset = DATASETS[dataset]
+        self._next = 0
+        self._files: dict[str, str] = {}
+        self._schema: str | None = None
+
+    def withdraw(self, name: str, sha256: str | None = None) -> None:
+        """Take a file out of the table, before it is removed or replaced: no reader may meet another content.
+
+        A file with the checksum `sha256` stays.
+        """
+        self._refresh()
+        path = self._path(name)
+        if path in self._files and self._files[path] != sha256:
+            self._commit(path, {"remove": {"path": path, "dataChange": True}})
+
+    def add(self, name: str, file: DataFile) -> None:
+        """Add a file to the table, unless it is there; raises `ReplacedError` if another process has changed it."""
+        path = self._path(name)
+        if self._files.get(path) == file.sha256:
+            return
+        add = {
+            "path": path,
+            "size": file.size,
+            "partitionValues": {},
+            "modificationTime": file.written_ms,
+            "dataChange": True,
+            "stats": _text({"numRecords": file.rows}),
+            "tags": {"sha256": file.sha256},
+        }
+        self._commit(path, *self._table(file.written_ms), {"add": add})
+
+    def withdraw_missing(self) -> None:
+        """Take files out of the table that are gone, which a run has accepted: no reader could read the table."""
+        self._refresh()
+        if self._files:
+            there = {self._path(name) for name in self._sink.files(self._dataset.name)}
+            for path in sorted(self._files.keys() - there):
+                self._commit(path, {"remove": {"path": path, "dataChange": True}})
+
+    def _path(self, name: str) -> str:
+        """Return the path of a file relative to the table, as URLs encode it: an App ID in it is encoded already."""
+        return quote(name.removeprefix(f"{self._dataset.name}/"), safe="/=")
+
+    def _table(self, created_ms: int) -> list[dict[str, Any]]:
+        """Return what describes the table, if the log does not have it yet, or another version of it."""
+        schema = _schema(self._dataset)
+        if self._schema == schema:
+            return []
+        description = {
+            "id": str(uuid4()),
+            "name": self._dataset.name,
+            "description": f"A row is {self._dataset.row}.",
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": schema,
+            "partitionColumns": [],
+            # This class reads the log from its first entry.
+            "configuration": {"delta.enableExpiredLogCleanup": "false"},
+            "createdTime": created_ms,
+        }
+        return [{"protocol": _PROTOCOL}, {"metaData": description}]
+
+    def _commit(self, path: str, *actions: Mapping[str, Any]) -> None:
+        commit_id = str(uuid4())
+        info = {"operation": "WRITE", "engineInfo": "agora-analytics", "txnId": commit_id}
+        content = "".join(f"{_text(action)}\n" for action in ({"commitInfo": info}, *actions)).encode()
+        while True:
+            try:
+                self._sink.create(self._entry(), content)
+            except FileExistsError:
+                before = self._files.get(path)
+                if commit_id in self._refresh():
+                    return  # it was our own: only the answer of the store was lost
+                if self._files.get(path) != before:
+                    raise ReplacedError(f"another process has changed {path} in the Delta table") from None
+            else:
+                self._read_entry(content)
+                return
+
+    def _refresh(self) -> set[str]:
+        """Read the entries that were added since, and return the ids of their commits."""
+        commits: set[str] = set()
+        while (content := self._sink.read(self._entry())) is not None:
+            commits |= self._read_entry(content)
+        # Only a log that another program has shortened has a checkpoint and no beginning.
+        if not self._next and self._sink.stat(f"{self._dataset.name}/_delta_log/_last_checkpoint"):
+            raise OSError(f"the first entries of {self._dataset.name}/_delta_log are gone")
+        return commits
+
+    def _read_entry(self, content: bytes) -> set[str]:
+        commits = {self._apply(line) for line in content.splitlines()}
+        self._next += 1
+        return commits
+
+    def _apply(self, line: bytes) -> str:
+        try:
+            action: dict[str, Any] = json.loads(line)
+        except AgoraError as error:
+            raise OSError(f"{self._entry()} is damaged: {error}") from None
+        if "add" in action:
+            self._files[action["add"]["path"]] = (action["add"].get("tags") or {}).get("sha256", "")
+        elif "remove" in action:
+            self._files.pop(action["remove"]["path"], None)
+        elif "metaData" in action:
+            self._schema = action["metaData"]["schemaString"]
+        return str(action.get("commitInfo", {}).get("txnId", ""))
+
+    def _entry(self) -> str:
+        return f"{self._dataset.name}/_delta_log/{self._next:020}.json"
+
+
+def _schema(dataset: Dataset) -> str:
+    fields = [
+        {
+            "name": column.name,
+            "type": _TYPES[column.kind],
+            "nullable": True,
+            "metadata": {"comment": f"{column.meaning} ({column.unit})" if column.unit else column.meaning},
+        }
+        for column in dataset.columns
+    ]
+    return _text({"type": "struct", "fields": fields})
+
+
+def _text(document: object) -> str:
+    return json.encode(document).decode()
