@@ -62,6 +62,7 @@ __all__ = [
     "FileCheckpoints",
     "FileLedger",
     "Filter",
+    "FleetError",
     "Follow",
     "Forecast",
     "Found",

@@ -18,6 +18,7 @@ AgoraError
 ├── TooEarly                the data is not queryable yet
 ├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
 ├── CheckpointError         a saved position cannot be read or written, or belongs to another stream
+├── FleetError              the store of a fleet cannot be used
 └── ExportError             an export cannot be written or resumed
 ```
 
@@ -49,6 +50,7 @@ __all__ = [
     "CheckpointError",
     "DecodeError",
     "ExportError",
+    "FleetError",
     "IncompleteList",
     "LedgerError",
     "NotFound",
@@ -314,6 +316,12 @@ class TooEarly(AgoraError):
 
 class LedgerError(AgoraError):
     """The shared count of requests cannot be read or written: nothing was sent."""
+
+    fault = "host"
+
+
+class FleetError(AgoraError):
+    """The store of a fleet cannot be used: it cannot be reached, or refuses the user or the password."""
 
     fault = "host"
 

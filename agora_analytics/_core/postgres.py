@@ -49,6 +49,12 @@ _REFUSED: Final = ("22", "23", "28", "3D", "3F", "42")
 """Classes of SQLSTATE: wrong values, wrong user, no such database, and what is missing or not allowed in it."""
 
 
+# libpq has no SQLSTATE for a connection that was refused. A server that says it in another language is tried again.
+_LOGIN_REFUSED: Final = re.compile(
+    r"authentication failed|no password supplied|pg_hba\.conf|not permitted to log in|(role|database) .* does not exist"
+)
+
+
 class PostgresResult(NamedTuple):
     """The server's UTC seconds as a call began, and the rows of its last statement."""
 
@@ -249,4 +255,6 @@ def _reason(error: Error) -> str:
 
 
 def _failure(error: Error, context: str = "") -> StoreFailedError:
-    return StoreFailedError(context + _reason(error), refused=(error.sqlstate or "").startswith(_REFUSED))
+    # In all of the text: it has a line for each of several hosts.
+    refused = error.sqlstate.startswith(_REFUSED) if error.sqlstate else bool(_LOGIN_REFUSED.search(str(error)))
+    return StoreFailedError(context + _reason(error), refused=refused)

@@ -52,7 +52,7 @@ class RedisConnections:
 
     async def run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
         """Return what a script returns; raises `StoreFailedError`. It may have run all the same."""
-        from redis.exceptions import AuthenticationError, AuthorizationError, NoScriptError  # noqa: PLC0415 - an extra
+        from redis.exceptions import NoScriptError  # noqa: PLC0415 - an extra
 
         if self._client is None:
             self._client = _connect(self._url or "", self._timeout)
@@ -63,7 +63,7 @@ class RedisConnections:
                 # Which stores the script, too. redis-py's way takes two round trips, and one may take 0.1 s.
                 return await self._client.eval(script, len(keys), *keys, *arguments)
         except Exception as error:  # noqa: BLE001 - a client or credential provider of the user's raises what it likes
-            reason, refused = self._reason(error), isinstance(error, AuthenticationError | AuthorizationError)
+            reason, refused = self.reason(error), _is_refusal(error)
         # Outside of `except`, or the error would have redis-py's as context, whose frames hold the password.
         raise StoreFailedError(reason, refused=refused)
 
@@ -89,7 +89,7 @@ class RedisConnections:
         elif forked:
             raise RuntimeError(f"this {self.name} belongs to another process (it was forked): make one for each")
 
-    def _reason(self, error: Exception) -> str:
+    def reason(self, error: Exception) -> str:
         """Return what went wrong, as the server or the system said it; the text of any other error may be a secret."""
         from redis.exceptions import RedisError  # noqa: PLC0415 - an extra
 
@@ -97,6 +97,14 @@ class RedisConnections:
         clean = self._secrets.scrub(said.encode(errors="replace")).decode(errors="replace")
         # The class says what redis-py cuts off the text, such as that a key has moved.
         return f"{type(error).__name__}: {one_line(clean, _QUOTED)}".removesuffix(": ")
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether it takes a person: a wrong user or password, or one who may not do this."""
+    from redis import exceptions as found  # noqa: PLC0415 - an extra
+
+    kinds = (found.AuthenticationError, found.AuthorizationError, found.AuthenticationWrongNumberOfArgsError)
+    return isinstance(error, (*kinds, found.NoPermissionError))
 
 
 def is_of_redis(error: Exception) -> bool:

@@ -165,8 +165,9 @@ class Exporter:
             sink_options: options of the URL's file system, for fsspec.
 
         Raises:
-            ValueError, TypeError: for a bad argument.
-            ExportError: the place cannot be read or written, or a shard there has other settings.
+            ValueError, TypeError: for a bad argument, and for shards that overlap.
+            ExportError: the place cannot be read or written, a shard there has other settings, or the place itself has
+                an export.
 
         """
         lifecycle = await _lifecycle()

@@ -6,12 +6,14 @@ What a worker does with a shard is an ordinary export, see `Selection.shards`. N
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
 from agora_analytics.errors import AgoraError, ExportError, ExportTrouble
 from agora_analytics.export.report import ShardsReport, Skipped
@@ -27,6 +29,7 @@ _TRIES: Final = 10
 
 def merge(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> ShardsReport:
     """Read the manifests of shards, and write one of all; see `Exporter.merge`."""
+    shards = _disjoint(shards, own_app)
     try:
         sink.check()
         return _merged(sink, shards, own_app, _TRIES)
@@ -43,6 +46,37 @@ def merge(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> ShardsRep
     )
 
 
+def _disjoint(shards: Iterable[Shard], own_app: str | None) -> tuple[Shard, ...]:
+    """Return shards, each once; raises `ValueError` for two of one name, or with a common span of an App ID."""
+    found = tuple(dict.fromkeys(shards))
+    if twice := validation.repeated(shard.name for shard in found):
+        raise ValueError(f"shards: two of them are {twice!r}: give those of one selection")
+    spans: defaultdict[str | None, list[tuple[int, int, str]]] = defaultdict(list)
+    for shard in found:
+        for app in shard.selection.apps or (own_app,):
+            spans[app].append((shard.selection.span.start, shard.selection.span.end, shard.name))
+    for of_app in spans.values():
+        for (_, end, before), (start, _, after) in pairwise(sorted(of_app)):
+            if start < end:
+                raise ValueError(f"shards: {before} and {after} overlap, so rows would be counted twice")
+    return found
+
+
+def _check_not_foreign(sink: Sink) -> None:
+    """Raise `ExportError` if the manifest in the place is not one of shards: an export of its own would lose it."""
+    content = sink.read(MANIFEST)
+    try:
+        known = content is None or "shards" in json.loads(content)
+    except (AgoraError, TypeError):
+        known = False
+    if not known:
+        raise ExportError(
+            f"the shards in {str(sink)!r} cannot be merged: its {MANIFEST} is of something else, such as an export",
+            hint="Nothing was written. Export shards below a place of their own.",
+            kind="settings",
+        )
+
+
 def _merged(sink: Sink, shards: Sequence[Shard], own_app: str | None, tries: int) -> ShardsReport:
     """Write a manifest that has all that shards have by then, also where several workers merge at once."""
     try:
@@ -57,6 +91,7 @@ def _merged(sink: Sink, shards: Sequence[Shard], own_app: str | None, tries: int
 def _written(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> tuple[ShardsReport, bool]:
     """Write a manifest; return its report, and whether no shard was completed meanwhile."""
     sink.expect(MANIFEST)
+    _check_not_foreign(sink)
     found = {shard: _read(sink, shard, own_app) for shard in shards}
     report = _report(str(sink), found)
     with tempfile.TemporaryDirectory(dir=sink.folder if isinstance(sink, LocalSink) else None, prefix=".") as scratch:

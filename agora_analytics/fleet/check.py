@@ -9,11 +9,12 @@ from typing import Final
 
 import attrs
 
+from agora_analytics._core import validation
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.catalogue import Product, QualityMetric, RealtimeUsageMetric
 from agora_analytics.export import formats
 from agora_analytics.export.sinks import check_place
-from agora_analytics.fleet.description import Account, ExportJob, WatchJob
+from agora_analytics.fleet.description import Account, ExportJob, Secret, WatchJob
 from agora_analytics.spans import WINDOW
 from agora_analytics.streams.watch.schedule import Coverage, coverage
 from agora_analytics.streams.watch.series import queries
@@ -51,7 +52,7 @@ def check(account: Account, shared: Iterable[Callable[[], object]]) -> AccountCh
 
     Raises `ValueError` if it has watches and its plan has no real-time requests.
     """
-    needs = (*shared, account.customer_id.read, account.customer_secret.read, *_places(account))
+    needs = (*shared, *_credentials(account), *_places(account))
     missing, unknown = tuple(_errors_of(needs)), tuple(dict.fromkeys(_unknown(account)))
     watches = [job for job in account.jobs if isinstance(job, WatchJob)]
     found = _coverage(account, watches) if watches else None
@@ -69,7 +70,7 @@ def check(account: Account, shared: Iterable[Callable[[], object]]) -> AccountCh
 def _coverage(account: Account, watches: Sequence[WatchJob]) -> Coverage:
     weights = [query.weight for job in watches for query in queries(job.series)]
     try:
-        return coverage(account.plan, weights, min(job.every for job in watches) // WINDOW)
+        return coverage(account.plan, weights, -(-min(job.every for job in watches) // WINDOW))
     except ValueError as error:
         raise ValueError(f"account {account.name!r}: {error}") from None
 
@@ -84,6 +85,17 @@ def _errors_of(steps: Iterable[Callable[[], object]]) -> Iterator[str]:
             if str(error) not in seen:
                 yield str(error)
             seen.add(str(error))
+
+
+def _credentials(account: Account) -> Iterator[Callable[[], object]]:
+    yield partial(_read_credential, "customer_id", account.customer_id)
+    yield partial(_read_credential, "customer_secret", account.customer_secret)
+
+
+def _read_credential(name: str, secret: Secret) -> None:
+    wrong = validation.secret_error(name, secret.read())
+    if wrong is not None:
+        raise ValueError(f"the secret {secret}: {wrong}")
 
 
 def _places(account: Account) -> Iterator[Callable[[], object]]:

@@ -15,13 +15,13 @@ from typing import Any, Final
 
 import attrs
 
-from agora_analytics._core import validation
+from agora_analytics._core import addresses, validation
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.transport import HOSTS
 from agora_analytics.export import formats
 from agora_analytics.export.selection import Selection, Shard
 from agora_analytics.plans import Plan
-from agora_analytics.spans import WINDOW
+from agora_analytics.spans import DAY, WINDOW
 from agora_analytics.streams.watch.series import Series
 
 __all__ = ["Account", "ExportJob", "FollowJob", "Job", "Secret", "WatchJob"]
@@ -30,9 +30,12 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
 
 _SHORTEST_INTERVAL: Final = 60
 
+_MOST_SHARDS: Final = 10_000
+"""Each is a job in the store and a folder; a start of 1970 by mistake makes hundreds of thousands."""
 
-def _name(argument: str, value: object) -> str:
-    """Return a name that is a part of a job's key: short, and without the dot that separates the parts."""
+
+def key_part(argument: str, value: object) -> str:
+    """Return a name that is a part of keys in the store: short, and without the dot that separates the parts."""
     text = validation.non_empty_str(argument, value)
     if not _NAME.fullmatch(text):
         raise ValueError(
@@ -43,7 +46,7 @@ def _name(argument: str, value: object) -> str:
 
 
 def _path(value: str | Path | None) -> Path | None:
-    return None if value is None else Path(value)
+    return validation.none_or(validation.path, "file", value)
 
 
 @attrs.frozen
@@ -60,6 +63,7 @@ class Secret:
     def __attrs_post_init__(self) -> None:
         if (self.env is None) == (self.file is None):
             raise ValueError("a secret is either in an environment variable (env) or in a file (file)")
+        validation.none_or(validation.non_empty_str, "env", self.env)
 
     def __str__(self) -> str:
         return f"${self.env}" if self.env is not None else str(self.file)
@@ -70,7 +74,8 @@ class Secret:
             text = os.environ.get(self.env, "")
         else:
             try:
-                text = Path(self.file or "").expanduser().read_text(encoding="utf-8")
+                # Editors of Windows put a mark before the text, which no strip removes.
+                text = Path(self.file or "").read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 reason = getattr(error, "strerror", None) or "it is not UTF-8"
                 raise ValueError(f"the secret {self} cannot be read: {reason}") from None
@@ -107,6 +112,8 @@ class WatchJob:
         _set_name(self)
         if not validation.instances("series", self.series, Series):
             raise ValueError("series=(): a watch needs at least one")
+        if (twice := validation.repeated(self.series)) is not None:
+            raise ValueError(f"series: {twice} is there twice")
         validation.apply_rules(self, gaps=validation.boolean, only_final=validation.boolean)
         validation.apply_rules(self, back=_seconds, allowed_lateness=_seconds, final_after=_seconds)
         validation.int_in_range("every", self.every, WINDOW)
@@ -175,18 +182,29 @@ class ExportJob:
     shard_days: int = 7
 
     def __attrs_post_init__(self) -> None:
-        _name("name", self.name)
-        validation.apply_rules(self, selection=_selection, to=validation.non_empty_str, format=_format)
+        validation.apply_rules(self, name=key_part, selection=_selection, to=_place, format=_format)
         validation.apply_rules(self, shard_apps=_count, shard_days=_count)
         if self.every is not None:
             _interval("every", self.every)
         if not self.selection.apps:
             raise ValueError("selection: has no App ID: a fleet's account has none of its own, so give apps=(...)")
-        self.shards()
+        if (count := self._count_shards()) > _MOST_SHARDS:
+            wide = f"from {self.selection.span}: {count} shards"
+            raise ValueError(f"{wide} are more than {_MOST_SHARDS}: check start and end, or give larger shards")
 
     def shards(self) -> tuple[Shard, ...]:
         """Return the shards, each of which is a job of its own."""
         return self.selection.shards(apps=self.shard_apps, days=self.shard_days)
+
+    def _count_shards(self) -> int:
+        # Calculated: to make a million shards takes a minute.
+        length, span = self.shard_days * DAY, self.selection.span
+        return -(-len(self.selection.apps) // self.shard_apps) * (-(-span.end // length) - span.start // length)
+
+
+def _place(name: str, value: object) -> str:
+    place = validation.non_empty_str(name, value)
+    return place if "://" in place else str(validation.path(name, place))
 
 
 def _seconds(name: str, value: object) -> int:
@@ -204,7 +222,7 @@ def _count(name: str, value: object) -> int:
     return validation.int_in_range(name, value, 1)
 
 
-def _format(name: str, value: str) -> str:
+def _format(name: str, value: object) -> str:
     return validation.one_of(name, value, formats.NAMES)
 
 
@@ -218,7 +236,7 @@ def _selection(name: str, value: object) -> Selection:
 
 def _set_name(job: WatchJob | FollowJob) -> None:
     validation.app_id("app_id", job.app_id)
-    object.__setattr__(job, "name", _name("name", job.name or fingerprint(job.app_id)))
+    object.__setattr__(job, "name", key_part("name", fingerprint(job.app_id) if job.name == "" else job.name))
 
 
 Job = WatchJob | FollowJob | ExportJob
@@ -238,7 +256,10 @@ def _plan(value: Plan | str) -> Plan:
 
 
 def _urls(value: str | Iterable[str]) -> tuple[str, ...]:
-    return validation.non_empty_strs("base_url", (value,) if isinstance(value, str) else value)
+    urls = validation.non_empty_strs("base_url", (value,) if isinstance(value, str) else value)
+    if not urls:
+        raise ValueError("base_url=(): at least one is needed")
+    return tuple(map(addresses.checked, urls))
 
 
 @attrs.frozen(kw_only=True)
@@ -271,7 +292,7 @@ class Account:
     jobs: tuple[Job, ...] = attrs.field(default=(), converter=_jobs)
 
     def __attrs_post_init__(self) -> None:
-        _name("name", self.name)
+        key_part("name", self.name)
         validation.apply_rules(self, customer_id=_secret, customer_secret=_secret)
         for place, job in enumerate(self.jobs):
             if not isinstance(job, Job):

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import attrs
 
-from agora_analytics._core.validation import durations, non_empty_str, number_in_range, short_repr
+from agora_analytics._core.validation import durations, non_empty_str, number_in_range, path, short_repr
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.export.selection import Selection
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
@@ -46,12 +46,12 @@ class Described(NamedTuple):
     turn: float
 
 
-def read(path: str | Path) -> Described:
+def read(place: str | Path) -> Described:
     """Read a description; raises `ValueError` that names the file, the table and the key of what cannot work."""
-    file = Path(path).expanduser()
+    file = path("path", place)
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"the description {str(file)!r} cannot be read: {reason}") from None
     return _Reader(file).fleet(table)
@@ -107,17 +107,19 @@ class _Reader:
         if "datasets" in values:
             given["datasets"] = values.pop("datasets")
         given |= {key: _instant(values.pop(key, None), f"{where}, {key}") for key in ("start", "end")}
-        if isinstance(values.get("to"), str) and "://" not in values["to"]:
-            values["to"] = str(self._file.absolute().parent / Path(values["to"]).expanduser())
+        to = values.get("to")
+        if isinstance(to, str) and to.strip() and "://" not in to:
+            values["to"] = str(self._file.absolute().parent / _made(partial(path, "to"), {"value": to}, where))
         return _made(ExportJob, {**values, "selection": _made(Selection, given, where)}, where)
 
     def _secret(self, table: Mapping[str, Any], key: str, where: str) -> Secret | None:
         env, file = table.get(f"{key}_env"), table.get(f"{key}_file")
         if env is None and file is None:
             return None
-        if file is not None:
-            file = self._file.parent / Path(str(file)).expanduser()
-        return _made(Secret, {"env": env, "file": file}, f"{where}, {key}")
+        return _made(self._secret_in, {"env": env, "file": file}, f"{where}, {key}")
+
+    def _secret_in(self, env: Any, file: Any) -> Secret:
+        return Secret(env=env, file=None if file is None else self._file.parent / path("file", file))
 
 
 def _series(values: object, where: str) -> list[Series]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import in_turns
+from agora_analytics.errors import FleetError
 from agora_analytics.fleet import description_file
 from agora_analytics.fleet.check import AccountCheck, check
 from agora_analytics.fleet.clients import ClientPool
-from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob
+from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob, key_part
 from agora_analytics.fleet.export_turns import ExportTurns, ShardTask, shard_tasks
 from agora_analytics.fleet.queue import WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS, Reporter
@@ -23,6 +24,7 @@ from agora_analytics.fleet.stream_turns import StreamTurns
 from agora_analytics.fleet.worker import FleetWorker, worker_name
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.redis_ledger import RedisLedger
+from agora_analytics.quota.store_clock import StoreClock
 from agora_analytics.streams.checkpoint_stores import MemoryCheckpoints
 from agora_analytics.streams.redis_checkpoints import RedisCheckpoints
 
@@ -33,6 +35,8 @@ __all__ = ["Fleet"]
 
 _MEMORY: Final = "memory://"
 
+_EXPORTS: Final = ".exports"
+"""What the name of the second queue ends with; no fleet has a dot in its name."""
 _PATIENCE: Final = 10.0
 """Seconds for a status or a drain: docket's connections wait without end for a store that is frozen."""
 
@@ -103,7 +107,8 @@ class Fleet:
         self.accounts = validation.instances("accounts", accounts, Account)
         if twice := validation.repeated(account.name for account in self.accounts):
             raise ValueError(f"accounts: {twice!r} is there twice")
-        self.name = validation.non_empty_str("name", name)
+        self._check_places()
+        self.name = key_part("name", name)
         self._store = store if isinstance(store, Secret) else validation.non_empty_str("store", store)
         self._sink = sink if sink is None or isinstance(sink, Secret) else validation.non_empty_str("sink", sink)
         self._turn = validation.number_in_range("turn", turn, above=True)
@@ -126,7 +131,10 @@ class Fleet:
             "turn": described.turn,
             **settings,
         }
-        return cls(*described.accounts, **found)
+        try:
+            return cls(*described.accounts, **found)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{str(path)!r}: {error}") from None
 
     def __repr__(self) -> str:
         return f"Fleet({self.name!r}, accounts={len(self.accounts)}, jobs={len(self.jobs)})"
@@ -167,7 +175,8 @@ class Fleet:
         """Do jobs until drained or cancelled; then hand them over, and return.
 
         Adds the jobs of the description to the work list, and removes those that it no longer has: the worker that
-        starts last decides.
+        starts last decides. Waits for a store that cannot be reached yet, and raises `FleetError` for one that refuses
+        the user or the password.
 
         Args:
             on_event: takes the key of a job and an event of it; the next event of that job comes when it has returned.
@@ -177,18 +186,18 @@ class Fleet:
             exports: shards of exports at once, at most; they share one process that writes files.
 
         Raises:
-            ConnectionError: the store cannot be used at the start; later the worker waits for it.
+            FleetError: the store refuses the user or the password; the worker waits for one that cannot be reached.
             ValueError, TypeError: for a bad argument, a secret of the store or the sink that cannot be read, or
                 without a place for events.
 
         """
-        name = worker or worker_name()
+        name, clock = worker_name(worker), StoreClock()
         limits = validation.int_in_range("concurrency", concurrency, 1), validation.int_in_range("exports", exports, 1)
         async with (
-            self._queue().opened() as queue,
-            self._queue("-exports").opened() as exporting,
-            self._pool() as pool,
             aclosing(self._sink_for(on_event)) as sink,
+            self._queue(clock=clock).opened(patient=True) as queue,
+            self._queue(_EXPORTS, clock).opened(patient=True) as exporting,
+            self._pool() as pool,
         ):
             reporter = Reporter(name, queue)
             made = FleetWorker(
@@ -220,10 +229,20 @@ class Fleet:
             for shard, task in shard_tasks(account, key, job).items()
         }
 
+    def _check_places(self) -> None:
+        """Raise `ValueError` for two exports into one place: each would write the manifest of all its shards."""
+        places: dict[str, str] = {}
+        for key, job in self.jobs.items():
+            if not isinstance(job, ExportJob):
+                continue
+            first = places.setdefault(job.to.rstrip("/"), key)
+            if first != key:
+                raise ValueError(f"accounts: {first} and {key} have the same `to`: give each a place of its own")
+
     async def status(self) -> FleetStatus:
         """Return who holds which job, since when, and how far each is; costs no request of any account.
 
-        Raises `ConnectionError` if the store cannot be used.
+        Raises `FleetError` if the store cannot be used, as `status_reader` and `drain` do.
         """
         async with _patience(), self.status_reader() as read:
             return await read()
@@ -240,8 +259,9 @@ class Fleet:
         keys = (*self._streams(), *self._shards())  # once, as it takes a while for thousands
 
         async def read() -> FleetStatus:
+            await queue.read_clock()
             jobs, workers = await queue.read(JOBS), await queue.read(WORKERS)
-            return await in_turns(fleet_status(self.name, jobs, workers, keys))
+            return await in_turns(fleet_status(self.name, queue.now(), jobs, workers, keys))
 
         async with closed.opened() as queue:
             yield read
@@ -249,7 +269,7 @@ class Fleet:
     async def drain(self, worker: str | None = None) -> tuple[str, ...]:
         """Ask a worker, or all that run now, to hand over what they have and end; returns their names at once.
 
-        Raises `ValueError` for a worker that does not run, and `ConnectionError` if the store cannot be used.
+        Raises `ValueError` for a worker that does not run, and `FleetError` if the store cannot be used.
         """
         async with _patience(), self._queue().opened() as queue:
             running = sorted(await queue.read(WORKERS))
@@ -259,8 +279,8 @@ class Fleet:
             await queue.write(DRAIN, dict.fromkeys(asked, ""))
             return asked
 
-    def _queue(self, suffix: str = "") -> WorkQueue:
-        return WorkQueue(self._url(), f"{self.name}{suffix}")
+    def _queue(self, suffix: str = "", clock: StoreClock | None = None) -> WorkQueue:
+        return WorkQueue(self._url(), f"{self.name}{suffix}", clock)
 
     @asynccontextmanager
     async def _pool(self) -> AsyncIterator[ClientPool]:
@@ -290,12 +310,12 @@ class Fleet:
 
 @asynccontextmanager
 async def _patience() -> AsyncIterator[None]:
-    """Raise `ConnectionError` if what is inside takes too long."""
+    """Raise `FleetError` if what is inside takes too long."""
     try:
         async with asyncio.timeout(_PATIENCE):
             yield
     except TimeoutError:
-        raise ConnectionError(f"the store of the fleet does not answer in {_PATIENCE:g} s") from None
+        raise FleetError(f"the store of the fleet does not answer in {_PATIENCE:g} s") from None
 
 
 def _read(secret: str | Secret) -> str:

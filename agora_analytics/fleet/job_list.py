@@ -90,7 +90,7 @@ class JobList:
     async def _status(self, known: Mapping[str, str], workers: Mapping[str, str] | None = None) -> FleetStatus:
         """Return what was written down of the jobs of the description, and of workers."""
         described = {key: text for key, text in known.items() if key in self._keys}
-        return await in_turns(fleet_status("", described, workers or {}, self._keys))
+        return await in_turns(fleet_status("", self._main.now(), described, workers or {}, self._keys))
 
     async def _add(self, keys: Iterable[str]) -> None:
         wanted = frozenset(keys)

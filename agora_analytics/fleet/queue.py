@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -17,8 +18,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from agora_analytics._core.extras import MissingExtraError, install_command
 from agora_analytics._core.redaction import Hidden
-from agora_analytics._core.redis import checked_url, is_of_redis
+from agora_analytics._core.redis import RedisConnections, checked_url, is_of_redis
 from agora_analytics._core.retry import backoff
+from agora_analytics._core.shared_store import StoreFailedError
+from agora_analytics.errors import FleetError
+from agora_analytics.quota.store_clock import StoreClock, elapsed
 
 if TYPE_CHECKING:
     from docket import Docket, Worker
@@ -29,11 +33,14 @@ REDELIVERY: Final = 6.0
 With the search for lost jobs, which runs every quarter of it, another worker has them within ten seconds.
 """
 
+_TIMEOUT: Final = 3.0
+"""Seconds for a first answer of the store."""
+
 _RECONNECT: Final = 1.0
 _CONNECTIONS: Final = 1_000
 """A full pool ends docket's worker; each task holds a connection while it begins and ends."""
 
-_OF_DOCKET: Final = ("memory:", "redis+")
+_OF_DOCKET: Final = ("memory:", "redis+", "rediss+")
 """How the URL of a store begins that only docket can open: in memory, a cluster, or behind Sentinel."""
 
 _BATCH: Final = 50
@@ -45,6 +52,12 @@ _PAGE: Final = 500
 _MAX_RESTART: Final = 30.0
 _PATIENT: Final = 60.0
 """Seconds, at most, before a worker of docket that failed is started again; and when it counts as one that worked."""
+
+_MAX_WAIT: Final = 5.0
+"""Seconds, at most, between two attempts of a worker that starts to reach the store."""
+
+
+_TIME: Final = "return redis.call('TIME')"
 
 _AT_ONCE: Final = 100
 """Jobs that are added between two breaks: the event loop is the user's."""
@@ -65,14 +78,16 @@ class WorkQueue:
     """Jobs by key, each with one worker at a time for as long as the store and the clocks behave.
 
     A worker that is frozen for longer than its lease may wake up beside its successor. So whatever a job writes must be
-    fenced.
+    fenced. `clock` is that of the store, which the queues of a fleet share.
     """
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, clock: StoreClock | None = None) -> None:
         if find_spec("docket") is None:
             raise MissingExtraError(f"a fleet needs docket: {install_command('fleet')}")
         self._url = Hidden(url)
         self._name = name
+        self._clock = clock or StoreClock()
+        self._store: RedisConnections | None = None
         self._docket: Docket | None = None
 
     def check_url(self) -> None:
@@ -80,12 +95,31 @@ class WorkQueue:
         _checked(self._url)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[WorkQueue]:
+    async def opened(self, *, patient: bool = False) -> AsyncIterator[WorkQueue]:
         """Connect to the store.
 
-        Raises `ValueError`, which does not quote it, for a URL of another kind; and `ConnectionError` if the store
-        cannot be used, also later.
+        Raises `ValueError`, which does not quote it, for a URL of another kind; and `FleetError` if the store cannot be
+        used, also later. A `patient` one waits until the store can be reached.
         """
+        self.check_url()
+        # No frame of an error has the URL in a variable: tracebacks may show them.
+        if not self._url.value.startswith(_OF_DOCKET):
+            self._store = RedisConnections(self._url, "a fleet", _TIMEOUT)
+            await self._reach(self._store, patient=patient)
+        try:
+            async with self._connected():
+                yield self
+        except Exception as error:
+            if not is_of_redis(error):
+                raise
+            reason = self.reason(error)
+        else:
+            return
+        # Not inside `except`: the frames of redis-py hold the password.
+        raise _unusable(self._store, reason)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[None]:
         # An extra that takes half a second to load: in a thread, as the event loop is the user's.
         await asyncio.to_thread(_load_docket)
         from docket import Docket  # noqa: PLC0415
@@ -97,20 +131,31 @@ class WorkQueue:
             missed_heartbeats=_MISSED,
             execution_ttl=timedelta(0),
         )
+        async with docket:
+            self._docket = docket
+            try:
+                yield
+            finally:
+                self._docket = None
+
+    @staticmethod
+    async def _reach(store: RedisConnections, *, patient: bool) -> None:
+        """Look whether the store answers, before docket does: its errors may show the password."""
+        failures = 0
         try:
-            async with docket:
-                self._docket = docket
-                yield self
-        except Exception as error:
-            if not is_of_redis(error):
-                raise
-            raise ConnectionError(f"the store of the fleet cannot be used: {error}") from error
+            while (failed := await _failure(store)) is not None:
+                if failed.refused or not patient:
+                    raise _unusable(store, str(failed))
+                if not failures:
+                    log.warning("the store of the fleet in %s is not there yet, waiting: %s", store.name, failed)
+                failures += 1
+                await asyncio.sleep(backoff(0.5, failures, _MAX_WAIT))
         finally:
-            self._docket = None
+            await store.close()
 
     async def add(self, keys: Iterable[str], run: Run) -> None:
         """Add jobs; one that is there already stays as it is."""
-        docket, task = self._opened(), _task(run)
+        docket, task = self._opened(), _task(run, self._clock)
         for some in _pages(keys, _AT_ONCE):
             calls = [docket.call(task, key=key)(key) for key in some]
             for added in await docket.add_many(calls):
@@ -127,7 +172,7 @@ class WorkQueue:
         from docket import Worker  # noqa: PLC0415 - as above
 
         docket = self._opened()
-        docket.register(_task(run))
+        docket.register(_task(run, self._clock))
         made = Worker(
             docket,
             name=worker,
@@ -142,9 +187,33 @@ class WorkQueue:
             with suppress(asyncio.CancelledError):
                 await _supervised(made)
 
-    async def workers(self) -> set[str]:
-        """Return the names of the workers that are alive."""
-        return {worker.name for worker in await self._opened().workers()}
+    async def alive(self, workers: Iterable[str]) -> set[str]:
+        """Return which of some workers take jobs and renew their leases."""
+        docket = self._opened()
+        async with docket.redis() as redis:
+            # By the entries that the store itself lets expire: docket's list of workers is by the clocks of their
+            # hosts, and each removes from it what its own clock takes for dead.
+            return {name for name in workers if await redis.exists(docket.worker_tasks_set(name))}
+
+    def reason(self, error: Exception) -> str:
+        """Return what went wrong with the store, without credentials."""
+        return self._store.reason(error) if self._store else type(error).__name__
+
+    def now(self) -> float:
+        """Return the store's UTC seconds, as far as they were read: clocks of hosts may differ, and be set."""
+        return self._clock.now()
+
+    async def read_clock(self) -> None:
+        """Learn the store's time."""
+        docket = self._opened()
+        # The store in memory has no time but that of its process.
+        if self._url.value.startswith("memory:"):
+            return
+        async with docket.redis() as redis:
+            client: Any = redis  # docket's type of it lacks scripts
+            sent = elapsed()
+            seconds, micros = await client.eval(_TIME, 1, docket.key("agora:clock"))
+        self._clock.observe(sent, elapsed(), int(seconds) + int(micros) / 1e6)
 
     async def read(self, table: str) -> dict[str, str]:
         """Return the entries of a table beside the jobs."""
@@ -180,6 +249,22 @@ class WorkQueue:
         return self._docket
 
 
+def _unusable(store: RedisConnections | None, reason: str) -> FleetError:
+    where = f" in {store.name}" if store else ""
+    return FleetError(
+        f"the store of the fleet{where} cannot be used: {reason}",
+        hint="Check that Redis is up, its URL, and its user and password.",
+    )
+
+
+async def _failure(store: RedisConnections) -> StoreFailedError | None:
+    try:
+        await store.run("return 1", [], [])
+    except StoreFailedError as error:
+        return error
+    return None
+
+
 def _load_docket() -> None:
     import docket  # noqa: F401, PLC0415
 
@@ -200,7 +285,7 @@ async def _supervised(worker: Worker) -> None:
             return
 
 
-def _task(run: Run) -> Callable[..., Awaitable[None]]:
+def _task(run: Run, clock: StoreClock) -> Callable[..., Awaitable[None]]:
     """Return the function that docket calls with a key; its name is stored with each job, so it must not change."""
     from docket import Perpetual  # noqa: PLC0415 - as above
 
@@ -209,7 +294,9 @@ def _task(run: Run) -> Callable[..., Awaitable[None]]:
         if pause is None:
             perpetual.cancel()
         else:
-            perpetual.at(datetime.now(UTC) + timedelta(seconds=pause))
+            # The worker that offers it again goes by its own clock. If that of this host is fast, and is then set
+            # right, the job would wait for all the difference.
+            perpetual.at(datetime.fromtimestamp(min(time.time(), clock.now()) + pause, UTC))
 
     return turn
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.fleet.queue import WorkQueue
-from agora_analytics.fleet.status import JobStatus, WorkerStatus, encoded, job_status, now
+from agora_analytics.fleet.status import JobStatus, WorkerStatus, encoded, job_status, worker_status
 
 JOBS: Final = "agora:jobs"
 WORKERS: Final = "agora:workers"
@@ -22,6 +22,9 @@ DRAIN: Final = "agora:drain"
 
 _PATIENCE: Final = 3.0
 """Seconds after which the store counts as away: docket's connections wait without end for one that is frozen."""
+
+_RECENT: Final = 60.0
+"""Seconds without a report after which a worker is not looked for: each that was killed is in the table for an hour."""
 
 _EVERY: Final = 2.0
 """Seconds between two reports of a worker, each a few commands for all its jobs."""
@@ -47,7 +50,8 @@ class Reporter:
         self.is_away = False
         self.running: set[str] = set()
         self._queue = queue
-        self._since = now()
+        self._since = 0.0
+        self._is_doubled = False
         self._statuses: dict[str, JobStatus] = {}
         self._changed: set[str] = set()
 
@@ -55,7 +59,7 @@ class Reporter:
         """Begin a turn of a job: read what was written down of it, and count a takeover."""
         async with asyncio.timeout(_PATIENCE):
             known = job_status(key, await self._queue.read_one(JOBS, key))
-        status = known.taken_by(self.worker, now())
+        status = known.taken_by(self.worker, self._queue.now())
         if status.takeovers > known.takeovers:
             log.warning("worker %s took over %s from %s", self.worker, key, known.worker)
         self._statuses[key] = status
@@ -65,7 +69,7 @@ class Reporter:
 
     def note(self, key: str, **changes: Any) -> None:
         """Change the status of a job, for the next report."""
-        self._statuses[key] = attrs.evolve(self._statuses[key], seen=now(), **changes)
+        self._statuses[key] = attrs.evolve(self._statuses[key], seen=self._queue.now(), **changes)
         self._changed.add(key)
 
     def delivered(self, key: str, read_to: float | None) -> None:
@@ -97,11 +101,19 @@ class Reporter:
             return await self._reported(draining=draining)
 
     async def _reported(self, *, draining: bool) -> bool:
+        # What is read first says what is written: longer than 25 lines for that.
+        await self._queue.read_clock()
+        workers = await self._queue.read(WORKERS)
+        self._look_for_double(workers.get(self.worker))
         changed, self._changed = self._changed, set()
         try:
             await self._queue.write(JOBS, {key: encoded(self._statuses[key]) for key in changed})
             status = WorkerStatus(
-                name=self.worker, since=self._since, seen=now(), jobs=len(self.running), draining=draining
+                name=self.worker,
+                since=self._since,
+                seen=self._queue.now(),
+                jobs=len(self.running),
+                draining=draining,
             )
             await self._queue.write(WORKERS, {self.worker: encoded(status)})
         except BaseException:
@@ -110,10 +122,20 @@ class Reporter:
         # Jobs come and go; only those of now are kept in memory.
         for key in [key for key in self._statuses if key not in self.running and key not in self._changed]:
             del self._statuses[key]
-        workers = await self._queue.workers()
-        self.is_listed = self.worker in workers
-        self.alive = len(workers | {self.worker})
+        since = self._queue.now() - _RECENT
+        recent = {name for name, text in workers.items() if worker_status(name, text).seen > since}
+        alive = await self._queue.alive({*recent, self.worker})
+        self.is_listed = self.worker in alive
+        self.alive = len(alive | {self.worker})
         return await self._queue.read_one(DRAIN, self.worker) is not None
+
+    def _look_for_double(self, text: str | None) -> None:
+        """Say once that another live worker has this name: what it wrote has come since the last report."""
+        if not self._since:
+            self._since = self._queue.now()  # what is there now may be of one that died
+        elif text is not None and worker_status(self.worker, text).since != self._since and not self._is_doubled:
+            self._is_doubled = True
+            log.warning("two workers are called %s: give each its own name, or their shares are wrong", self.worker)
 
     async def report_forever(
         self, *, draining: asyncio.Event, drain: Callable[[], None], lost: Callable[[], None]
@@ -124,13 +146,17 @@ class Reporter:
             try:
                 if await self.report(draining=draining.is_set()):
                     drain()
+                if self.is_away:
+                    log.warning("worker %s: the store can be used again", self.worker)
                 self.is_away = False
                 if not self.is_listed:
                     # docket lost its connection, or the loop was blocked: it renews no lease until these turns end.
                     lost()
             except Exception as error:  # noqa: BLE001 - of any store; the next report says the same and more
+                if not self.is_away:
+                    reason = self._queue.reason(error)
+                    log.warning("worker %s: the store cannot be used, jobs wait until it can: %s", self.worker, reason)
                 self.is_away = True
-                log.debug("worker %s: no report: %s", self.worker, error)
                 lost()
 
     async def sign_off(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self
 
@@ -132,7 +131,7 @@ def worker_status(name: str, text: str | bytes | None) -> WorkerStatus:
 
 
 def fleet_status(
-    name: str, jobs: Mapping[str, str], workers: Mapping[str, str], keys: Iterable[str]
+    name: str, at: float, jobs: Mapping[str, str], workers: Mapping[str, str], keys: Iterable[str]
 ) -> Steps[FleetStatus]:
     """Return the status of a fleet from what was written down; `keys` are the jobs that are described."""
     found: list[JobStatus] = []
@@ -142,7 +141,7 @@ def fleet_status(
         if not len(found) % _SLICE:
             yield None
     known = tuple(worker_status(worker, text) for worker, text in sorted(workers.items()))
-    return FleetStatus(name=name, at=now(), workers=known, jobs=tuple(found))
+    return FleetStatus(name=name, at=at, workers=known, jobs=tuple(found))
 
 
 def _known(kind: type, text: str | bytes | None) -> dict[str, Any]:
@@ -162,8 +161,3 @@ def _fits(field: attrs.Attribute[Any], value: object) -> bool:
         return False
     # Not a number, and numbers that no clock and no count can be.
     return abs(value) < _MOST
-
-
-def now() -> float:
-    """Return UTC seconds of this host, for ages: no harm is done by them where the clocks of hosts differ."""
-    return time.time()

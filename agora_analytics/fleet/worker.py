@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import socket
 from collections.abc import Collection
 from typing import Final
 
+from agora_analytics._core import validation
 from agora_analytics._core.futures import retrieve_error
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.export_turns import ExportTurns
@@ -24,12 +26,25 @@ _SHORT_GRACE: Final = 3.0
 Together with the last report less than the 30 seconds after which Kubernetes kills.
 """
 
+_LONGEST: Final = 128
+_NAME: Final = re.compile(rf"[\w.:@#-]{{1,{_LONGEST}}}")
+"""A host may be called by 64 characters, and has dots."""
+
 log = logging.getLogger("agora_analytics.fleet")
 
 
-def worker_name() -> str:
-    """Return the default name of the worker of this process: its host and process number."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+def worker_name(given: str | None = None) -> str:
+    """Return a worker's name, by default its host and process number.
+
+    Raises `ValueError` or `TypeError` for one that is empty or too long, or is not one word.
+    """
+    if given is None:
+        return f"{socket.gethostname()}-{os.getpid()}"
+    name = validation.non_empty_str("worker", given)
+    if not _NAME.fullmatch(name):
+        allowed = f"1 to {_LONGEST} letters, digits and . _ : @ # -"
+        raise ValueError(f"worker={validation.short_repr(name)}: allowed are {allowed}")
+    return name
 
 
 class FleetWorker:

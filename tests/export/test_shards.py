@@ -195,3 +195,29 @@ async def test_bad_arguments_of_shards_are_refused(simulation, tmp_path):
     async with simulation.client() as client:
         with pytest.raises(TypeError, match=r"shards\[0\]"):
             await client.export.merge([LAST_DAY], tmp_path)
+
+
+async def test_shards_that_overlap_are_not_merged(simulation, tmp_path):
+    by_day, by_week = LAST_DAY.shards(days=1), LAST_DAY.shards(days=7)
+    other = attrs.evolve(LAST_DAY, apps=("e" * 32,)).shards(days=1)
+    async with simulation.client() as client:
+        with pytest.raises(ValueError, match="overlap, so rows would be counted twice"):
+            await client.export.merge([*by_day, *by_week], tmp_path)
+        with pytest.raises(ValueError, match=f"two of them are '{by_day[0].name}'"):
+            await client.export.merge([*by_day, *other], tmp_path)
+        assert len((await client.export.merge([*by_day, *by_day], tmp_path)).missing) == len(by_day)
+
+
+@pytest.mark.parametrize("content", [None, "{}", "[]", "no JSON"])
+async def test_shards_are_not_merged_where_the_manifest_of_something_else_is(tmp_path, simulation, content):
+    manifest = tmp_path / "manifest.json"
+    if content is None:
+        await export(simulation, attrs.evolve(LAST_DAY, datasets=("calls",), apps=()), tmp_path)
+    else:
+        manifest.write_text(content)
+    before = manifest.read_bytes()
+    async with simulation.client() as client:
+        with pytest.raises(ExportError, match="is of something else") as error:
+            await client.export.merge(LAST_DAY.shards(), tmp_path)
+    assert error.value.kind == "settings"
+    assert manifest.read_bytes() == before

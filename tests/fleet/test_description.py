@@ -48,6 +48,10 @@ def account(**changes) -> Account:
     return Account(**{"name": "acme", "plan": "premium", **SECRETS, **changes})
 
 
+def export(name: str, to: str = "to") -> ExportJob:
+    return ExportJob(name=name, selection=Selection(0, 60, apps=["a"]), to=to)
+
+
 def written(folder, text: str):
     path = folder / "fleet.toml"
     path.write_text(text)
@@ -97,6 +101,16 @@ def test_a_file_describes_what_values_do(tmp_path):
         ('turn = "2m"', "turn = 0", r"fleet\.toml'?: turn=0"),
         ('name = "history"', 'name = "a.b"', r"export\[0\]: name='a\.b': allowed are"),
         ("[accounts.acme]", "[accounts.acme", "cannot be read"),
+        ("[accounts.acme]", f"x = {'[' * 5_000}\n[accounts.acme]", "cannot be read"),
+        ('name = "prod"', 'name = "a/b"', "name='a/b': allowed are"),
+        ('turn = "2m"', "turn = nan", "turn=nan"),
+        ('store_env = "FLEET_REDIS_URL"', "store_env = 5", "store: env=5: allowed is a str"),
+        ('store_env = "FLEET_REDIS_URL"', 'store_env = ""', "store: env='' is empty"),
+        ('sink_file = "postgres.url"', "sink_file = 5", "sink: file=5: allowed is a path"),
+        ('sink_file = "postgres.url"', 'sink_file = "~nobody-of-this-name/x"', "no such user's folder"),
+        ('name = "web"', "name = false", r"watch\[0\]: name=False: allowed is a str"),
+        ('base_url = "https://api.agora.io"', 'base_url = "api.agora.io"', r"accounts\.acme: base_url"),
+        ('to = "s3://bucket/history"', 'to = "a"\nformat = "parket"', r"export\[0\]: format='parket': allowed are"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path, old, new, match):
@@ -111,6 +125,14 @@ def test_a_relative_folder_of_an_export_begins_at_the_folder_of_the_file(tmp_pat
     monkeypatch.chdir("/")
     text = FILE.replace("s3://bucket/history", "history")
     assert Fleet.from_file(written(tmp_path, text)).jobs["acme.export.history"].to == str(tmp_path / "history")
+
+
+def test_a_file_of_a_windows_editor_is_read(tmp_path):
+    path = written(tmp_path, "")
+    path.write_bytes(b"\xef\xbb\xbf" + FILE.encode())
+    assert Fleet.from_file(path).name == "prod"
+    path.write_bytes(b"\xef\xbb\xbfword\r\n")
+    assert Secret(file=path).read() == "word"
 
 
 def test_a_secret_is_read_when_it_is_needed_and_never_shown(tmp_path, monkeypatch):
@@ -145,10 +167,16 @@ def test_a_secret_is_in_one_place(given):
         (lambda: account(jobs=[FollowJob(app_id=app(1)), FollowJob(app_id=app(1))]), "is there twice"),
         (lambda: WatchJob(app_id=app(1), series=[]), "at least one"),
         (lambda: WatchJob(app_id=app(1), series=[USERS], every=5), "every=5"),
+        (lambda: WatchJob(app_id=app(1), series=[USERS, USERS]), "is there twice"),
         (lambda: FollowJob(app_id=app(1), back=-1), "back=-1"),
         (lambda: ExportJob(name="x", selection=Selection(0, 60), to="", format="csv"), "to=''"),
         (lambda: ExportJob(name="x", selection=Selection(0, 60), to="a", every=1), "every=1"),
+        (lambda: ExportJob(name="x", selection=Selection(0, 99_999_999_999, apps=["a"]), to="a"), "165344 shards"),
+        (lambda: account(base_url=[]), "base_url"),
+        (lambda: Secret(env=5), "env=5"),
+        (lambda: Fleet(account(), store="memory://", name="a.b"), "name='a.b'"),
         (lambda: Fleet(account(), account(), store="memory://"), "'acme' is there twice"),
+        (lambda: Fleet(account(jobs=[export("x"), export("y", "to/")]), store="memory://"), "the same `to`"),
         (lambda: Fleet(account(), store=""), "store=''"),
         (lambda: Fleet(account(), store="memory://", turn=0), "turn=0"),
     ],
@@ -169,6 +197,16 @@ def test_a_check_says_what_is_missing_and_what_watches_cost(monkeypatch):
     assert found.ok
     assert found.jobs == {"watch": 1}
     assert found.coverage.requests_per_poll == 1
+
+
+def test_a_check_finds_a_secret_that_cannot_be_a_credential(monkeypatch):
+    monkeypatch.setenv("ID", "x")
+    monkeypatch.setenv("SECRET", "first line\nsecond")
+    (found,) = Fleet(account(), store="memory://").check()
+    assert not found.ok
+    assert found.missing == (
+        "the secret $SECRET: customer_secret has spaces or control characters in it (value not shown)",
+    )
 
 
 def test_a_check_finds_the_secrets_of_store_and_sink_too(monkeypatch):
@@ -204,7 +242,7 @@ def test_a_check_names_what_this_host_lacks_for_exports(monkeypatch):
     monkeypatch.setenv("SECRET", "y")
     monkeypatch.setattr(formats, "find_spec", lambda _: None)
     jobs = [
-        ExportJob(name=f"e{number}", selection=Selection(0, 60, apps=[app(1)]), to="data", format="parquet")
+        ExportJob(name=f"e{number}", selection=Selection(0, 60, apps=[app(1)]), to=f"data{number}", format="parquet")
         for number in range(2)
     ]
     (found,) = Fleet(account(jobs=jobs), store="memory://").check()

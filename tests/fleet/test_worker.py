@@ -11,6 +11,8 @@ from helpers.fleet_service import app, described
 from helpers.fleet_workers import BACK, Seen, fleet_of, status_when, until, working
 
 from agora_analytics.fleet import Fleet, FollowJob
+from agora_analytics.fleet.queue import WorkQueue
+from agora_analytics.fleet.reporter import WORKERS
 
 pytestmark = pytest.mark.real_time
 
@@ -107,6 +109,23 @@ async def test_a_consumer_that_fails_gets_the_event_again(service):
     assert all(seen.windows[key, event.ts] == 1 for key, event in failures)
 
 
+@pytest.mark.parametrize("name", ["", "a b", "a\x1b[31m", "a\nb", "x" * 200, 5])
+async def test_a_name_of_a_worker_that_no_list_could_show_is_refused(service, name):
+    with pytest.raises((ValueError, TypeError), match="worker="):
+        await fleet_of(service).run_worker(Seen().sink("one"), worker=name)
+
+
 async def test_a_fleet_without_a_place_for_events_is_refused(service):
     with pytest.raises(ValueError, match="on_event is missing"):
         await fleet_of(service).run_worker()
+
+
+async def test_two_live_workers_of_one_name_are_reported_and_one_that_died_is_not(service, caplog):
+    fleet, seen = fleet_of(service, store="memory://name"), Seen()
+    async with WorkQueue("memory://name", fleet.name).opened() as queue:
+        await queue.write(WORKERS, {"one": '{"since":1,"seen":1}'})
+    async with working(fleet, seen, "one"):
+        await asyncio.sleep(5)  # two reports
+        assert "are called" not in caplog.text
+        async with working(fleet, seen, "one"):
+            await until(lambda: "two workers are called one: give each its own name" in caplog.text)

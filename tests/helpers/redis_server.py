@@ -75,11 +75,12 @@ class RedisServer:
     def wait_for(self, answer: str, *words: str) -> None:
         """Wait until a command has an answer that contains a text, in any of its lines."""
         deadline = time.monotonic() + 20
-        while answer not in self._whole(*words):
+        while answer not in self.whole(*words):
             assert time.monotonic() < deadline, f"no {answer} from {words}"
             time.sleep(0.05)
 
-    def _whole(self, *words: str) -> str:
+    def whole(self, *words: str) -> str:
+        """Return all of the answer to a command."""
         with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
             connection.sendall(b" ".join(word.encode() for word in words) + b"\r\nPING\r\n")
             said = b""

@@ -16,7 +16,7 @@ from agora_analytics.cli.serving import ServeSettings
 from agora_analytics.simulator.faults import FaultKind
 from agora_analytics.streams.postgres_tables import TABLES
 
-OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md")]
 
 
 def anchors(page: Path) -> set[str]:

@@ -127,6 +127,34 @@ async def test_a_bucket_that_is_missing_is_refused_at_once(objects):
     assert caught.value.kind == "store"
 
 
+@pytest.mark.parametrize("server", ["postgres", "pgbouncer"])
+@pytest.mark.parametrize("place", ["postgres:wrong-word@HERE/postgres", "nobody:wrong-word@HERE/postgres"])
+async def test_a_refused_login_is_reported_at_once(request, server, place):
+    url = f"postgresql://{place}".replace("HERE", f"127.0.0.1:{request.getfixturevalue(server).port}")
+    for store in (PostgresCheckpoints(url), PostgresSink(url, "prod")._store):
+        async with asyncio.timeout(5):
+            with pytest.raises(CheckpointError, match=r"cannot be used: .*failed") as caught:
+                await store.acquire("prod")
+        await store.close()
+        assert (caught.value.kind, "wrong-word" in report_of(caught.value)) == ("store", False)
+
+
+async def test_a_database_that_is_missing_is_reported_at_once(postgres):
+    store = PostgresCheckpoints(f"{postgres.url}-none")
+    async with asyncio.timeout(5):
+        with pytest.raises(CheckpointError, match='database "postgres-none" does not exist'):
+            await store.acquire("prod")
+
+
+async def test_a_user_of_redis_who_may_not_write_is_reported_at_once(redis):
+    redis.command("ACL", "SETUSER", "reader", "on", ">word-of-it", "~*", "+get", "+hello", "+auth", "+client")
+    store = RedisCheckpoints(redis.url.replace("//", "//reader:word-of-it@"))
+    async with asyncio.timeout(5):
+        with pytest.raises(CheckpointError, match="no permissions"):
+            await store.acquire("prod")
+    await store.close()
+
+
 # What is stored under a name, and is no checkpoint.
 
 

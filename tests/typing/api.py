@@ -32,6 +32,7 @@ from agora_analytics import (
     DecodeError,
     FileLedger,
     Filter,
+    FleetError,
     Forecast,
     Found,
     FreezeBucket,
@@ -325,7 +326,7 @@ def failures(error: AgoraError) -> str:
             assert_type((error.path, error.excerpt, error.request_id), tuple[str, str, str | None])
         case QuotaExhausted():
             assert_type((error.group, error.unit, error.limit, error.resets_in), tuple[str, str, int, float])
-        case CheckpointError() | LedgerError() | AgoraError():
+        case CheckpointError() | LedgerError() | FleetError() | AgoraError():
             return str(error)
     match error.fault:
         case "caller" | "plan" | "service" | "network" | "host" as fault:

@@ -94,6 +94,7 @@ async def _work(output: OutputOptions, fleet: Fleet, name: str, concurrency: int
 
     from agora_analytics.cli.events import event_row  # noqa: PLC0415 - loads the client
 
+    # The task, and what ends it from within, belong together: longer than 25 lines for that.
     closed: list[BrokenPipeError] = []
 
     async def show(key: str, event: Event | CallEvent) -> None:

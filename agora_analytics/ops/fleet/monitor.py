@@ -13,6 +13,7 @@ from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.dispatcher import in_turns
 from agora_analytics._core.futures import retrieve_error
+from agora_analytics.errors import AgoraError
 from agora_analytics.fleet.fleet import Fleet
 from agora_analytics.fleet.status import FleetStatus
 from agora_analytics.ops.fleet.snapshot import LIMIT, FleetSnapshot, Unheld, snapshot
@@ -22,6 +23,8 @@ __all__ = ["FleetMonitor"]
 
 _PATIENCE: Final = 5.0
 """Seconds for one reading: a store that is frozen never answers."""
+
+_UNREAD: Final = "it was not read yet"
 
 _MAX_ERROR: Final = 200
 _NAMED: Final = 3
@@ -57,7 +60,7 @@ class FleetMonitor:
     def __init__(self, fleet: Fleet, *, every: float = 5.0) -> None:
         self.name = validation.instance("fleet", fleet, Fleet).name
         self.status: FleetStatus | None = None
-        self.error = "it was not read yet"
+        self.error = _UNREAD
         self._fleet = fleet
         self._every = validation.number_in_range("every", every, above=True)
         self._snapshot: FleetSnapshot | None = None
@@ -135,7 +138,7 @@ class FleetMonitor:
             try:
                 await self._read_until_error()
             except Exception as error:  # noqa: BLE001 - of any store: the last status stays, and says how old it is
-                if not self.error:
+                if self.error in {"", _UNREAD}:
                     log.warning("the fleet %s cannot be read: %s", self.name, _reason(error))
                 self.error = _reason(error)
             self._listeners.notify(self)
@@ -166,6 +169,8 @@ def _reason(error: Exception) -> str:
     """Return what the store or the system said; the text of any other error may hold a credential."""
     said = ""
     with suppress(Exception):
+        if isinstance(error, AgoraError):
+            return one_line(str(error.args[0]), _MAX_ERROR)
         if isinstance(error, OSError):
             said = str(error)
     return one_line(f"{type(error).__name__}: {said}".removesuffix(": "), _MAX_ERROR)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from helpers.redis_server import MISSING, REDIS, RedisServer
+from helpers.redis_server import MISSING, REDIS, RedisServer, free_port
 from helpers.written_fleet import WrittenFleet
 
 from agora_analytics.fleet import Fleet, JobStatus
@@ -52,3 +52,12 @@ async def test_all_jobs_are_read_and_a_store_that_comes_back_is_read_again(tmp_p
             assert monitor.age < 5
     finally:
         redis.kill()
+
+
+async def test_a_store_that_was_away_from_the_start_is_logged_once(caplog):
+    fleet = Fleet(store=f"redis://:geheim@127.0.0.1:{free_port()}/0")
+    async with FleetMonitor(fleet, every=0.02) as monitor:
+        await until(lambda: "cannot be used" in monitor.error)
+        await asyncio.sleep(0.3)  # some readings
+    assert caplog.text.count("the fleet agora cannot be read: the store of the fleet in 127.0.0.1:") == 1
+    assert "geheim" not in caplog.text + monitor.error
