@@ -128,7 +128,6 @@ class CallLoader:
 
         None if the service does not have the span yet, or no longer.
         """
-        # What each error means for the span, in one place: longer than 25 lines for that.
         self.budget.check()
         calls: dict[str, Call] = {}
         is_whole = True
