@@ -169,7 +169,7 @@ class Fleet:
         on_event: OnEvent | None = None,
         *,
         worker: str | None = None,
-        concurrency: int = 1_000,
+        concurrency: int = 600,
         exports: int = 2,
     ) -> None:
         """Do jobs until drained or cancelled; then hand them over, and return.

@@ -64,7 +64,7 @@ async def worker(
     *,
     file: Description,
     name: Annotated[str | None, option("Name of the worker (default: host and process).")] = None,
-    concurrency: Annotated[int, option("Watches and follows at once, at most (default: 1000).", min=1)] = 1_000,
+    concurrency: Annotated[int, option("Watches and follows at once, at most (default: 600).", min=1)] = 600,
     exports: Annotated[int, option("Shards of exports at once, at most (default: 2).", min=1)] = 2,
     metrics_port: Annotated[
         str | None,
