@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import suppress
 
 import attrs
@@ -143,6 +144,9 @@ async def test_an_export_that_cannot_be_written_says_why_and_is_tried_again(serv
 
 class Statuses:
     """The statuses of jobs; none is stored, and each takes a moment to read."""
+
+    def now(self) -> float:
+        return time.time()
 
     async def read_one(self, table: str, key: str) -> str | None:
         await asyncio.sleep(0.01)

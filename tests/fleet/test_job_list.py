@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 
 import pytest
@@ -25,6 +26,9 @@ class Tables:
         self.added: set[str] = set()
         self.writes = 0
         self.between = lambda: None
+
+    def now(self) -> float:
+        return time.time()
 
     async def add(self, keys, run) -> None:
         self.added.update(keys)
