@@ -81,11 +81,12 @@ class PostgresDatabase:
     ) -> None:
         if find_spec("psycopg") is None:
             raise MissingExtraError(f"{user} needs psycopg: {install_command('postgres')}")
-        self._pool: Any = None if isinstance(given.value, str) else given.value
+        is_text = isinstance(given.value, str)
         # A class of pools has a method of that name, too.
-        if self._pool is not None and (isinstance(self._pool, type) or not hasattr(self._pool, "connection")):
+        if not is_text and (isinstance(given.value, type) or not hasattr(given.value, "connection")):
             raise TypeError("store: allowed is a URL, a connection string, or an AsyncConnectionPool (value not shown)")
-        parsed = ("", type(self._pool).__name__) if self._pool is not None else _parse(given)
+        self._pool: Any = None if is_text else given.value
+        parsed = _parse(given) if is_text else ("", type(given.value).__name__)
         if parsed is None:
             allowed = "a connection string or URL of PostgreSQL, with %40 for @ and %2F for / in a password"
             raise ValueError(f"store: allowed is {allowed}: (value not shown)")
