@@ -54,7 +54,9 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the package with mypy, and the public API with mypy and pyright."""
-    session.install("-e", ".[cli,ops,otel,pandas,polars,fleet,obstore,postgres,redis]", "pytest", *_group("typing"))
+    session.install(
+        "-e", ".[cli,export,ops,otel,pandas,polars,fleet,obstore,postgres,redis]", "pytest", *_group("typing")
+    )
     session.run("mypy")
     session.run("pyright")
 

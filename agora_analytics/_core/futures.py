@@ -35,6 +35,22 @@ async def wait_until_done(work: asyncio.Future[T], abort: Callable[[], object] |
     return work.result()
 
 
+def cancellations() -> int:
+    """Return how often the current task was cancelled.
+
+    More than before a wait, although nothing was raised, means that a library has lost a cancellation, as
+    `asyncio.wait_for` of Python 3.11 does when what it waits for is done in the same moment.
+    """
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def raise_lost_cancellation(before: int) -> None:
+    """Raise the cancellation that a library has lost since there were `before`."""
+    if cancellations() > before:
+        raise asyncio.CancelledError
+
+
 def retrieve_error(future: asyncio.Future[Any]) -> None:
     """Mark an error as retrieved, as a done callback: the caller that would raise it may be cancelled or gone."""
     if not future.cancelled():

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.futures import cancellations, raise_lost_cancellation
 from agora_analytics._core.redaction import Hidden, Scrubber
 from agora_analytics._core.shared_store import StoreFailedError
 
@@ -56,14 +57,18 @@ class RedisConnections:
 
         if self._client is None:
             self._client = _connect(self._url or "", self._timeout)
+        before = cancellations()
         try:
             try:
-                return await self._client.evalsha(_hash(script), len(keys), *keys, *arguments)
+                found = await self._client.evalsha(_hash(script), len(keys), *keys, *arguments)
             except NoScriptError:
                 # Which stores the script, too. redis-py's way takes two round trips, and one may take 0.1 s.
-                return await self._client.eval(script, len(keys), *keys, *arguments)
+                found = await self._client.eval(script, len(keys), *keys, *arguments)
         except Exception as error:  # noqa: BLE001 - a client or credential provider of the user's raises what it likes
             reason, refused = self.reason(error), _is_refusal(error)
+        else:
+            raise_lost_cancellation(before)
+            return found
         # Outside of `except`, or the error would have redis-py's as context, whose frames hold the password.
         raise StoreFailedError(reason, refused=refused)
 

@@ -26,6 +26,7 @@ from yarl import URL
 
 from agora_analytics._core import addresses, validation
 from agora_analytics._core.decoding.json import one_line
+from agora_analytics._core.futures import cancellations
 from agora_analytics._core.redaction import Scrubber
 from agora_analytics.errors import AgoraError, CertificateError, DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response
@@ -207,7 +208,7 @@ class AiohttpTransport:
         self, session: aiohttp.ClientSession, request: Request, host: int
     ) -> Response | AgoraError | RuntimeError | asyncio.CancelledError:
         """Send and receive, and return what came of it, an error too: one that was raised would show these frames."""
-        cancels = _cancels()
+        cancels = cancellations()
         try:
             # Not aiohttp's total: it takes back the caller's cancellation where both come in one turn of the loop.
             async with asyncio.timeout(self._total), self._sent(session, request, host) as answer:
@@ -216,7 +217,7 @@ class AiohttpTransport:
         except asyncio.CancelledError as error:
             return asyncio.CancelledError(*error.args)  # a new one, because the traceback of that one has these frames
         except Exception as error:  # noqa: BLE001 - a given session's parts raise what they like
-            if _cancels() > cancels:
+            if cancellations() > cancels:
                 return asyncio.CancelledError()  # which a callback of a given session has replaced
             if isinstance(error, aiohttp.ClientError | OSError):  # a TimeoutError is an OSError
                 return _failure(self._hosts[host], error)
@@ -293,12 +294,6 @@ class AiohttpTransport:
 
     def _shown(self, text: str) -> str:
         return one_line(self.scrub(text.encode("utf-8", "replace")).decode(errors="replace"), _SHOWN)
-
-
-def _cancels() -> int:
-    """Return how often the current task was cancelled."""
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else 0
 
 
 class _Broken(aiohttp.ClientConnectionError):

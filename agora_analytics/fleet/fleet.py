@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import in_turns
+from agora_analytics._core.futures import cancellations, raise_lost_cancellation
 from agora_analytics.errors import FleetError
 from agora_analytics.fleet import description_file
 from agora_analytics.fleet.check import AccountCheck, check
@@ -191,7 +192,7 @@ class Fleet:
                 without a place for events.
 
         """
-        name, clock = worker_name(worker), StoreClock()
+        name, clock, before = worker_name(worker), StoreClock(), cancellations()
         limits = validation.int_in_range("concurrency", concurrency, 1), validation.int_in_range("exports", exports, 1)
         async with (
             aclosing(self._sink_for(on_event)) as sink,
@@ -210,6 +211,7 @@ class Fleet:
                 turn=self._turn,
             )
             await made.apply()
+            raise_lost_cancellation(before)
             await made.run(concurrency=limits[0], exports=limits[1])
 
     def _streams(self) -> dict[str, tuple[Account, WatchJob | FollowJob]]:

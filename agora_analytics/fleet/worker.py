@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Final
 
 from agora_analytics._core import validation
-from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.futures import cancellations, raise_lost_cancellation, retrieve_error
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.export_turns import ExportTurns
 from agora_analytics.fleet.job_list import JobList
@@ -87,7 +87,9 @@ class FleetWorker:
     async def run(self, *, concurrency: int, exports: int) -> None:
         """Work until drained or cancelled."""
         # What is started is ended in the same place: longer than 25 lines for that.
+        before = cancellations()
         await self._reporter.report(draining=False)
+        raise_lost_cancellation(before)
         limits = (concurrency, exports)
         working = [
             asyncio.ensure_future(queue.work(take, worker=self._reporter.worker, concurrency=limit))
