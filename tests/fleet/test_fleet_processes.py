@@ -111,7 +111,7 @@ async def test_every_window_comes_once_whatever_happens_to_workers(workers):
     workers.signal("three", signal.SIGTERM)
     assert await asyncio.to_thread(workers.processes["three"].wait, 20) == 0
     status = await workers.status_when(lambda status: all_held(status, 2), 30)
-    assert sum(job.takeovers for job in status.jobs) >= 2
+    assert sum(job.takeovers for job in status.jobs) >= 1  # a worker may have had one job, between two of its turns
     await asyncio.sleep(25)  # a window more of each
     found = workers.windows()
     assert len(found) == ACCOUNTS
