@@ -321,7 +321,10 @@ def test_insights_of_the_last_days_are_read_again_and_not_doubled(warehouse):
     assert len(before) > 100
     requests = warehouse.simulation.service.counts["insight_quality"]
     warehouse.load("insights", back=8 * DAY, insights=DAILY)
-    assert warehouse.rows("insights") == before
+    after = warehouse.rows("insights")
+    # The value of today grows while the test runs.
+    assert [row[:7] for row in after] == [row[:7] for row in before]
+    assert [row for row in after if not row[-1]] == [row for row in before if not row[-1]]
     assert 0 < warehouse.simulation.service.counts["insight_quality"] - requests < requests + 1
     provisional = {flag for (flag,) in warehouse.keys("insights", "provisional")}
     assert provisional == {True, False}
