@@ -2,7 +2,7 @@
 -- Needs: calls.
 -- Of calls that are over, by the day (UTC) in which they began. The rates are means by length and peak of users.
 SELECT
-    date_trunc('day', created_ts) AS day_utc,
+    date_trunc('day', created_ts)::TIMESTAMP AS day_utc,
     count(*) AS calls,
     sum(minutes) AS call_minutes,
     max(call_pcu) AS peak_users_of_a_call,

@@ -2,7 +2,7 @@
 -- Needs: calls.
 -- Of calls that are over, by the week (UTC, Monday first) in which they began. The rates are means by length and peak of users.
 SELECT
-    date_trunc('week', created_ts) AS week_utc,
+    date_trunc('week', created_ts)::TIMESTAMP AS week_utc,
     count(*) AS calls,
     sum(minutes) AS call_minutes,
     max(call_pcu) AS peak_users_of_a_call,
