@@ -98,7 +98,8 @@ def all_held(status, by: int) -> bool:
 
 
 async def test_every_window_comes_once_whatever_happens_to_workers(workers):
-    await workers.status_when(lambda status: all_held(status, 3), 60)
+    # The first to start has all at first; with two jobs each, others have two of each to take over.
+    await workers.status_when(lambda status: all_held(status, 3) and min(status.held.values()) > 1, 120)
     workers.signal("one", signal.SIGKILL)
     killed_at = time.monotonic()
     await workers.status_when(lambda status: "one" not in status.held and all_held(status, 2), 30)
@@ -111,7 +112,7 @@ async def test_every_window_comes_once_whatever_happens_to_workers(workers):
     workers.signal("three", signal.SIGTERM)
     assert await asyncio.to_thread(workers.processes["three"].wait, 20) == 0
     status = await workers.status_when(lambda status: all_held(status, 2), 30)
-    assert sum(job.takeovers for job in status.jobs) >= 1  # a worker may have had one job, between two of its turns
+    assert sum(job.takeovers for job in status.jobs) >= 2
     await asyncio.sleep(25)  # a window more of each
     found = workers.windows()
     assert len(found) == ACCOUNTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import Self
 
@@ -14,12 +15,15 @@ class Heartbeat:
         self.longest = 0.0
 
     async def __aenter__(self) -> Self:
+        gc.collect()
+        gc.freeze()  # what earlier tests have left is no part of the work
         self._task = asyncio.create_task(self._beat())
         await asyncio.sleep(0)
         return self
 
     async def __aexit__(self, *_) -> None:
         self._task.cancel()
+        gc.unfreeze()
 
     async def _beat(self) -> None:
         last = time.thread_time()
