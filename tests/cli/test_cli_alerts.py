@@ -7,13 +7,15 @@ import json
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from aiohttp import web
 from helpers.times import NOON
 from helpers.unlimited_rates import without_rate_limits
 
-from agora_analytics import Plan
+from agora_analytics import AnalyticsClient, Plan
+from agora_analytics.cli import settings
 from agora_analytics.ops.alerts import verify_signature
 from agora_analytics.simulator import Service, World
 from agora_analytics.simulator.server import serve
@@ -49,17 +51,25 @@ def in_thread(context):
 
 
 @pytest.fixture(scope="module")
-def incident():
-    """The URL of a service that is 65 minutes past noon."""
+def clock():
+    """A clock that is 65 minutes past noon."""
     ahead = NOON + 3_900 - time.time()
+    return lambda: time.time() + ahead
+
+
+@pytest.fixture(scope="module")
+def incident(clock):
+    """The URL of a service with that clock."""
     plan = without_rate_limits(Plan.of("enterprise"))
-    with in_thread(serve(Service(WORLD, plan, clock=lambda: time.time() + ahead))) as url:
+    with in_thread(serve(Service(WORLD, plan, clock=clock))) as url:
         yield url
 
 
 @pytest.fixture
-def watch(run, incident, monkeypatch):
+def watch(run, incident, clock, monkeypatch):
     monkeypatch.setenv("AGORA_BASE_URL", incident)
+    # The host of the command has the clock too: on the machine's own, that noon is further away each day.
+    monkeypatch.setattr(settings, "AnalyticsClient", partial(AnalyticsClient, clock=clock))
     # All that it needs is final: it ends at the newest window of a quarter to one.
     return lambda *arguments: run("watch", "--start", str(NOON + 600), "--windows", "120", *arguments)
 
