@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import attrs
@@ -77,10 +77,12 @@ async def serve(count: int) -> None:
             print(json.dumps(_requests(accounts)), flush=True)
 
 
-def _requests(accounts: Accounts) -> dict[str, int]:
+def _requests(accounts: Accounts) -> dict[str, Any]:
+    """Return counts of requests, and when each poll that was answered before was sent again."""
     found: Counter[str] = Counter()
+    again: list[float] = []
     for service in accounts.services:
-        answered: Counter[object] = Counter()
+        answered: set[object] = set()
         for entry in service.log:
             found["refused"] += entry.status == HTTPStatus.TOO_MANY_REQUESTS
             found["requests"] += 1
@@ -88,10 +90,12 @@ def _requests(accounts: Accounts) -> dict[str, int]:
                 query = dict(parse_qsl(entry.query))
                 # A poll asks for all windows that may change: it is the same as another if it can bring no newer one.
                 span = query.get("endTs") if "realtime" in entry.path else json.dumps(query, sort_keys=True)
-                answered[entry.path, span, entry.body] += 1
-        for (path, *_), count in answered.items():
-            found["asked twice, watches" if "realtime" in str(path) else "asked twice, exports"] += count - 1
-    return dict(found)
+                key = (entry.path, span, entry.body)
+                if key in answered and "realtime" in entry.path:
+                    again.append(entry.at)
+                found["asked twice, exports"] += key in answered and "realtime" not in entry.path
+                answered.add(key)
+    return {**found, "asked twice, watches": len(again), "again": sorted(again)}
 
 
 async def work(shape: Shape, url: str, store: str, sink: str, name: str) -> None:

@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from bisect import bisect
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -51,6 +52,7 @@ class Run:
         self._workers: dict[str, asyncio.subprocess.Process] = {}
         self._redis: asyncio.subprocess.Process | None = None
         self._names = iter(range(1, 100))
+        self._began: list[tuple[float, str]] = []
 
     async def start_redis(self) -> None:
         """Start Redis with what is in its folder."""
@@ -135,6 +137,7 @@ class Run:
 
     async def phase(self, name: str, began: float, seconds: float, *, calm: float = _CALM) -> None:
         """Let a phase end, and print its line."""
+        self._began.append((began, name))
         await asyncio.sleep(calm)
         ages = self.ages(began, time.time())
         late = statistics.quantiles(ages, n=100)[98]
@@ -149,6 +152,12 @@ class Run:
     def ages(self, start: float, end: float) -> list[float]:
         """Return the ages of the windows that were delivered within a span."""
         return [at - ts - WINDOW for _, ts, at in self.windows() if start <= at < end]
+
+    def by_phase(self, moments: list[float]) -> str:
+        """Count moments by the phase that each was in."""
+        starts = [began for began, _ in self._began]
+        counts = Counter(max(bisect(starts, moment) - 1, 0) for moment in moments)
+        return ", ".join(f"{count} in {self._began[at][1]!r}" for at, count in sorted(counts.items())) or "none"
 
     def windows(self) -> list[tuple[str, int, float]]:
         """Return the job, the start and the moment of each window that was delivered to a function."""
@@ -275,7 +284,9 @@ async def _all(accounts: int, exports: int, days: int) -> None:
         print(_sink_report(sink.place, run.windows(), shape), flush=True)
         await run.exported()
         requests = json.loads(await said(service))
+        again = requests.pop("again")
         print("requests:", ", ".join(f"{count:,} {name}" for name, count in sorted(requests.items())))
+        print("polls asked twice:", run.by_phase(again))
         print(await _export_report(shape, url))
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from agora_analytics._core.decoding.json import DecodeFailures
 from agora_analytics._core.futures import retrieve_error, wait_until_done
+from agora_analytics._core.responsive_timer import ResponsiveTimer
 from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.errors import LedgerError
 from agora_analytics.quota.ledger_state import LedgerState, decode
@@ -119,7 +120,11 @@ class _Known(NamedTuple):
 class _Submitted(NamedTuple):
     change: Callable[[LedgerState], Any]
     done: asyncio.Future[Any]
-    deadline: float
+
+
+class _Attempt(NamedTuple):
+    last: _Submitted
+    limit: asyncio.Timeout
 
 
 class SharedAccount:
@@ -140,6 +145,7 @@ class SharedAccount:
         self._reachable_since = self._renewed_at = elapsed()
         self._submitted: list[_Submitted] = []
         self._runner: asyncio.Task[None] | None = None
+        self._attempt: _Attempt | None = None
         self._used_at = 0.0
         self._heartbeat = self._started_heartbeat()
 
@@ -156,10 +162,10 @@ class SharedAccount:
 
     async def _submit(self, change: Callable[[LedgerState], T]) -> T:
         loop = asyncio.get_running_loop()
-        submitted = _Submitted(change, loop.create_future(), loop.time() + _PATIENCE)
+        submitted = _Submitted(change, loop.create_future())
         self._submitted.append(submitted)
         # A time limit of its own: one that has to wait for others would have to wait for the end of theirs, too.
-        timer = loop.call_at(submitted.deadline, self._fail, submitted)
+        timer = ResponsiveTimer(_PATIENCE, lambda: self._expire(submitted))
         if self._runner is None:
             self._runner = loop.create_task(self._make_changes())
         try:
@@ -207,13 +213,16 @@ class SharedAccount:
         try:
             while self._submitted:
                 submitted, self._submitted = self._submitted, []
-                await self._make(submitted)
+                await self._make([one for one in submitted if not one.done.done()])
         finally:
             self._runner = None
 
     async def _make(self, submitted: list[_Submitted]) -> None:
+        if not submitted:
+            return
         try:
-            async with asyncio.timeout_at(max(one.deadline for one in submitted)):
+            async with asyncio.timeout(None) as limit:
+                self._attempt = _Attempt(submitted[-1], limit)
                 await self._make_or_raise(submitted)
         except BaseException as error:
             self._is_reachable = False
@@ -221,6 +230,14 @@ class SharedAccount:
                 self._fail(one, error)
             if not isinstance(error, Exception):
                 raise
+        finally:
+            self._attempt = None
+
+    def _expire(self, one: _Submitted) -> None:
+        self._fail(one)
+        # The last one that was submitted is the last to expire: nobody waits for the attempt any more.
+        if self._attempt is not None and self._attempt.last is one:
+            self._attempt.limit.reschedule(0)
 
     async def _make_or_raise(self, submitted: list[_Submitted]) -> None:
         """Run the changes, and again on a newer state, until what they made of it is stored."""

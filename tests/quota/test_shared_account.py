@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from helpers.ledger_changes import increment, read_count
@@ -97,6 +98,14 @@ async def test_each_change_over_a_failing_store_fails_a_second_after_it_was_subm
         changes.append(asyncio.create_task(seconds_until_error(account)))
         await asyncio.sleep(0.1)
     assert await asyncio.gather(*changes) == pytest.approx([1] * 40, abs=0.01)
+
+
+@pytest.mark.real_time
+async def test_a_change_does_not_fail_while_the_event_loop_is_too_busy_to_read_its_answer(store, account):
+    asyncio.get_running_loop().call_later(0.0005, time.sleep, 1.2)
+    assert await account.change(increment) == 1
+    store.hangs = True
+    assert await seconds_until_error(account) == pytest.approx(1, abs=0.5)
 
 
 async def test_changes_that_wait_for_a_failing_store_are_made_once_when_it_works_again(store, account):
