@@ -30,7 +30,7 @@ import attrs
 import psycopg
 
 from agora_analytics import AnalyticsClient
-from agora_analytics.fleet import FleetStatus
+from agora_analytics.fleet import FleetError, FleetStatus
 from agora_analytics.spans import DAY, WINDOW
 from benchmarks._fleet_processes import Shape, serve, work
 from benchmarks.fleet import PLAN, app_id, listens, said
@@ -122,7 +122,7 @@ class Run:
         began, seen = time.monotonic(), set[str]()
         async with asyncio.timeout(_PATIENCE):
             while True:
-                with suppress(ConnectionError):  # the store is about to be back
+                with suppress(FleetError):  # the store is about to be back
                     status = await self._fleet.status()
                     seen |= found(status)
                     if seen >= _watches(status) and also(status):
