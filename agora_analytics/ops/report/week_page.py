@@ -15,7 +15,7 @@ from agora_analytics.ops.report.completeness import completeness
 from agora_analytics.ops.report.markup import Html, figure, joined, name, page, section, tag, text, time
 from agora_analytics.spans import DAY, Span, iso
 
-_TITLES: Final = {
+TITLES: Final = {
     "worst_calls": "Worst calls",
     "worst_countries": "Worst countries",
     "worst_networks": "Worst networks",
@@ -28,7 +28,7 @@ _TITLES: Final = {
 }
 """Sections, in order, by the question that each answers."""
 
-QUESTIONS: Final = ("trend_by_day", *_TITLES)
+QUESTIONS: Final = ("trend_by_day", *TITLES)
 """The questions that a report of a week needs."""
 
 
@@ -58,10 +58,10 @@ def week_page(data: WeekData) -> Html:
         _trend(data),
         *(
             answer_section(label, data.answers[key], data.source)
-            for key, label in _TITLES.items()
+            for key, label in TITLES.items()
             if not data.answers[key].missing
         ),
-        unanswered_section(data.answers, _TITLES, data.source),
+        unanswered_section(data.answers, TITLES, data.source),
     )
 
 
