@@ -13,7 +13,7 @@ MAX_ROWS: Final = 15
 """Rows of an answer that a report shows: the worst ones."""
 
 _HIDDEN: Final = frozenset({"app_id", "impact_users"})
-_UNITS: Final = {"_rate": "fraction", "minutes": "min", "_s": "s"}
+_UNITS: Final = {"_rate": "fraction", "day_utc": "day", "minutes": "min", "_s": "s"}
 """Units by the end of a column's name."""
 
 _WORDS: Final = {

@@ -60,13 +60,13 @@ def tag(element: str, content: Html, **attributes: str) -> Html:
 
 
 def figure(value: Any, unit: str = "") -> Html:
-    """Return a figure with its unit; a `fraction` in percent."""
+    """Return a figure with its unit; a `fraction` in percent, a time of unit `day` without the hour."""
     if value is None or not is_finite(value):
         return Html(NONE)
     if isinstance(value, bool):
         return text("yes" if value else "no")
     if isinstance(value, datetime):
-        return tag("time", text(f"{value:%Y-%m-%d %H:%M}" if value.hour or value.minute else f"{value:%Y-%m-%d}"))
+        return tag("time", text(f"{value:%Y-%m-%d}" if unit == "day" else f"{value:%Y-%m-%d %H:%M}"))
     return text(_number(value, unit)) if isinstance(value, int | float) else name(value)
 
 

@@ -143,6 +143,11 @@ def test_figures_beyond_measure_stay_out_of_the_drawing(tmp_path, rate):
         assert max(map(len, re.findall(r">([^<]*)<", page.partition("</style>")[2]))) < 200
 
 
+def test_a_call_that_begins_at_midnight_has_its_hour(tmp_path):
+    page = report.week(written(tmp_path, call={"created_ts": "2026-11-24T00:00:00Z"}))
+    assert "<time>2026-11-24 00:00</time>" in page
+
+
 def test_one_call_id_of_two_app_ids_is_not_one_call(tmp_path):
     rows = {
         "calls": [CALL, CALL | {"app_id": "b", "cname": "other"}],
