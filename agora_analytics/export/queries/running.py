@@ -18,6 +18,7 @@ from agora_analytics.errors import ExportError
 from agora_analytics.export.formats import DATABASE_FORMATS, FILE_FORMATS
 from agora_analytics.export.queries.questions import QUESTIONS, Question, derived_views
 from agora_analytics.export.schema import DATASETS, Column, Dataset
+from agora_analytics.export.selection import SHARD_NAMES
 from agora_analytics.spans import Span, iso
 
 __all__ = ["QueryResult", "connect", "run", "views"]
@@ -193,8 +194,8 @@ def _statements(database: duckdb.DuckDBPyConnection, folder: Path, span: Span | 
 
 
 def _places(name: str) -> tuple[str, str]:
-    """Return the patterns of a name in an export, and in the shards of one."""
-    return name, f"*/{name}"
+    """Return the patterns of a name in an export, and in the shards of one; exports side by side are none."""
+    return name, f"{SHARD_NAMES}/{name}"
 
 
 def _readers(folder: Path, dataset: Dataset) -> Iterator[str]:

@@ -12,7 +12,8 @@ from agora_analytics.ops.report.markup import Html, figure, is_finite, joined, l
 MAX_ROWS: Final = 15
 """Rows of an answer that a report shows: the worst ones."""
 
-_HIDDEN: Final = frozenset({"app_id", "impact_users"})
+HIDDEN: Final = frozenset({"app_id", "impact_users"})
+"""Columns that a section leaves out; of several App IDs it shows which."""
 _UNITS: Final = {"_rate": "fraction", "day_utc": "day", "minutes": "min", "_s": "s"}
 """Units by the end of a column's name."""
 
@@ -21,6 +22,7 @@ _WORDS: Final = {
     "day_utc": "day (UTC)",
     "started_utc": "started (UTC)",
     "impact_users": "impact (users)",
+    "app_id": "App ID",
 }
 
 
@@ -29,7 +31,7 @@ def unit_of(column: str) -> str:
     return next((unit for end, unit in _UNITS.items() if column.endswith(end)), "")
 
 
-def answer_section(title: str, answer: QueryResult, source: str, *, hidden: Collection[str] = _HIDDEN) -> Html:
+def answer_section(title: str, answer: QueryResult, source: str, *, hidden: Collection[str] = HIDDEN) -> Html:
     """Return the section of an answer, without the `hidden` columns."""
     source = f"{source}, question {answer.question.name}"
     if not answer.total:

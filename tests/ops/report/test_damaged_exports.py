@@ -143,6 +143,22 @@ def test_figures_beyond_measure_stay_out_of_the_drawing(tmp_path, rate):
         assert max(map(len, re.findall(r">([^<]*)<", page.partition("</style>")[2]))) < 200
 
 
+def test_of_several_app_ids_each_row_says_which(tmp_path):
+    both = {"calls": [CALL, CALL | {"app_id": "b"}], "sessions": [SESSION, SESSION | {"app_id": "b"}]}
+    assert "App ID</th>" in report.week(write_rows(tmp_path / "both", both))
+    assert "App ID</th>" not in report.week(written(tmp_path))
+
+
+def test_exports_side_by_side_are_not_one(tmp_path):
+    for name in ("one", "two"):
+        written(tmp_path / name)
+        (tmp_path / name / "data").rename(tmp_path / f"{name} week")
+    with pytest.raises(ValueError, match="holds no export that DuckDB reads"):
+        queries.run("worst_calls", tmp_path)
+    (tmp_path / "one week").rename(tmp_path / "2026-11-24-1d-0001")
+    assert queries.run("worst_calls", tmp_path).total == 1
+
+
 def test_a_call_that_begins_at_midnight_has_its_hour(tmp_path):
     page = report.week(written(tmp_path, call={"created_ts": "2026-11-24T00:00:00Z"}))
     assert "<time>2026-11-24 00:00</time>" in page
