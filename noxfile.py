@@ -92,7 +92,7 @@ def docs(session: nox.Session) -> None:
     """Build the documentation site into `site`, strictly, and test it."""
     session.install("-e", ".[cli]", *_group("docs"), *_group("tests"))
     session.run("python", "docs/builder/build.py", *session.posargs)
-    session.run("pytest", "tests/project/test_site.py", "-m", "")
+    session.run("pytest", "tests/project/test_site.py", "tests/project/test_calculator.py", "-m", "")
 
 
 @nox.session

@@ -9,10 +9,15 @@ import os
 import shutil
 import signal
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytest_asyncio
+from helpers.browser import Tab, chromium, open_tab
 from helpers.postgres_server import MISSING_PGBOUNCER, MISSING_POSTGRES, PGBOUNCER, POSTGRES, PgBouncer, PostgresServer
 from helpers.redis_server import MISSING, REDIS, RedisServer
 from helpers.times import NOON
@@ -185,3 +190,16 @@ def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
     bouncer.start()
     yield bouncer
     bouncer.remove()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Any]:
+    """A Chromium for all tests of a worker."""
+    async with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def tab(browser: Any) -> Callable[..., AbstractAsyncContextManager[Tab]]:
+    """Return a function that opens a tab, such as `tab(color_scheme="dark")`."""
+    return partial(open_tab, browser)

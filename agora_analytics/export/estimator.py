@@ -9,7 +9,7 @@ points   = of the same calls, per user and second;    scaled by the users times 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -22,6 +22,7 @@ from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
 from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError
+from agora_analytics.export import costs
 from agora_analytics.export.estimate import DatasetEstimate, ExportEstimate
 from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN, RetentionExpired, RetryingFetcher
 from agora_analytics.export.fetch.skip_reasons import APP, may_be_own, reason_of
@@ -108,7 +109,8 @@ class Estimator:
         calls = sum(count for _, count in slices)
         size = await self._size(endpoints, samples)
         per_call = self._requests_per_call(size)
-        self._add(requests, CALL_LISTS, _pages(samples.values()))
+        pages = costs.list_pages(count for sample in samples.values() for _, count in sample.slices)
+        self._add(requests, CALL_LISTS, pages)
         self._add(requests, CALL_SESSIONS, ceil(calls * per_call))
         if per_call and calls:
             expired += await self._will_expire(slices, per_call)
@@ -277,12 +279,10 @@ class Estimator:
     # Extrapolation
 
     def _requests_per_call(self, size: CallSizeEstimate) -> float:
-        requests = float(len(self._selection.breakdowns))
-        if self._selection.sessions:
-            requests += max(1.0, ceil(size.sessions / validation.PAGE_SIZE))
-        if self._selection.metrics:
-            requests += max(1.0, size.sessions / validation.SIDS)
-        return requests
+        wanted = self._selection
+        return costs.requests_per_call(
+            size.sessions, sessions=wanted.sessions, metrics=wanted.metrics, breakdowns=len(wanted.breakdowns)
+        )
 
     def _estimates(self, calls: float, size: CallSizeEstimate) -> tuple[DatasetEstimate, ...]:
         rows = {
@@ -296,29 +296,20 @@ class Estimator:
         )
 
     async def _will_expire(self, slices: Sequence[tuple[Span, float]], per_call: float) -> list[Skipped]:
-        """Return the calls that will expire before their turn; with the worst first, any of them may be last."""
+        """Return the calls that will expire before their turn."""
         quota, retention = self._dispatcher.quota, self._dispatcher.plan.of_endpoint(CALL_SESSIONS).retention
         if not quota.enforced:
             return []
-        lost, spans, before = 0.0, [], 0.0
-        for span, count in sorted(slices, key=lambda pair: pair[0].start):
-            through = before + count * per_call
-            done = await quota.forecast(max(1, ceil(through)), CALL_SESSIONS)
-            # With the worst first, nobody knows which calls are last: those of the oldest slice set the time.
-            expiry = span.start + retention if not self._worst else slices[0][0].start + retention
-            if count and done.at.timestamp() > expiry:
-                # Calls begin evenly in a slice: of one that is done too late, the older part expires.
-                share = min(1.0, (done.at.timestamp() - expiry) / max(1.0, span.duration))
-                lost += count * share
-                spans.append(span)
-                # What is lost costs no request, so that later calls have their turn sooner.
-                before += count * per_call * (1 - share)
-            else:
-                before = through
+
+        async def done_at(requests: int) -> float:
+            return (await quota.forecast(requests, CALL_SESSIONS)).at.timestamp()
+
+        lost = await costs.expiring(slices, per_call, retention, done_at, worst=self._worst)
         if not lost:
             return []
-        when = Span(spans[0].start, spans[-1].end)
-        return [Skipped(app_id="", what="details", reason="expires first", span=when, calls=round(lost))]
+        when = Span(lost[0][0].start, lost[-1][0].end)
+        calls = round(sum(count for _, count in lost))
+        return [Skipped(app_id="", what="details", reason="expires first", span=when, calls=calls)]
 
     async def _done_at(self, requests: Mapping[str, int]) -> datetime | None:
         if not self._dispatcher.quota.enforced:
@@ -329,12 +320,6 @@ class Estimator:
             if count
         ]
         return max(times, default=None)
-
-
-def _pages(samples: Iterable[ListSample]) -> int:
-    """Return the pages of all lists."""
-    counts = [count for sample in samples for _, count in sample.slices]
-    return sum(max(1, ceil(count / validation.PAGE_SIZE)) for count in counts)
 
 
 def _share(wanted: Sequence[Call], sample: Sequence[Call]) -> float:

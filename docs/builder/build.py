@@ -7,7 +7,7 @@ a warning of the generator or of mkdocstrings, a dead link, a page outside of th
 | --- | --- |
 | Which file becomes which page? | `sources.py` |
 | In which order are pages listed? | `navigation.py`, from `docs/index.md` |
-| What is made from the code? | `api.py`, `commands.py`, `catalogue.py`, `example_page.py` |
+| What is made from the code? | `api.py`, `commands.py`, `catalogue.py`, `example_page.py`, `calculator.py` |
 | What is checked after the build? | `checks.py` |
 """
 
@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout's package, whichever is installed
 
 from api import api_pages
+from calculator import NUMBERS, calculator_json
 from catalogue import catalogue_page
 from checks import check_site
 from commands import commands_page
@@ -57,6 +58,7 @@ def build(folder: Path) -> None:
             _parent(pages / page).write_text(hidden + text, encoding="utf-8")
         for page in files.keys() - texts.keys():
             shutil.copyfile(files[page], _parent(pages / page))
+        (pages / NUMBERS).write_text(calculator_json(), encoding="utf-8")
         config = CONFIG.read_text(encoding="utf-8").replace("ROOT", ROOT.as_posix())
         Path(work, "zensical.toml").write_text(
             config.replace("[project]\n", f"[project]\nnav = {as_toml(sections)}\n", 1), encoding="utf-8"

@@ -44,7 +44,7 @@ def page_of(source: str) -> str | None:
 def sources() -> dict[str, Path]:
     """Return all files that the site shows as they are, by their page."""
     files = [*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", *(ROOT / "docs").rglob("*.md")]
-    files += (ROOT / "docs/images").iterdir()
+    files += [*(ROOT / "docs/images").iterdir(), *(ROOT / "docs/reference").glob("calculator*.[cj]s*")]
     found = {page_of(file.relative_to(ROOT).as_posix()): file for file in sorted(files)}
     return {page: file for page, file in found.items() if page}
 

@@ -11,53 +11,34 @@ import subprocess
 import sys
 import zlib
 from importlib import import_module
-from importlib.util import find_spec
 
 import pytest
+from helpers.built_site import NEEDS_DOCS, run_builder
 from helpers.pages import PAGES, README
 from helpers.paths import ROOT
 
 import agora_analytics
 
-MISSING = [name for name in ("zensical", "mkdocstrings", "griffe", "typer") if find_spec(name) is None]
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.process,
-    pytest.mark.skipif(bool(MISSING), reason=f"the dependency group `docs` is not installed: {', '.join(MISSING)}"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.process, NEEDS_DOCS]
 DOORS = (
     *("endpoints", "errors", "export", "fleet", "models", "ops", "ops.alerts", "ops.doctor", "plans", "quota"),
     *("simulator", "spans", "streams"),
 )
 MODULES = [agora_analytics, *(import_module(f"agora_analytics.{door}") for door in DOORS)]
 TERMS = ("rate limit", "backfill", "checkpoint", "retry", "failover", "exactly once", "late data", "idempotent")
-BUILDER = ROOT / "docs/builder"
-
-
-def run_builder(code: str) -> subprocess.CompletedProcess[str]:
-    """Run code with the modules of the builder, in a process of its own: they are no package."""
-    code = f"import sys; sys.path[:0] = [{str(BUILDER)!r}, {str(ROOT)!r}]\nfrom pathlib import Path\n{code}"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 def test_a_folder_that_is_no_site_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     run = subprocess.run(
-        [sys.executable, str(BUILDER / "build.py"), str(tmp_path)], capture_output=True, text=True, check=False
+        [sys.executable, str(ROOT / "docs/builder/build.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 1
     assert "is no folder of a built site" in run.stderr
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site") / "built"
-    run = subprocess.run(
-        [sys.executable, str(BUILDER / "build.py"), str(folder)], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return folder
 
 
 def test_every_page_of_the_documentation_is_on_the_site_and_in_llms_txt(site):

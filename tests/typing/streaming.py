@@ -40,6 +40,7 @@ from agora_analytics.streams import ObjectCheckpoints, PostgresCheckpoints, Post
 async def watching(client: AnalyticsClient) -> None:
     users = Series("userCount", product="Native")
     assert_type(client.realtime.coverage(users), Coverage)
+    assert_type(client.realtime.coverage(users).polled_per_day, int)
     watch = client.realtime.watch(users, checkpoint=Checkpoint.decode("{}"), only_final=True)
     assert_type(watch, Watch)
     assert_type(watch.health, Health)

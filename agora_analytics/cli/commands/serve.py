@@ -252,14 +252,13 @@ def _check(state: LiveState, settings: ServeSettings, account: AccountSettings |
     from agora_analytics.cli.settings import CREDENTIALS  # noqa: PLC0415 - as above
 
     coverage = state.coverage
-    polls = coverage and coverage.requests_per_poll * DAY // coverage.poll_interval
     return ServeCheck(
         url=_url(settings),
         token=settings.token is not None,
         hosts=settings.hosts or (),
         series=tuple(map(str, state.series)),
         coverage="" if coverage is None else str(coverage),
-        realtime_requests=0 if coverage is None else min(polls or 0, coverage.requests_per_day),
+        realtime_requests=0 if coverage is None else coverage.polled_per_day,
         list_requests=DAY // _FOLLOW_EVERY,
         alerts=settings.alerts or (),
         fleet=None if state.fleet is None else state.fleet.name,

@@ -136,6 +136,11 @@ class Coverage:
     complete: bool
     max_requests_per_poll: int
 
+    @property
+    def polled_per_day(self) -> int:
+        """Requests that the polls of a day take."""
+        return min(self.requests_per_poll * DAY // self.poll_interval, self.requests_per_day)
+
     def __str__(self) -> str:
         if self.complete:
             requests = "1 request" if self.requests_per_poll == 1 else f"{self.requests_per_poll} requests"
