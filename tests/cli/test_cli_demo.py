@@ -11,9 +11,10 @@ from agora_analytics import Plan
 from agora_analytics.cli.commands.demo import Tour
 from agora_analytics.cli.output import Screen
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
-from agora_analytics.spans import WINDOW
+from agora_analytics.spans import HOUR, WINDOW
 
 NOON = 1_795_521_600
+MIDNIGHT = 1_795_996_800
 
 
 def run_tour(capsys, *, windows: int = 2, json_lines: bool = False, plan: str = "enterprise") -> str:
@@ -43,6 +44,16 @@ def test_a_window_is_one_line_of_text(capsys):
     assert end == ""
     for line in (first, second):
         assert all(f"{name} " in line for name in ("userCount Native", "audioFreezeRate Native", "userCount WebRTC"))
+
+
+@pytest.mark.parametrize("hour", [pytest.param(0, id="a call with video"), pytest.param(18, id="one without")])
+async def test_the_worst_call_has_something_to_show_in_each_step(capsys, hour):
+    simulation = Simulation(world=World(seed=1), clock=MIDNIGHT + hour * HOUR)
+    async with simulation.client() as client:
+        await Tour(client, Screen()).show_calls()
+    shown = capsys.readouterr().out
+    assert ("users by audio_freeze_rate" in shown) == (hour == 18)
+    assert "nothing found" not in shown
 
 
 async def test_calls_too_long_for_one_request_are_counted_but_not_inspected(capsys):

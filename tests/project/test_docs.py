@@ -47,6 +47,13 @@ def test_every_page_is_linked_from_the_index():
     assert [page for page in pages if page != "index.md" and f"({page}" not in index] == []
 
 
+def test_guides_install_the_package_by_its_name_as_an_index_and_a_clone_both_understand():
+    pages = [page for folder in ("guides", "reference") for page in (ROOT / "docs" / folder).glob("*.md")]
+    from_clone = [page.name for page in pages if re.search(r'pip install "?\.', page.read_text(encoding="utf-8"))]
+    assert from_clone == ["deploy.md"]  # it copies files of the clone, too
+    assert len(pages) > 30
+
+
 def rows(page: str, heading: str) -> list[list[str]]:
     """Return the cells of the first table below a heading, without the table's header."""
     section = (ROOT / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]

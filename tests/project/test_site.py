@@ -6,6 +6,7 @@ Needs the dependency group `docs`; `nox -s docs` runs these.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,12 @@ def test_the_search_finds_a_term_of_the_field(site, term):
     items = json.loads((site / "search.json").read_text(encoding="utf-8"))["items"]
     found = {item["location"].partition("#")[0] for item in items if term in (item["title"] + item["text"]).lower()}
     assert len(found) >= 2, found
+
+
+@pytest.mark.parametrize(("name", "words"), [("QuotaExhausted", "quota exhausted"), ("user_count", "user count")])
+def test_the_search_finds_a_name_by_its_words(site, name, words):
+    separator = json.loads((site / "search.json").read_text(encoding="utf-8"))["config"]["separator"]
+    assert " ".join(re.split(separator, name)).lower() == words
 
 
 @pytest.mark.parametrize(

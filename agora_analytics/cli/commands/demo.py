@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
@@ -23,11 +23,12 @@ from agora_analytics.cli.formatting import format_time, format_value
 from agora_analytics.cli.options import OutputOptions, command
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.parsing import check_plan, unit_of
+from agora_analytics.cli.sorting import CALL_ORDERS, SESSION_ORDERS, WORST, ItemT, TopN
 from agora_analytics.spans import HOUR, WINDOW
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
-    from agora_analytics.models import Call, Number, Point, Session
+    from agora_analytics.models import Call, Number, Point
     from agora_analytics.quota.service_time import ServiceTime
     from agora_analytics.simulator import Service
     from agora_analytics.streams import Series
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 _SEARCH_SECONDS: Final = 8 * HOUR
 _REALTIME_SECONDS: Final = 900
-_MIN_USERS: Final = 3
 _ROWS: Final = 6
 _REDRAW_EVERY: Final = 0.2
 _TIMELINE_METRICS: Final = (Timeline.USER_COUNT, Timeline.VIDEO_FREEZE_RATE, Timeline.AUDIO_FREEZE_RATE)
@@ -112,16 +112,13 @@ class Tour:
         self.screen.print()
 
     async def show_calls(self) -> None:
-        """Search calls, and inspect one of those with the highest freeze rates."""
+        """Search calls, and inspect the worst one."""
         found = await self._search()
-        worst = _worst_calls([call for call in found if self._fits_one_request(call)])
-        step = self._step(
-            "search", f"Searched the last 8 hours: {len(found)} calls. Those with the highest freeze rates:"
-        )
-        step.show(worst[:_ROWS], tables.calls(worst[:_ROWS]))
+        worst = _worst([call for call in found if self._fits_one_request(call)], CALL_ORDERS)
+        step = self._step("search", f"Searched the last 8 hours: {len(found)} calls. The worst by freeze rate x users:")
+        step.show(worst, tables.calls(worst))
         if worst:
-            # With a few users, so that statistics by dimension have more than one row.
-            await self._inspect(next((call for call in worst if (call.call_pcu or 0) >= _MIN_USERS), worst[0]))
+            await self._inspect(worst[0])
 
     async def show_realtime(self, windows: int) -> None:
         """Show the last minutes, then each new window when it is complete."""
@@ -164,18 +161,18 @@ class Tour:
 
     async def _inspect(self, call: Call) -> None:
         api = self.client.calls
-        freeze, dimension = FreezeMetric.VIDEO, Dimension.NET
-        sessions = _worst_sessions([session async for session in api.sessions(call)])
-        step = self._step(
-            "sessions", f"{call.cname} had {len(sessions)} sessions. Those with the highest freeze rates:"
-        )
-        step.show(sessions[:_ROWS], tables.sessions(sessions[:_ROWS]))
+        freeze = FreezeMetric.AUDIO if call.call_video_freeze_rate is None else FreezeMetric.VIDEO
+        dimension = Dimension.NET
+        found = [session async for session in api.sessions(call)]
+        sessions = _worst(found, SESSION_ORDERS)
+        step = self._step("sessions", f"{call.cname} had {len(found)} sessions. Those with the highest freeze rates:")
+        step.show(sessions, tables.sessions(sessions))
         step = self._step("metrics", "Measurements of the first of them:")
         async for session in api.metrics(call, sessions[:1]):
             # Its own tracks only: those about each peer would fill pages.
             own = attrs.evolve(session, data=tuple(track for track in session.data if not track.peer_uid))
             step.show([own], tables.metrics(own))
-        step = self._step("call", f"Frozen video by users and by {dimension}, and the call minute by minute:")
+        step = self._step("call", f"Users by freeze rate, freeze rates by {dimension}, and the call minute by minute:")
         buckets = await api.freeze_buckets(call, freeze)
         step.show(buckets, tables.freeze_buckets(buckets, freeze))
         averages = await api.statistics(call, freeze, dimension)
@@ -235,13 +232,9 @@ class Tour:
         return attrs.evolve(self.screen, step=name)
 
 
-def _worst_calls(calls: Sequence[Call]) -> list[Call]:
-    return sorted(
-        calls, key=lambda call: (call.call_video_freeze_rate or 0) + (call.call_audio_freeze_rate or 0), reverse=True
-    )
-
-
-def _worst_sessions(sessions: Sequence[Session]) -> list[Session]:
-    return sorted(
-        sessions, key=lambda one: (one.user_video_freeze_rate or 0) + (one.user_audio_freeze_rate or 0), reverse=True
-    )
+def _worst(items: Iterable[ItemT], orders: Mapping[str, Callable[[ItemT], float | None]]) -> list[ItemT]:
+    """Return the worst items, in the order of `--sort worst`."""
+    top = TopN(orders[WORST], _ROWS)
+    for item in items:
+        top.add(item)
+    return top.items()
