@@ -8,7 +8,7 @@ from typing import get_args
 
 import attrs
 import pytest
-from helpers.pages import PAGES, README, ROOT, name_of
+from helpers.pages import PAGES, README, ROOT, name_of, rows_below
 from helpers.paths import PACKAGE
 
 from agora_analytics import AnalyticsClient, Selection, export, plans
@@ -47,19 +47,9 @@ def test_every_page_is_linked_from_the_index():
     assert [page for page in pages if page != "index.md" and f"({page}" not in index] == []
 
 
-def rows(page: str, heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading, without the table's header."""
-    section = (ROOT / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]
-    table = section[section.index("\n|") :].strip().partition("\n\n")[0]
-    return [
-        [cell.strip().strip("`") for cell in row.split(" | ")]
-        for row in re.findall(r"^\| (.*) \|$", table, re.MULTILINE)[2:]
-    ]
-
-
 @pytest.mark.parametrize("dataset", export.DATASETS.values(), ids=lambda dataset: dataset.name)
 def test_the_documented_columns_of_a_dataset_are_those_of_its_schema(dataset):
-    documented = rows("docs/reference/exports.md", f"### {dataset.name}")
+    documented = rows_below("docs/reference/exports.md", f"### {dataset.name}")
     assert documented == [[column.name, column.kind, column.unit, column.meaning] for column in dataset.columns]
     assert f"\nOne row: {dataset.row}.\n" in (ROOT / "docs/reference/exports.md").read_text(encoding="utf-8")
 
@@ -67,7 +57,7 @@ def test_the_documented_columns_of_a_dataset_are_those_of_its_schema(dataset):
 @pytest.mark.parametrize("name", TABLES)
 def test_the_documented_columns_of_a_table_are_those_of_the_sink(name):
     table = TABLES[name]
-    documented = rows("docs/guides/failover.md", f"### agora_{name}")
+    documented = rows_below("docs/guides/failover.md", f"### agora_{name}")
     assert [row[:3] for row in documented] == [
         [column, kind, "yes" if column in table.key else "no"] for column, kind in table.columns.items()
     ]
@@ -83,7 +73,7 @@ def in_seconds(cell: str) -> int | None:
 def test_the_documented_limits_of_a_plan_are_those_of_the_code(plan):
     documented = [
         [name, *figures[:3], *map(in_seconds, figures[3:6]), figures[6]]
-        for name, *figures in rows("docs/reference/limits.md", f"## {plan.name}")
+        for name, *figures in rows_below("docs/reference/limits.md", f"## {plan.name}")
     ]
     assert documented == [
         [
@@ -117,6 +107,6 @@ def test_the_reference_of_the_simulator_names_every_kind_of_fault():
 
 def test_the_reference_lists_every_setting_of_a_client_and_of_a_selection():
     settings = set(AnalyticsClient.__init__.__kwdefaults__) | {"plan"}
-    assert {row[0] for row in rows("docs/reference/configuration.md", "## Client")} == settings
+    assert {row[0] for row in rows_below("docs/reference/configuration.md", "## Client")} == settings
     fields = {field.name for field in attrs.fields(Selection)} - {"start", "end"}
-    assert {row[0] for row in rows("docs/reference/exports.md", "## What to select")} == fields
+    assert {row[0] for row in rows_below("docs/reference/exports.md", "## What to select")} == fields
