@@ -51,6 +51,8 @@ def test_every_page_is_linked_from_the_index():
 def test_the_documented_columns_of_a_dataset_are_those_of_its_schema(dataset):
     documented = rows_below("docs/reference/exports.md", f"### {dataset.name}")
     assert documented == [[column.name, column.kind, column.unit, column.meaning] for column in dataset.columns]
+    measured = [column for column in dataset.columns if column.kind in {"integer", "number", "time"}]
+    assert [column.name for column in measured if not column.unit and column.name != "mid"] == []
     assert f"\nOne row: {dataset.row}.\n" in (ROOT / "docs/reference/exports.md").read_text(encoding="utf-8")
 
 
