@@ -37,6 +37,14 @@ def test_every_link_leads_to_an_existing_file_and_heading(page):
     assert [link for link in links if not link.startswith("http") and is_broken(page, link)] == []
 
 
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=name_of)
+def test_every_page_begins_with_a_sentence_that_says_what_it_is(page):
+    """It is the page's line in `llms.txt`."""
+    below = page.read_text(encoding="utf-8").partition("\n\n")[2].partition("\n\n")[0]
+    sentence = re.split(r"(?<=\.)\s", f"{below}\n")[0]
+    assert re.fullmatch(r"[A-Z`*\[][^#|]{25,260}\.", sentence)
+
+
 def test_the_readme_has_at_most_150_lines():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
