@@ -153,8 +153,9 @@ async def search(page, address, term):
 async def test_the_search_finds_words_of_the_field_among_its_first_results(site):
     async with chromium() as browser, open_tab(browser) as tab:
         with served(site) as address:
-            await tab.page.goto(f"{address}index.html")
+            await tab.page.goto(f"{address}index.html", wait_until="networkidle")
             await tab.page.keyboard.press("/")
+            await tab.until("document.activeElement?.shadowRoot?.activeElement?.tagName === 'INPUT'", 60)
             found = {term: await search(tab.page, address, term) for term in TERMS}
     assert {term: pages for term, pages in found.items() if TERMS[term] not in pages} == {}
     assert "concepts/quota/" in found["rate limit"][:3]
