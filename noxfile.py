@@ -53,11 +53,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the package with mypy, and the public API with mypy and pyright."""
-    session.install(
-        "-e", ".[cli,export,ops,otel,pandas,polars,fleet,obstore,postgres,redis]", "pytest", *_group("typing")
-    )
+    """Check the package and the builder of the site with mypy, and the public API with mypy and pyright."""
+    extras = "cli,export,ops,otel,pandas,polars,fleet,obstore,postgres,redis"
+    session.install("-e", f".[{extras}]", "pytest", *_group("typing"), *_group("docs"))
     session.run("mypy")
+    session.run("mypy", "docs/builder")
     session.run("pyright")
 
 

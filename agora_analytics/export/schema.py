@@ -53,7 +53,7 @@ def _rate(name: str, meaning: str) -> Column:
 
 
 def _count(name: str, meaning: str) -> Column:
-    return Column(name=name, kind="integer", meaning=meaning)
+    return Column(name=name, kind="integer", meaning=meaning, unit="users")
 
 
 def _flag(name: str, meaning: str) -> Column:
@@ -80,7 +80,12 @@ CALLS: Final = Dataset(
         _time("destroyed_ts", "end; for an open call, whatever the service says"),
         _flag("finished", "whether it is over"),
         _count("call_pcu", "peak number of concurrent users"),
-        Column(name="call_acu", kind="number", meaning="average or accumulated users: editions of the API differ"),
+        Column(
+            name="call_acu",
+            kind="number",
+            meaning="average or accumulated users: editions of the API differ",
+            unit="users",
+        ),
         _rate("call_audio_freeze_rate", "share of the time that audio was frozen"),
         _rate("call_video_freeze_rate", "share of the time that video was frozen"),
     ),
@@ -94,15 +99,15 @@ SESSIONS: Final = Dataset(
         _text("sid", "the session, its key"),
         _text("cname", "channel", repeats=True),
         _text("uid", "user ID; may occur more than once in a call"),
-        _text("account", "user account"),
-        _text("network", "type of network", repeats=True),
+        _text("account", "user account; null without one"),
+        _text("network", "type of network, in the service's words", repeats=True),
         _text("platform", "operating system", repeats=True),
         _flag("speaker", "whether the user sent a stream"),
         _text("roles", "roles, separated by commas", repeats=True),
         _text("sdk_version", "SDK version", repeats=True),
         _text("device_type", "device model", repeats=True),
         _time("join_ts", "joined"),
-        _time("leave_ts", "left"),
+        _time("leave_ts", "left; for a user who has not, whatever the service says"),
         _flag("finished", "whether the user has left"),
         _rate("user_audio_freeze_rate", "share of the time that audio was frozen"),
         _rate("user_video_freeze_rate", "share of the time that video was frozen"),
@@ -144,7 +149,7 @@ INSIGHTS: Final = Dataset(
         _APP,
         _METRIC,
         _PRODUCT,
-        _text("granularity", "length of the bucket", repeats=True),
+        _text("granularity", "length of the bucket, as requested: 1d, 1h or 1m", repeats=True),
         _DIMENSION,
         _DIMENSION_VALUE,
         _time("ts", "start of the bucket"),
@@ -153,6 +158,7 @@ INSIGHTS: Final = Dataset(
             name="ref_usage",
             kind="number",
             meaning="usage behind a quality value; null if the service does not report it",
+            unit="joins or minutes",
         ),
         _PROVISIONAL,
     ),

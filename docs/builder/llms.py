@@ -34,7 +34,7 @@ def _lines(texts: Mapping[str, str], sections: Section) -> Iterator[str]:
         module = page.removeprefix(_API).removesuffix(".md").replace("-", ".")
         summary = summary_of_page(module) if _is_api(page) else summary_of(texts[page])
         url = page.removesuffix(".md") + "/" if _is_api(page) else page
-        yield f"- [{title}]({url}){': ' if summary else ''}{summary}"
+        yield f"- [{title}]({url}): {summary}"
 
 
 def _is_api(page: str) -> bool:

@@ -89,9 +89,7 @@ def title_of(text: str) -> str:
 
 
 def summary_of(text: str) -> str:
-    """Return the first sentence below the title of a page, without links; empty if there is none."""
-    body = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).partition("\n")[2]
-    paragraphs = (part for part in body.split("\n\n") if re.match(r"\s*[\w`\[*]", part))
-    # Where a block of code belongs says nothing about the page.
-    first = " ".join(next((part for part in paragraphs if "inside `main()`" not in part), "").split())
-    return re.split(r"(?<=[.:]) ", _LINK.sub(r"\2", first))[0].rstrip(":")
+    """Return the first sentence below the title of a page, without links: it says what the page is."""
+    below = re.search(r"^# .*\n\n((?:.+\n)+)", text, re.MULTILINE)
+    first = " ".join(below[1].split()) if below else ""
+    return re.split(r"(?<=\.) ", _LINK.sub(r"\2", first))[0]

@@ -13,13 +13,14 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
+NEEDS_BROWSER = pytest.mark.skipif(
+    CHROMIUM is None or find_spec("playwright") is None, reason="needs chromium (a Debian package) and playwright"
+)
 IN_BROWSER = [
     pytest.mark.real_time,
     pytest.mark.process,
     pytest.mark.asyncio(loop_scope="session"),  # that of the browser
-    pytest.mark.skipif(
-        CHROMIUM is None or find_spec("playwright") is None, reason="needs chromium (a Debian package) and playwright"
-    ),
+    NEEDS_BROWSER,
 ]
 """Marks of tests in the browser. Starting it takes longer than most of them, so all share one, each in its own tab."""
 

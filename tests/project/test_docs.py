@@ -8,7 +8,7 @@ from typing import get_args
 
 import attrs
 import pytest
-from helpers.pages import PAGES, README, ROOT, name_of
+from helpers.pages import PAGES, README, ROOT, name_of, rows_below
 from helpers.paths import PACKAGE
 
 from agora_analytics import AnalyticsClient, Selection, export, plans
@@ -37,6 +37,14 @@ def test_every_link_leads_to_an_existing_file_and_heading(page):
     assert [link for link in links if not link.startswith("http") and is_broken(page, link)] == []
 
 
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=name_of)
+def test_every_page_begins_with_a_sentence_that_says_what_it_is(page):
+    """It is the page's line in `llms.txt`."""
+    below = page.read_text(encoding="utf-8").partition("\n\n")[2].partition("\n\n")[0]
+    sentence = re.split(r"(?<=\.)\s", f"{below}\n")[0]
+    assert re.fullmatch(r"[A-Z`*\[][^#|]{25,260}\.", sentence)
+
+
 def test_the_readme_has_at_most_150_lines():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
@@ -54,27 +62,19 @@ def test_guides_install_the_package_by_its_name_as_an_index_and_a_clone_both_und
     assert len(pages) > 30
 
 
-def rows(page: str, heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading, without the table's header."""
-    section = (ROOT / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]
-    table = section[section.index("\n|") :].strip().partition("\n\n")[0]
-    return [
-        [cell.strip().strip("`") for cell in row.split(" | ")]
-        for row in re.findall(r"^\| (.*) \|$", table, re.MULTILINE)[2:]
-    ]
-
-
 @pytest.mark.parametrize("dataset", export.DATASETS.values(), ids=lambda dataset: dataset.name)
 def test_the_documented_columns_of_a_dataset_are_those_of_its_schema(dataset):
-    documented = rows("docs/reference/exports.md", f"### {dataset.name}")
+    documented = rows_below("docs/reference/exports.md", f"### {dataset.name}")
     assert documented == [[column.name, column.kind, column.unit, column.meaning] for column in dataset.columns]
+    measured = [column for column in dataset.columns if column.kind in {"integer", "number", "time"}]
+    assert [column.name for column in measured if not column.unit and column.name != "mid"] == []
     assert f"\nOne row: {dataset.row}.\n" in (ROOT / "docs/reference/exports.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_documented_columns_of_a_table_are_those_of_the_sink(name):
     table = TABLES[name]
-    documented = rows("docs/guides/failover.md", f"### agora_{name}")
+    documented = rows_below("docs/guides/failover.md", f"### agora_{name}")
     assert [row[:3] for row in documented] == [
         [column, kind, "yes" if column in table.key else "no"] for column, kind in table.columns.items()
     ]
@@ -90,7 +90,7 @@ def in_seconds(cell: str) -> int | None:
 def test_the_documented_limits_of_a_plan_are_those_of_the_code(plan):
     documented = [
         [name, *figures[:3], *map(in_seconds, figures[3:6]), figures[6]]
-        for name, *figures in rows("docs/reference/limits.md", f"## {plan.name}")
+        for name, *figures in rows_below("docs/reference/limits.md", f"## {plan.name}")
     ]
     assert documented == [
         [
@@ -124,6 +124,6 @@ def test_the_reference_of_the_simulator_names_every_kind_of_fault():
 
 def test_the_reference_lists_every_setting_of_a_client_and_of_a_selection():
     settings = set(AnalyticsClient.__init__.__kwdefaults__) | {"plan"}
-    assert {row[0] for row in rows("docs/reference/configuration.md", "## Client")} == settings
+    assert {row[0] for row in rows_below("docs/reference/configuration.md", "## Client")} == settings
     fields = {field.name for field in attrs.fields(Selection)} - {"start", "end"}
-    assert {row[0] for row in rows("docs/reference/exports.md", "## What to select")} == fields
+    assert {row[0] for row in rows_below("docs/reference/exports.md", "## What to select")} == fields

@@ -6,18 +6,20 @@ import asyncio
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import pytest
 from helpers.alerting import window
 from helpers.heartbeat import Heartbeat
-from helpers.paths import ROOT
+from helpers.pages import ROOT, rows_below
 from helpers.scraping import OPENMETRICS
 from helpers.streaming import BUSY, HOUR, NETWORKS, NOON, USERS, consuming, simulated
 from helpers.written_fleet import written_fleet
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from agora_analytics import MemoryCheckpoints, Selection, Series
 from agora_analytics._core.decoding.scanner import finish
@@ -34,7 +36,7 @@ async def everything(tmp_path) -> tuple[Collector, CollectorRegistry, list[tuple
     async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
         collector, registry = Collector(client), CollectorRegistry()
         registry.register(collector)
-        series = [Series(metric, product="Native") for metric in QualityMetric]
+        series = [Series(one, product="Native", dimension=by) for one in QualityMetric for by in (None, "net")]
         channels = Series("channelCount", product="WebRTC")
         watch = client.realtime.watch(USERS, channels, NETWORKS, *series, checkpoint="prod", gaps=True)
         follow = client.calls.follow(start=timedelta(hours=1))
@@ -64,17 +66,29 @@ async def fleet():
         yield monitor
 
 
-async def test_every_family_is_documented_and_most_are_seen(tmp_path):
+def documented() -> dict[str, tuple[str, set[str]]]:
+    """Return type and labels of each metric in the guide, by its name in a scrape."""
+    guide, found = "docs/guides/metrics.md", {}
+    for heading, common in (("## Metrics", set()), ("## A fleet", {"fleet"})):
+        for row in rows_below(guide, heading):
+            names, kind, labels, _ = (cell.replace("`", "") for cell in row)
+            found |= {name: (kind, common | {*labels.split(", ")} - {""}) for name in names.split(", ")}
+    return found
+
+
+async def test_the_guide_has_every_metric_with_its_type_and_labels(tmp_path):
     collector, _, texts = await everything(tmp_path)
-    described = {metric.name: metric for metric in collector.describe()}
-    seen = set(re.findall(r"^# TYPE (\w+) ", texts[1][0].decode(), re.MULTILINE))
-    assert seen <= set(described)
-    assert set(described) - seen == {"agora_realtime_value"}
+    suffixes = {"counter": "_total", "info": "_info"}
+    described = {one.name + suffixes.get(one.type, ""): one.type for one in collector.describe()}
+    assert {name: kind for name, (kind, _) in documented().items()} == described
+    seen: dict[str, set[str]] = defaultdict(set)
+    for family in text_string_to_metric_families(texts[1][0].decode()):
+        for sample in family.samples:
+            seen[family.name + suffixes.get(family.type, "")] |= sample.labels.keys() - {"le"}
+    assert described.keys() - seen == {"agora_realtime_value"}
+    assert {name: documented()[name][1] for name in seen} == seen
     guide = (ROOT / "docs/guides/metrics.md").read_text()
-    names = {name + {"counter": "_total", "info": "_info"}.get(one.type, "") for name, one in described.items()}
-    assert sorted(name for name in names if f"`{name}" not in guide) == []
-    of_workers = {"agora_fleet_worker_info"}
-    assert set(re.findall(r"`(agora_\w+)", guide)) <= names | of_workers
+    assert set(re.findall(r"`(agora_\w+)", guide)) - described.keys() == {"agora_fleet_worker_info"}
 
 
 def promtool_says(text: bytes) -> tuple[int, bytes]:
