@@ -14,8 +14,8 @@ from sources import ROOT
 def examples_page() -> str:
     """Return the page: of each example its docstring and its code."""
     intro = (
-        "Complete programs and notebooks. Each runs against the simulator in a test; `agora-analytics simulate` serves one to"
-        " try."
+        "Complete programs and notebooks. Each runs against the simulator in a test; `agora-analytics simulate` serves"
+        " one to try."
     )
     parts = ["# Examples", intro]
     for file in sorted((ROOT / "examples").glob("*.py")):

@@ -21,3 +21,12 @@ def blocks_of(page: Path) -> list[str]:
     """Return the Python blocks of a page, in order."""
     fenced = re.findall(r"^( *)```python\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return [textwrap.dedent(code) for _, code in fenced]
+
+
+def marked_blocks_of(page: Path) -> list[str]:
+    """Return the Python blocks of a page that do not run: above them is `<!-- not run: … -->`, with the reason."""
+    return re.findall(
+        r"^<!-- not run: [^\n]+ -->\n```python\n(.*?)^```",
+        page.read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )

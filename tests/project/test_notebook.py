@@ -39,7 +39,7 @@ def test_a_notebook_runs_in_jupyter_and_prints_what_it_promises(path, tmp_path, 
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # no profile of the machine's user
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     shown = [
         [output.get("text") or output["data"]["text/plain"] for output in cell.outputs]
         for cell in notebook.cells
