@@ -1,23 +1,36 @@
-"""The commands of the tutorial run, and print what the tutorial shows: the same sentences and columns, other values."""
+"""The shell blocks of README and docs run in bash, unchanged, and print the words that the page shows below them.
+
+A page is one session: its blocks run in order in one folder, against the simulator. A block that cannot run here has
+the line `<!-- not run: … -->` above it, with the reason; its commands of `agora-analytics` are only parsed. So are
+those in sentences and tables.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
+import shutil
+import subprocess
+import sys
 import time
+from itertools import groupby
+from pathlib import Path
 
 import pytest
-from helpers.paths import ROOT
+import typer
+from helpers.pages import PAGES, name_of
+from helpers.paths import HELPERS, ROOT
+from helpers.shell_blocks import blocks, inline_commands, programs, saved_files
 
-STEPS = [
-    pytest.param(command, shown, id=f"{page.stem}: {command[:60]}")
-    for page in sorted((ROOT / "docs/tutorial").glob("*.md"))
-    for command, shown in re.findall(
-        r"```sh\nagora-analytics ([^\n]*)\n```\n\n```text\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
-    )
-]
-ENDLESS = ("simulate", "serve")
+BLOCKS = blocks()
+RUN = {page: list(found) for page, found in groupby((one for one in BLOCKS if not one.reason), lambda one: one.page)}
+PROGRAMS = {"agora-analytics", "python", ".", "curl", "export", "head", "umask"}
+"""What a block without a mark may use."""
+
+BASH = shutil.which("bash")
 VARYING = re.compile(r"^(?:\d\. |only calls |still open: |no room for: ).*$", re.MULTILINE)
+FILES = {"acme.toml": 'plan = "enterprise"\n', "webhook.url": "http://127.0.0.1:9/hook\n"}
+"""Files that a page says are there."""
 
 
 def words(text: str) -> list[str]:
@@ -31,20 +44,91 @@ def fixed_words(shown: str) -> set[str]:
     return set(words(VARYING.sub("", without_rows)))
 
 
-def test_the_tutorial_shows_what_its_commands_print():
-    assert len(STEPS) >= 11
+@pytest.fixture
+def parse(bare, monkeypatch):
+    """Return a function that parses a command line of `agora-analytics` as far as that goes without running it."""
+    monkeypatch.setattr(typer.core.TyperCommand, "invoke", lambda command, context: None)
+
+    def parse(command: list[str]) -> str:
+        return bare(*command[1:]).err
+
+    return parse
 
 
-@pytest.mark.parametrize(("command", "shown"), [step for step in STEPS if not step.values[0].startswith(ENDLESS)])
-def test_a_command_of_the_tutorial_prints_what_the_page_shows(command, shown, run, call_id, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name, value in {"COLUMNS": "118", "FORCE_COLOR": "1", "TERM": "xterm"}.items():  # as in a terminal
-        monkeypatch.setenv(name, value)
+def test_a_block_without_a_mark_uses_programs_that_are_here():
+    used = {one.name: {command[0] for command in programs(one.text)} - PROGRAMS for one in BLOCKS if not one.reason}
+    assert {name: others for name, others in used.items() if others} == {}
+    assert len(BLOCKS) > 50
+    assert sum(bool(one.shown) for one in BLOCKS) >= 15
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name_of)
+def test_every_command_of_a_page_is_accepted(page, parse):
+    commands = [command for one in BLOCKS if one.page == page for command in programs(one.text)] + inline_commands(page)
+    own = [command for command in commands if command[0] == "agora-analytics" and "--install-completion" not in command]
+    assert {" ".join(command): error for command in own if (error := parse(command))} == {}
+
+
+@pytest.fixture
+def session(environment, call_id, run, tmp_path, monkeypatch):
+    """Return a function that runs a text in bash, and returns what it prints; it must not fail."""
+    folder, home = tmp_path / "folder", tmp_path / "home"
+    for path in (folder, home / "bin"):
+        path.mkdir(parents=True)
+    for program in ("agora-analytics", "python"):
+        script = home / "bin" / program
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{HELPERS}/page_programs.py" {program} "$@"\n')
+        script.chmod(0o755)
+    (home / ".curlrc").write_text("fail\n")
+    variables = {
+        **environment,
+        "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "HOME": str(home),
+        # As in a terminal.
+        "COLUMNS": "118",
+        "FORCE_COLOR": "1",
+        "TERM": "xterm",
+    }
+    (first, *_) = run("calls", "sessions", call_id, "--json").lines
     end = int(time.time()) - 3_600
-    command = re.sub(r"\b[0-9A-F]{32}\b", call_id, command)
-    # Details that are queryable already, so that the export does not wait.
-    command = command.replace("--last 1h", f"--start {end - 600} --end {end}")
-    ran = run(*shlex.split(command), *(["--windows", "9"] if command.startswith("watch") else []))
-    assert ran.code == 0, ran.err
-    printed = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", ran.out + ran.err)
-    assert fixed_words(shown) - set(words(printed)) == set()
+    values = {
+        r"\b(?:[0-9A-F]{32}|CALL_ID)\b": call_id,
+        r"\bSID\b": first["sid"],
+        r"(?<=start_ts=)\d+": f"{end - 600}",
+        r"(?<=end_ts=)\d+": f"{end}",
+        r"https://api\.agora\.io": environment["AGORA_BASE_URL"],
+    }
+
+    def session(text: str) -> str:
+        for pattern, value in values.items():
+            text = re.sub(pattern, value, text)
+        ran = subprocess.run(
+            [str(BASH), "-e", "-c", text],
+            cwd=folder,
+            env=os.environ | variables,
+            stdin=subprocess.DEVNULL,
+            timeout=300,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, f"{text}\n{ran.stdout}"
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", ran.stdout)
+
+    session.folder = folder
+    return session
+
+
+@pytest.mark.slow_except("docs/tutorial/calls.md")
+@pytest.mark.process
+@pytest.mark.skipif(BASH is None or os.name == "nt", reason="the blocks are for bash, which is missing")
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_the_blocks_of_a_page_run_and_print_what_it_shows(page, session):
+    for name, text in (FILES | saved_files(page)).items():
+        Path(session.folder, name).write_text(text, encoding="utf-8")
+        Path(session.folder, name).chmod(0o600)
+    for one in RUN[page]:
+        printed = session(one.text)
+        assert fixed_words(one.shown) - set(words(printed)) == set(), one.text
