@@ -207,13 +207,26 @@ def ways(tree: Path) -> Iterator[tuple[str, str]]:
         yield f"{what}, and back", "{} files, {} changes".format(*seen["whole"])
 
 
+def examples(tree: Path) -> Iterator[tuple[str, str]]:
+    """Yield how many blocks of README, CONTRIBUTING and docs run as tests, and the programs of `examples/`."""
+    pages = [tree / "README.md", tree / "CONTRIBUTING.md", *(tree / "docs").rglob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages if page.is_file())
+    for language, name in (("python", "Python"), ("sh", "shell")):
+        marked, count = (len(re.findall(rf"{mark}^ *```{language}$", text, re.MULTILINE)) for mark in (_NOT_RUN, ""))
+        yield f"{name} blocks of pages that run", f"{count - marked} of {count}"
+    yield "programs and notebooks in examples/", f"{sum(1 for _ in (tree / 'examples').glob('*.[pi][yp]*'))}"
+
+
+_NOT_RUN = r"^<!-- not run: .+ -->\n"
+
+
 def report(tree: Path) -> dict[str, str]:
     """Measure one tree."""
     package = tree / PACKAGE
     if not package.is_dir():
         raise SystemExit(f"{tree} has no folder {PACKAGE}")
     files = modules(package)
-    return dict([*sizes(files), *circles(files), *ways(tree), *exports(files), *texts(files)])
+    return dict([*sizes(files), *circles(files), *ways(tree), *exports(files), *examples(tree), *texts(files)])
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def _site_link(source: str, link: re.Match[str]) -> str:
         # A file of the repository, such as a module: without a public repository its name is all there is to say.
         return f"[{text}]({repository}/blob/main/{wanted})" if repository else text
     if page == EXAMPLES:
-        anchor = slug(PurePosixPath(wanted).name) if wanted.endswith(".py") else ""
+        anchor = slug(PurePosixPath(wanted).name) if wanted.endswith((".py", ".ipynb")) else ""
     return f"{image}[{text}]({relpath(page, PurePosixPath(here).parent)}{'#' if anchor else ''}{anchor})"
 
 

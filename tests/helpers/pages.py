@@ -31,3 +31,12 @@ def rows_below(page: str, heading: str) -> list[list[str]]:
         [cell.strip("`") for cell in re.split(r" *(?<!\\)\| *", row)]
         for row in re.findall(r"^\| (.*) \|$", table, re.MULTILINE)[2:]
     ]
+
+
+def marked_blocks_of(page: Path) -> list[str]:
+    """Return the Python blocks of a page that do not run: above them is `<!-- not run: … -->`, with the reason."""
+    return re.findall(
+        r"^<!-- not run: [^\n]+ -->\n```python\n(.*?)^```",
+        page.read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )

@@ -1,17 +1,19 @@
 """Every Python block in README and docs runs: unchanged, or inside `main()` with the names that README lists.
 
-A block for `main()` imports nothing but operations.
+A block for `main()` imports nothing but operations. Of a program with the line `<!-- not run: … -->` above it, which
+names what it needs, only the imports and definitions run.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import textwrap
 from typing import Any
 
 import pytest
-from helpers.pages import PAGES, README, ROOT, blocks_of, name_of
+from helpers.pages import PAGES, README, ROOT, blocks_of, marked_blocks_of, name_of
 from helpers.streaming import HOUR, NOON, simulated
 
 import agora_analytics
@@ -81,10 +83,27 @@ OTHERS = [(page, block) for page, block in BLOCKS if (page, block) not in INSIDE
 
 
 @pytest.mark.parametrize(("page", "block"), OTHERS, ids=[f"{page}: {len(block)}" for page, block in OTHERS])
-def test_a_block_with_imports_compiles_and_its_imports_work(page, block):
+async def test_a_block_with_imports_runs_and_so_does_its_main(page, block, monkeypatch, tmp_path):
     if "fastapi" in block:
         pytest.importorskip("fastapi")
-    exec(compile(block.replace("asyncio.run(main())", ""), page, "exec"), {"__name__": "page"})  # noqa: S102
+    simulation = simulated(world=SMALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **options: simulation.client(**options)))
+    names: dict[str, Any] = {"__name__": "page"}
+    program, call, _ = block.partition("asyncio.run(main())")
+    exec(compile(program, page, "exec"), names)  # noqa: S102 - our own documentation
+    if call and block not in marked_blocks_of(ROOT / page):
+        try:
+            async with asyncio.timeout(900):
+                await names["main"]()
+        except TimeoutError:
+            assert ".watch(" in block
+
+
+def test_only_programs_have_a_mark():
+    marked = [block for page in PAGES for block in marked_blocks_of(page)]
+    assert marked
+    assert [block for block in marked if "asyncio.run(main())" not in block] == []
 
 
 def test_readme_lists_the_names_that_blocks_use_before_the_first_block():

@@ -63,3 +63,17 @@ def test_field_terms_examples_and_comments_are_counted(files):
     assert figures["  files with 'rate limit'"] == "1"
     assert figures["lines of code for a comment"] == "16"
     assert figures["  in quota/"] == "2"
+
+
+def test_blocks_with_a_mark_are_not_counted_as_run(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples/night.ipynb").write_text("{}")
+    (tmp_path / "examples/search.py").write_text("")
+    (tmp_path / "README.md").write_text("```python\n1\n```\n\n```sh\nls\n```\n")
+    (tmp_path / "docs/deploy.md").write_text("<!-- not run: needs Docker -->\n```sh\ndocker ps\n```\n")
+    assert dict(structure.examples(tmp_path)) == {
+        "Python blocks of pages that run": "1 of 1",
+        "shell blocks of pages that run": "1 of 2",
+        "programs and notebooks in examples/": "2",
+    }
