@@ -12,7 +12,7 @@ from agora_analytics._core import validation
 from agora_analytics.export.queries import running
 from agora_analytics.export.queries.questions import QUESTIONS
 from agora_analytics.ops.report import week_page
-from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page
+from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page, freezes_by
 from agora_analytics.ops.report.completeness import notes_of_export
 from agora_analytics.ops.report.week_page import WeekData
 from agora_analytics.spans import DAY, MINUTE, Span
@@ -21,8 +21,6 @@ __all__ = ["call", "week"]
 
 _WEEK: Final = 7 * DAY
 _MAX_MINUTES: Final = 7 * 24 * 60
-_DIMENSIONS: Final = {"net": "network", "os": "operating system", "sdk": "SDK"}
-_STATISTICS: Final = {"audio_freeze_rate": "Audio freezes", "video_freeze_rate": "Video freezes"}
 
 
 def week(folder: str | Path, *, span: Span | None = None) -> str:
@@ -116,7 +114,7 @@ def call(folder: str | Path, call_id: str) -> str:
         charts=_charts(found, frozen),
         sessions=found,
         tables=list(_breakdowns(statistics)),
-        answers={"who_froze_whom": pairs},
+        who_froze_whom=pairs,
         notes=notes,
     )
     # One value of many parts: longer than 25 lines for that.
@@ -147,14 +145,11 @@ def _sessions(database: Any) -> list[SessionRow]:
 
 
 def _charts(sessions: Sequence[SessionRow], frozen: Sequence[Any]) -> list[Chart]:
-    seconds = [(name, [(_second(row[0]) or 0, row[at]) for row in frozen]) for at, name in _KINDS]
+    seconds = [(name, [(_second(row[0]) or 0, row[at]) for row in frozen]) for at, name in ((1, "audio"), (2, "video"))]
     return [
         Chart(title="Users seen in each minute", unit="", series=[("users", users_by_minute(sessions))]),
         Chart(title="Frozen seconds of all receivers by minute", unit="s", series=seconds),
     ]
-
-
-_KINDS: Final = ((1, "audio"), (2, "video"))
 
 
 def _missing(*found: Sequence[Any]) -> list[str]:
@@ -163,9 +158,8 @@ def _missing(*found: Sequence[Any]) -> list[str]:
 
 
 def _breakdowns(rows: Sequence[Any]) -> Iterable[tuple[str, list[tuple[str | None, int | None, float | None]]]]:
-    for metric, dimension in dict.fromkeys((row[0], row[1]) for row in rows):
-        title = f"{_STATISTICS.get(metric, metric)} by {_DIMENSIONS.get(dimension, dimension)}"
-        yield title, [(row[2], row[3], row[4]) for row in rows if (row[0], row[1]) == (metric, dimension)]
+    for pair in dict.fromkeys(row[:2] for row in rows):
+        yield freezes_by(*pair), [row[2:] for row in rows if row[:2] == pair]
 
 
 def users_by_minute(sessions: Sequence[SessionRow]) -> list[tuple[int, float | None]]:
