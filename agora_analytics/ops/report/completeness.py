@@ -26,7 +26,7 @@ def notes_of_export(folder: Path, span: Span | None = None) -> list[str]:
 
 
 def _notes(manifest: Mapping[str, Any], span: Span | None) -> Iterator[str]:
-    skipped = _entries(manifest, "skipped")
+    skipped = [one for one in _listed(manifest, "skipped") if isinstance(one, Mapping)]
     if manifest.get("complete") is not True:
         more = "" if skipped else ": calls or spans are pending, or a run is under way; run the export again"
         yield f"the export is incomplete{more}"
@@ -34,10 +34,11 @@ def _notes(manifest: Mapping[str, Any], span: Span | None) -> Iterator[str]:
         counts = [f"{one[what]} {what}" for what in ("calls", "rows") if one.get(what) is not None]
         when = [f"in {one['span']}"] if one.get("span") else []
         yield " ".join([f"skipped: {one.get('what')}:", *counts, *when, f"({one.get('reason')})"])
-    for shard in _entries(manifest, "shards"):
-        if shard.get("complete") is not True:
+    for shard in _listed(manifest, "shards"):
+        if isinstance(shard, Mapping) and shard.get("complete") is not True:
             yield f"shard {shard.get('name')} is incomplete"
-    if any(part.get("provisional") for part in _entries(manifest, "parts")):
+    provisional = sum(1 for part in _listed(manifest, "parts") if isinstance(part, Mapping) and part.get("provisional"))
+    if provisional:
         yield "some rows are provisional: the service may still change them, and the next run fetches them again"
     if manifest.get("unmeasured"):
         yield f"{manifest['unmeasured']} sessions have no metrics: the service had none"
@@ -60,9 +61,9 @@ def _filters(settings: Mapping[str, Any]) -> Iterator[str]:
         yield "only finished calls were exported"
 
 
-def _entries(manifest: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+def _listed(manifest: Mapping[str, Any], name: str) -> Sequence[Any]:
     found = manifest.get(name)
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    return found if isinstance(found, list) else []
 
 
 def completeness(notes: Sequence[str]) -> Html:

@@ -145,11 +145,14 @@ def _sessions(database: Any) -> list[SessionRow]:
 
 
 def _charts(sessions: Sequence[SessionRow], frozen: Sequence[Any]) -> list[Chart]:
-    seconds = [(name, [(_second(row[0]) or 0, row[at]) for row in frozen]) for at, name in ((1, "audio"), (2, "video"))]
+    seconds = [(name, [(_second(row[0]) or 0, row[at]) for row in frozen]) for at, name in _KINDS]
     return [
         Chart(title="Users seen in each minute", unit="", series=[("users", users_by_minute(sessions))]),
         Chart(title="Frozen seconds of all receivers by minute", unit="s", series=seconds),
     ]
+
+
+_KINDS: Final = ((1, "audio"), (2, "video"))
 
 
 def _missing(*found: Sequence[Any]) -> list[str]:
