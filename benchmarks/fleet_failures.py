@@ -30,7 +30,8 @@ import attrs
 import psycopg
 
 from agora_analytics import AnalyticsClient
-from agora_analytics.fleet import FleetError, FleetStatus
+from agora_analytics.errors import FleetError
+from agora_analytics.fleet import FleetStatus
 from agora_analytics.spans import DAY, WINDOW
 from benchmarks._fleet_processes import Shape, serve, work
 from benchmarks.fleet import PLAN, app_id, listens, said, started
