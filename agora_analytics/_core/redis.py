@@ -20,7 +20,9 @@ from agora_analytics._core.shared_store import StoreFailedError
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-_CONNECTIONS: Final = 8
+_CONNECTIONS: Final = 64
+"""At most. Each account makes one change at a time; the many accounts of a fleet's worker make theirs side by side, and
+the busier its event loop is, the longer each has a connection."""
 
 _QUOTED: Final = 200
 """Characters that an error quotes of what the server said."""

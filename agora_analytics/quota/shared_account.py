@@ -234,10 +234,10 @@ class SharedAccount:
             self._attempt = None
 
     def _expire(self, one: _Submitted) -> None:
-        self._fail(one)
         # The last one that was submitted is the last to expire: nobody waits for the attempt any more.
         if self._attempt is not None and self._attempt.last is one:
             self._attempt.limit.reschedule(0)
+        self._fail(one)
 
     async def _make_or_raise(self, submitted: list[_Submitted]) -> None:
         """Run the changes, and again on a newer state, until what they made of it is stored."""
