@@ -199,8 +199,9 @@ async def lines() -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def _started(*arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
-    command = (sys.executable, "-m", "benchmarks.fleet", *map(str, arguments))
+async def started(module: str, *arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a module as a process that takes lines and answers them; it is killed at the end."""
+    command = (sys.executable, "-m", module, *map(str, arguments))
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=2**26)
     try:
@@ -269,10 +270,10 @@ async def _measure(watches: int, workers: int, turn: float, seconds: float) -> F
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         store, client = await stack.enter_async_context(_redis(folder))
-        service = await stack.enter_async_context(_started("serve", watches))
+        service = await stack.enter_async_context(started("benchmarks.fleet", "serve", watches))
         url = (await said(service, asked=False)).decode().strip()
         working = [
-            await stack.enter_async_context(_started("work", watches, url, store, turn, f"w{one}"))
+            await stack.enter_async_context(started("benchmarks.fleet", "work", watches, url, store, turn, f"w{one}"))
             for one in range(workers)
         ]
         fleet = _fleet(watches, url, store, turn)

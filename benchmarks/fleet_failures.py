@@ -21,8 +21,8 @@ import tempfile
 import time
 from bisect import bisect
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +34,7 @@ from agora_analytics.errors import FleetError
 from agora_analytics.fleet import FleetStatus
 from agora_analytics.spans import DAY, WINDOW
 from benchmarks._fleet_processes import Shape, serve, work
-from benchmarks.fleet import PLAN, app_id, listens, said
+from benchmarks.fleet import PLAN, app_id, listens, said, started
 from benchmarks.sharing import stores
 
 _CALM: Final = 60.0
@@ -257,24 +257,12 @@ def _rows(folder: Path) -> Counter[tuple[str, ...]]:
     return found
 
 
-@asynccontextmanager
-async def _started(*arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
-    command = (sys.executable, "-m", "benchmarks.fleet_failures", *map(str, arguments))
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=2**26)
-    try:
-        yield process
-    finally:
-        process.kill()
-        await process.wait()
-
-
 async def _all(accounts: int, exports: int, days: int) -> None:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleet-")))
         shape = Shape(accounts, exports, days, int(time.time()) // DAY * DAY, folder)
         sink = await stack.enter_async_context(stores.running("postgres", 0))
-        service = await stack.enter_async_context(_started("serve", accounts))
+        service = await stack.enter_async_context(started("benchmarks.fleet_failures", "serve", accounts))
         url = (await said(service, asked=False)).decode().strip()
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from helpers.browser import Tab, chromium, open_tab
-from helpers.postgres_server import MISSING_PGBOUNCER, MISSING_POSTGRES, PGBOUNCER, POSTGRES, PgBouncer, PostgresServer
-from helpers.redis_server import MISSING, REDIS, RedisServer
+from helpers.postgres_server import PgBouncer, PostgresServer
+from helpers.redis_server import RedisServer
 from helpers.times import NOON
 from hypothesis import settings
 
@@ -162,34 +162,22 @@ async def simulation(clock: WallClock) -> Simulation:
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis for all tests of a worker; each uses keys of its own."""
-    if REDIS is None:
-        pytest.skip(MISSING)
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL for all tests of a worker; each uses tables of its own."""
-    if POSTGRES is None:
-        pytest.skip(MISSING_POSTGRES)
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def pgbouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
     """A PgBouncer in transaction mode before it."""
-    if PGBOUNCER is None:
-        pytest.skip(MISSING_PGBOUNCER)
-    bouncer = PgBouncer(postgres)
-    bouncer.start()
-    yield bouncer
-    bouncer.remove()
+    with PgBouncer(postgres) as bouncer:
+        yield bouncer
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

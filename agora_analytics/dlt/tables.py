@@ -21,11 +21,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 
 def hints(dataset: str) -> dict[str, Any]:
     """Return dlt's column hints of a dataset: what each column means, as a description."""
-    described = {
-        column.name: f"{column.meaning} ({column.unit})" if column.unit else column.meaning
-        for column in DATASETS[dataset].columns
-    }
-    return {name: {"name": name, "description": text} for name, text in described.items()}
+    return {one.name: {"name": one.name, "description": one.comment} for one in DATASETS[dataset].columns}
 
 
 def table(batch: ColumnBatch) -> Any:

@@ -25,6 +25,11 @@ class Column:
     unit: str = ""
     repeats: bool = False
 
+    @property
+    def comment(self) -> str:
+        """The meaning with the unit, as tables of a database keep it beside the column."""
+        return f"{self.meaning} ({self.unit})" if self.unit else self.meaning
+
 
 @attrs.frozen(kw_only=True)
 class Dataset:

@@ -20,6 +20,7 @@ _TITLES = {
     "streams": "Streams",
     "export": "Exports",
     "export.queries": "Questions in SQL",
+    "dlt": "Source for dlt",
     "fleet": "Fleet",
     "ops": "Operations",
     "ops.alerts": "Alerts",

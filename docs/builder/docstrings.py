@@ -10,8 +10,6 @@ import griffe
 
 _DOCTEST = re.compile(r"^>>> .*(?:\n\S.*)*", re.MULTILINE)
 _DEFAULT = re.compile(r"\bdefault=([^,()]+(?:\([^()]*\))?)")
-
-
 _FILES = re.compile(r"^\| Question \| Where to look \|\n(?:\|.*\n?)*(?:\ndocs/concepts/.*)?", re.MULTILINE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +17,6 @@ EXAMPLES = "guides/examples.md"
 """The page with the code of all examples."""
 
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
-_REPOSITORY_URLS = ("Source", "Repository")
 
 
 @cache
@@ -62,17 +62,12 @@ def _site_link(source: str, link: re.Match[str]) -> str:
     wanted = normpath((PurePosixPath(source).parent / file).as_posix())
     page, here = page_of(wanted), page_of(source) or ""
     if page is None:
-        repository = _repository()
-        # A file of the repository, such as a module: without a public repository its name is all there is to say.
+        # As in hatch_build.py. A file of the repository, such as a module, has no page: without an address only a name.
+        repository = os.environ.get("PROJECT_URL", "").rstrip("/")
         return f"[{text}]({repository}/blob/main/{wanted})" if repository else text
     if page == EXAMPLES:
         anchor = slug(PurePosixPath(wanted).name) if wanted.endswith((".py", ".ipynb")) else ""
     return f"{image}[{text}]({relpath(page, PurePosixPath(here).parent)}{'#' if anchor else ''}{anchor})"
-
-
-def _repository() -> str:
-    urls = project().get("urls", {})
-    return next((urls[name].rstrip("/") for name in _REPOSITORY_URLS if name in urls), "")
 
 
 def slug(heading: str, separator: str = "-") -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -62,6 +63,33 @@ def served() -> Iterator[Served]:
     loop.call_soon_threadsafe(over.set)
     thread.join(60)
     loop.close()
+
+
+FLEET = f"""
+store_env = "FLEET_STORE"
+name = "europe"
+
+[accounts.acme]
+plan = "enterprise"
+customer_id_env = "AGORA_CUSTOMER_ID"
+customer_secret_env = "AGORA_CUSTOMER_SECRET"
+base_url = "SERVICE"
+
+[[accounts.acme.watch]]
+name = "web"
+app_id = "{APP_ID}"
+series = ["userCount:Native"]
+back = "10m"
+"""
+
+
+@pytest.fixture
+def described(tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The description of a fleet with one watch of the service, and a store in memory of its own."""
+    monkeypatch.setenv("FLEET_STORE", f"memory://{tmp_path.name}")
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET.replace("SERVICE", served.url))
+    return path
 
 
 @pytest.fixture(autouse=True)

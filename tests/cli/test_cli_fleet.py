@@ -17,34 +17,8 @@ from agora_analytics import Gap, Span
 from agora_analytics.cli.commands.fleet import _work
 from agora_analytics.cli.options import OutputOptions
 from agora_analytics.cli.output import Screen
-from agora_analytics.simulator import APP_ID
 
 pytest.importorskip("docket", reason="needs the extra fleet")
-
-DESCRIPTION = f"""
-store_env = "FLEET_STORE"
-name = "europe"
-
-[accounts.acme]
-plan = "enterprise"
-customer_id_env = "AGORA_CUSTOMER_ID"
-customer_secret_env = "AGORA_CUSTOMER_SECRET"
-base_url = "SERVICE"
-
-[[accounts.acme.watch]]
-name = "web"
-app_id = "{APP_ID}"
-series = ["userCount:Native"]
-back = "10m"
-"""
-
-
-@pytest.fixture
-def described(tmp_path, served, monkeypatch):
-    monkeypatch.setenv("FLEET_STORE", f"memory://{tmp_path.name}")
-    path = tmp_path / "fleet.toml"
-    path.write_text(DESCRIPTION.replace("SERVICE", served.url))
-    return path
 
 
 @pytest.mark.real_time

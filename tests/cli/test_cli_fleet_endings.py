@@ -14,34 +14,15 @@ import pytest
 from helpers.paths import ROOT
 from helpers.redis_server import RedisServer, free_port
 
-from agora_analytics.simulator import APP_ID
-
 pytest.importorskip("docket", reason="needs the extra fleet")
 pytestmark = pytest.mark.real_time
 
-DESCRIPTION = """
-name = "{name}"
-store_env = "FLEET_STORE"
-
-[accounts.acme]
-plan = "enterprise"
-customer_id_env = "AGORA_CUSTOMER_ID"
-customer_secret_env = "AGORA_CUSTOMER_SECRET"
-base_url = "{url}"
-
-[[accounts.acme.watch]]
-name = "web"
-app_id = "{app}"
-series = ["userCount:Native"]
-back = "10m"
-"""
-
 
 @pytest.fixture
-def described(tmp_path, served):
-    path = tmp_path / "fleet.toml"
-    path.write_text(DESCRIPTION.format(name=secrets.token_hex(4), url=served.url, app=APP_ID))
-    return path
+def described(described):
+    """The fleet under a name of its own: all tests use one Redis."""
+    described.write_text(described.read_text().replace("europe", secrets.token_hex(4)))
+    return described
 
 
 @pytest.fixture

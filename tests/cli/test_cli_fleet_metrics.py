@@ -18,28 +18,6 @@ from agora_analytics.cli.worker_metrics import parse_address
 
 pytest.importorskip("docket", reason="needs the extra fleet")
 
-DESCRIPTION = """
-store_env = "FLEET_STORE"
-name = "europe"
-
-[accounts.acme]
-plan = "premium"
-customer_id_env = "FLEET_NO_ID"
-customer_secret_env = "FLEET_NO_SECRET"
-
-[[accounts.acme.watch]]
-name = "web"
-app_id = "0123456789abcdef"
-series = ["userCount:WebRTC"]
-"""
-
-
-@pytest.fixture
-def described(tmp_path):
-    path = tmp_path / "fleet.toml"
-    path.write_text(DESCRIPTION)
-    return path
-
 
 def checked_fleet(ran) -> str | None:
     assert ran.code == 0, ran.err
@@ -59,10 +37,9 @@ def test_a_fleet_is_a_flag_a_variable_or_a_setting_beside_the_file(run, describe
     assert "fleet: europe" in run("serve", "userCount", "--check").out
 
 
-def test_a_description_that_cannot_work_is_found_by_a_check(run, tmp_path):
-    wrong = tmp_path / "wrong.toml"
-    wrong.write_text(DESCRIPTION.replace("premium", "gold"))
-    ran = run("serve", "userCount", "--fleet", str(wrong), "--check")
+def test_a_description_that_cannot_work_is_found_by_a_check(run, described, tmp_path):
+    described.write_text(described.read_text().replace("enterprise", "gold"))
+    ran = run("serve", "userCount", "--fleet", str(described), "--check")
     assert ran.code == 2
     assert "gold" in ran.err
     assert run("serve", "userCount", "--fleet", str(tmp_path / "none.toml"), "--check").code != 0

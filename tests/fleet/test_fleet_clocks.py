@@ -23,10 +23,8 @@ pytestmark = [pytest.mark.real_time, pytest.mark.skipif(REDIS is None, reason=MI
 
 @pytest.fixture
 def redis(tmp_path):
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(tmp_path) as server:
+        yield server
 
 
 def start(redis, url: str, name: str, *, fast: float) -> subprocess.Popen:

@@ -24,10 +24,8 @@ on_redis = pytest.mark.skipif(REDIS is None, reason=MISSING)
 
 @pytest.fixture
 def redis(tmp_path):
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(tmp_path) as server:
+        yield server
 
 
 async def ended(task: asyncio.Task, seconds: float) -> None:

@@ -9,10 +9,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import psycopg
+import pytest
 from helpers.redis_server import free_port
 
 PASSWORD = "secret-word"
@@ -73,11 +74,23 @@ def _wait_until_it_answers(url: str) -> None:
 
 @attrs.define
 class PostgresServer:
-    """A server; it can be killed and started again, and keeps its data. `remove` also removes these."""
+    """A server; it can be killed and started again, and keeps its data. `remove` also removes these.
+
+    `with` starts and removes it, and skips the test where PostgreSQL is not installed.
+    """
 
     port: int = attrs.field(factory=free_port)
     _folder: Path = attrs.field(factory=_folder)
     _process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if POSTGRES is None:
+            pytest.skip(MISSING_POSTGRES)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     @property
     def url(self) -> str:
@@ -146,12 +159,24 @@ class PostgresServer:
 
 @attrs.define
 class PgBouncer:
-    """A PgBouncer in transaction mode before a server: two connections for all who come."""
+    """A PgBouncer in transaction mode before a server: two connections for all who come.
+
+    `with` starts and removes it, and skips the test where PgBouncer is not installed.
+    """
 
     server: PostgresServer
     port: int = attrs.field(factory=free_port)
     _folder: Path = attrs.field(factory=_folder)
     _process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if PGBOUNCER is None:
+            pytest.skip(MISSING_PGBOUNCER)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     @property
     def url(self) -> str:

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Self
 
 import attrs
+import pytest
 
 SENTINEL = shutil.which("redis-sentinel")
 REDIS = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -18,11 +20,23 @@ MISSING = "neither redis-server nor valkey-server is installed (Debian's package
 
 @attrs.define
 class RedisServer:
-    """A server in a folder; it can be killed, frozen and started again, and keeps its data."""
+    """A server in a folder; it can be killed, frozen and started again, and keeps its data.
+
+    `with` starts and kills it, and skips the test where Redis is not installed.
+    """
 
     folder: Path
     port: int = 0
     _process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if REDIS is None:
+            pytest.skip(MISSING)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     @property
     def url(self) -> str:

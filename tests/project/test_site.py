@@ -27,8 +27,8 @@ import agora_analytics
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, NEEDS_DOCS]
 DOORS = (
-    *("endpoints", "errors", "export", "fleet", "models", "ops", "ops.alerts", "ops.doctor", "plans", "quota"),
-    *("simulator", "spans", "streams"),
+    *("dlt", "endpoints", "errors", "export", "export.queries", "fleet", "models", "ops", "ops.alerts", "ops.doctor"),
+    *("ops.report", "plans", "quota", "simulator", "spans", "streams"),
 )
 MODULES = [agora_analytics, *(import_module(f"agora_analytics.{door}") for door in DOORS)]
 TERMS = {
@@ -114,6 +114,22 @@ def test_every_public_name_has_a_docstring_on_its_page(site):
     texts = {item["location"].partition("#")[2]: item["text"] for item in items}
     names = [f"agora_analytics.{name}" for name in agora_analytics.__all__]
     assert [name for name in names if "<p>" not in texts.get(name, "")] == []
+
+
+@pytest.mark.parametrize(
+    ("address", "link"),
+    [
+        ("", "the file"),
+        ("https://example.com/fork/", "[the file](https://example.com/fork/blob/main/deploy/compose.yaml)"),
+    ],
+)
+def test_a_file_without_a_page_is_linked_in_the_repository_if_that_has_an_address(monkeypatch, address, link):
+    monkeypatch.setenv("PROJECT_URL", address)
+    source = "docs/guides/deploy.md"
+    run = run_builder(
+        f"import sources\nprint(sources.with_site_links('[the file](../../deploy/compose.yaml)', {source!r}))"
+    )
+    assert run.stdout.strip() == link
 
 
 @contextmanager

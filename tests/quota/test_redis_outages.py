@@ -28,20 +28,16 @@ ABOUT_A_SECOND = 3.0
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis that a test may change."""
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[RedisServer]:
     folder = tmp_path / "other"
     folder.mkdir()
-    server = RedisServer(folder)
-    server.start()
-    yield server
-    server.kill()
+    with RedisServer(folder) as server:
+        yield server
 
 
 @pytest.fixture

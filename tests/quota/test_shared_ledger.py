@@ -10,8 +10,8 @@ from inspect import cleandoc
 
 import pytest
 from helpers.ledger_changes import increment, read_count
-from helpers.postgres_server import MISSING_PGBOUNCER, MISSING_POSTGRES, PGBOUNCER, POSTGRES, PgBouncer, PostgresServer
-from helpers.redis_server import MISSING, REDIS, RedisServer
+from helpers.postgres_server import PgBouncer, PostgresServer
+from helpers.redis_server import RedisServer
 from helpers.tcp_proxy import TcpProxy
 
 from agora_analytics import AnalyticsClient, LedgerError
@@ -36,12 +36,8 @@ def open_ledger(request: pytest.FixtureRequest, table: str) -> Open:
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[PostgresServer]:
-    if POSTGRES is None:
-        pytest.skip(MISSING_POSTGRES)
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.remove()
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(params=["redis", "postgres"])
@@ -52,12 +48,8 @@ def own_store(request: pytest.FixtureRequest, tmp_path) -> Iterator[RedisServer 
         server.run("drop table if exists agora_quota")
         yield server
         return
-    if REDIS is None:
-        pytest.skip(MISSING)
-    store = RedisServer(tmp_path)
-    store.start()
-    yield store
-    store.kill()
+    with RedisServer(tmp_path) as store:
+        yield store
 
 
 def ledger_in(store: RedisServer | PostgresServer, port: int = 0) -> SharedLedger:
@@ -142,21 +134,17 @@ async def test_a_store_that_is_down_fails_after_a_second_and_works_again_when_it
 
 
 async def test_a_server_that_was_killed_behind_pgbouncer_is_used_again(own_postgres, monkeypatch):
-    if PGBOUNCER is None:
-        pytest.skip(MISSING_PGBOUNCER)
     own_postgres.run("drop table if exists agora_quota")
-    bouncer = PgBouncer(own_postgres)
-    bouncer.start()
-    async with PostgresLedger(bouncer.url) as ledger:
-        assert await ledger.change("a", increment) == 1
-        own_postgres.kill()
-        with pytest.raises(LedgerError):
-            await ledger.change("a", increment)
-        own_postgres.start()
-        # PgBouncer tries to log in once in a second; what the server lost in the crash is restored.
-        monkeypatch.setattr(shared_account, "_PATIENCE", 10.0)
-        assert await ledger.change("a", increment) == 2
-    bouncer.remove()
+    with PgBouncer(own_postgres) as bouncer:
+        async with PostgresLedger(bouncer.url) as ledger:
+            assert await ledger.change("a", increment) == 1
+            own_postgres.kill()
+            with pytest.raises(LedgerError):
+                await ledger.change("a", increment)
+            own_postgres.start()
+            # PgBouncer tries to log in once in a second; what the server lost in the crash is restored.
+            monkeypatch.setattr(shared_account, "_PATIENCE", 10.0)
+            assert await ledger.change("a", increment) == 2
 
 
 async def test_a_store_that_does_not_answer_fails_and_its_late_answer_is_not_taken_for_another(own_store, monkeypatch):

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs
 
 import pytest
 from helpers.paths import HELPERS, ROOT
-from helpers.postgres_server import MISSING_POSTGRES, POSTGRES, PostgresServer
-from helpers.redis_server import MISSING, REDIS, RedisServer
+from helpers.postgres_server import PostgresServer
+from helpers.redis_server import RedisServer
 
 from agora_analytics.plans import ENTERPRISE
 from agora_analytics.quota import PostgresLedger, RedisLedger
@@ -51,21 +51,8 @@ async def service(shift: float) -> Service:
 
 @pytest.fixture(params=["redis", "postgres"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer | PostgresServer]:
-    server: RedisServer | PostgresServer
-    if request.param == "redis":
-        if REDIS is None:
-            pytest.skip(MISSING)
-        server = RedisServer(tmp_path)
-        server.start()
+    with RedisServer(tmp_path) if request.param == "redis" else PostgresServer() as server:
         yield server
-        server.kill()
-    else:
-        if POSTGRES is None:
-            pytest.skip(MISSING_POSTGRES)
-        server = PostgresServer()
-        server.start()
-        yield server
-        server.remove()
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ async def exporting(client: AnalyticsClient) -> None:
         assert_type(error.hint, str)
         assert_type(error.kind, Literal["running", "superseded", "disk", "settings", "state", "writer"])
     assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
+    assert_type(export.DATASETS["calls"].columns[0].comment, str)
 
 
 def on_progress(progress: ExportProgress) -> None:

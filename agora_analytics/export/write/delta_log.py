@@ -162,7 +162,7 @@ def _schema(dataset: Dataset) -> str:
             "name": column.name,
             "type": _TYPES[column.kind],
             "nullable": True,
-            "metadata": {"comment": f"{column.meaning} ({column.unit})" if column.unit else column.meaning},
+            "metadata": {"comment": column.comment},
         }
         for column in dataset.columns
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -11,8 +11,7 @@ from agora_analytics.export.queries import QueryResult
 from agora_analytics.ops.report.answers import answer_section
 from agora_analytics.ops.report.charts import Points, bar, lines
 from agora_analytics.ops.report.completeness import completeness
-from agora_analytics.ops.report.markup import Html, figure, joined, name, page, section, table, tag, text, time
-from agora_analytics.ops.report.week_page import tiles
+from agora_analytics.ops.report.markup import Html, figure, joined, name, page, section, table, tag, text, tiles, time
 from agora_analytics.spans import Span, is_moment
 
 MAX_ROWS: Final = 200
@@ -20,6 +19,9 @@ MAX_ROWS: Final = 200
 
 _OF_CALL: Final = frozenset({"app_id", "call_id", "channel"})
 """Columns that say the same in each row of one call."""
+
+_METRICS: Final = {"audio_freeze_rate": "Audio freezes", "video_freeze_rate": "Video freezes"}
+_DIMENSIONS: Final = {"net": "network", "os": "operating system", "sdk": "SDK"}
 
 _HEADS: Final = (
     "user",
@@ -79,7 +81,7 @@ class CallData:
     charts: Sequence[Chart]
     sessions: Sequence[SessionRow]
     tables: Sequence[tuple[str, Sequence[tuple[str | None, int | None, float | None]]]]
-    answers: Mapping[str, QueryResult] = attrs.field(factory=dict)
+    who_froze_whom: QueryResult | None = None
     notes: Sequence[str] = ()
 
 
@@ -100,13 +102,21 @@ def call_page(data: CallData) -> Html:
         tiles("The call", data.source, data.totals),
         section("Over time", data.source, tag("div", joined(charts), class_="charts")),
         *(_breakdown(title, rows, data.source) for title, rows in data.tables),
-        *(
-            answer_section("Who froze whom", answer, data.source, hidden=_OF_CALL)
-            for answer in data.answers.values()
-            if not answer.missing
-        ),
+        *_pairs(data),
         _sessions(data),
     )
+
+
+def freezes_by(metric: str, dimension: str) -> str:
+    """Return the title of the freeze rates of a metric by a dimension."""
+    return f"{_METRICS.get(metric, metric)} by {_DIMENSIONS.get(dimension, dimension)}"
+
+
+def _pairs(data: CallData) -> list[Html]:
+    answer = data.who_froze_whom
+    if answer is None or answer.missing:
+        return []
+    return [answer_section("Who froze whom", answer, data.source, hidden=_OF_CALL)]
 
 
 def _breakdown(title: str, rows: Sequence[tuple[str | None, int | None, float | None]], source: str) -> Html:

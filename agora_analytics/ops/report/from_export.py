@@ -13,7 +13,7 @@ from agora_analytics.export.queries import running
 from agora_analytics.export.queries.questions import QUESTIONS
 from agora_analytics.ops.report import week_page
 from agora_analytics.ops.report.answers import MAX_ROWS
-from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page
+from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page, freezes_by
 from agora_analytics.ops.report.completeness import Manifest
 from agora_analytics.ops.report.week_page import WeekData
 from agora_analytics.spans import DAY, MINUTE, Span, is_moment
@@ -22,8 +22,6 @@ __all__ = ["call", "week"]
 
 _WEEK: Final = 7 * DAY
 _MAX_MINUTES: Final = 7 * 24 * 60
-_DIMENSIONS: Final = {"net": "network", "os": "operating system", "sdk": "SDK"}
-_STATISTICS: Final = {"audio_freeze_rate": "Audio freezes", "video_freeze_rate": "Video freezes"}
 
 
 def week(folder: str | Path, *, span: Span | None = None) -> str:
@@ -124,7 +122,7 @@ def call(folder: str | Path, call_id: str) -> str:
         charts=_charts(found, frozen, span),
         sessions=found,
         tables=list(_breakdowns(statistics)),
-        answers={"who_froze_whom": pairs},
+        who_froze_whom=pairs,
         notes=notes,
     )
     # One value of many parts: longer than 25 lines for that.
@@ -171,9 +169,8 @@ def _missing(*found: Sequence[Any]) -> list[str]:
 
 
 def _breakdowns(rows: Sequence[Any]) -> Iterable[tuple[str, list[tuple[str | None, int | None, float | None]]]]:
-    for metric, dimension in dict.fromkeys((row[0], row[1]) for row in rows):
-        title = f"{_STATISTICS.get(metric, metric)} by {_DIMENSIONS.get(dimension, dimension)}"
-        yield title, [(row[2], row[3], row[4]) for row in rows if (row[0], row[1]) == (metric, dimension)]
+    for pair in dict.fromkeys(row[:2] for row in rows):
+        yield freezes_by(*pair), [row[2:] for row in rows if row[:2] == pair]
 
 
 def users_by_minute(sessions: Sequence[SessionRow], call: Span | None) -> list[tuple[int, float | None]]:

@@ -18,7 +18,7 @@ from agora_analytics.errors import AgoraError, QuotaExhausted, Unauthorized
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.models import Call
 from agora_analytics.ops.report import from_export
-from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page
+from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page, freezes_by
 from agora_analytics.ops.web.loads import Load
 from agora_analytics.ops.web.parts import CallParts
 from agora_analytics.plans import CALL_FREEZE, CALL_LISTS, CALL_SESSIONS, INSIGHT_QUALITY
@@ -240,7 +240,7 @@ def _charts(points: Mapping[object, Sequence[tuple[int, float | None]]]) -> list
 
 def _breakdown(metric: object, data: Mapping[str, Any]) -> tuple[str, list[tuple[Any, Any, Any]]]:
     rows = [(one.get("dimension_value"), one.get("user_count"), one.get("value")) for one in data["values"]]
-    return f"{'Audio' if metric == 'audio_freeze_rate' else 'Video'} freezes by network", rows
+    return freezes_by(str(metric), "net"), rows
 
 
 def _session(one: Mapping[str, Any]) -> SessionRow:

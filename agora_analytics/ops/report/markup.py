@@ -122,6 +122,14 @@ def section(title: str, source: str, *content: Html) -> Html:
     )
 
 
+def tiles(title: str, source: str, totals: Iterable[tuple[str, Any, str]]) -> Html:
+    """Return a section of single figures with their units."""
+    pairs = (
+        tag("div", joined([tag("dt", text(label)), tag("dd", figure(value, unit))])) for label, value, unit in totals
+    )
+    return section(title, source, tag("dl", joined(pairs), class_="tiles"))
+
+
 def page(title: str, heading: Html, *content: Html) -> Html:
     """Return the whole document."""
     style = (files("agora_analytics.ops.report") / "report.css").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from agora_analytics.export.queries import QueryResult
 from agora_analytics.ops.report.answers import HIDDEN, answer_section, unanswered_section
 from agora_analytics.ops.report.charts import Points, lines
 from agora_analytics.ops.report.completeness import completeness
-from agora_analytics.ops.report.markup import Html, figure, joined, name, page, section, tag, text, time
+from agora_analytics.ops.report.markup import Html, joined, name, page, section, tag, text, tiles, time
 from agora_analytics.spans import DAY, Span, iso
 
 TITLES: Final = {
@@ -64,14 +64,6 @@ def week_page(data: WeekData) -> Html:
         ),
         unanswered_section(data.answers, TITLES, data.source),
     )
-
-
-def tiles(title: str, source: str, totals: Sequence[tuple[str, Any, str]]) -> Html:
-    """Return a section of single figures with their units."""
-    pairs = (
-        tag("div", joined([tag("dt", text(label)), tag("dd", figure(value, unit))])) for label, value, unit in totals
-    )
-    return section(title, source, tag("dl", joined(pairs), class_="tiles"))
 
 
 def _trend(data: WeekData) -> Html:

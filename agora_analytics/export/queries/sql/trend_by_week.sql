@@ -1,6 +1,7 @@
 -- How did calls and their quality change from week to week?
 -- Needs: calls.
--- Of calls that are over, by the week (UTC, Monday first) in which they began. The rates are means by length and peak of users.
+-- Of calls that are over, by the week (UTC, Monday first) in which they began. The rates are means by length and peak
+-- of users.
 SELECT
     date_trunc('week', created_ts)::TIMESTAMP AS week_utc,
     count(*) AS calls,

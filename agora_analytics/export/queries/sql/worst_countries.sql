@@ -1,6 +1,6 @@
 -- Which country had the worst freeze rates?
 -- Needs: statistics.
--- The rates are means over users, one user in several calls counts for each; countries of less than 3 are left out.
+-- The rates are means over users; a user in several calls counts for each. Countries with fewer than 3 are left out.
 -- The statistics must include the dimension `country`, as they do by default.
 SELECT
     coalesce(dimension_value, '(unknown)') AS country,

@@ -1,6 +1,6 @@
 -- Which device had the worst freeze rates?
 -- Needs: sessions.
--- The rates are means of sessions that are over, by their length; groups of less than 10 minutes are left out as chance.
+-- The rates are means of sessions that are over, by their length; groups with less than 10 minutes are left out.
 SELECT
     coalesce(device_type, '(unknown)') AS device,
     count(*) AS sessions,
