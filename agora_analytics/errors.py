@@ -321,7 +321,7 @@ class LedgerError(AgoraError):
 
 
 class FleetError(AgoraError):
-    """The store of a fleet cannot be used: it cannot be reached, or refuses the user or the password."""
+    """The store or the sink of a fleet refuses the login, or cannot be reached; or its name is that of another."""
 
     fault = "host"
 

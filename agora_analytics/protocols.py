@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 from urllib.parse import parse_qsl
 
 import attrs
@@ -118,6 +118,22 @@ class CheckpointStore(Protocol):
 
     async def release(self, name: str, epoch: int) -> None:
         """End the lease with this epoch, so that nobody has to wait for it; does nothing if it has ended."""
+
+
+@runtime_checkable
+class ResumableSink(Protocol):
+    """Keeps the events of a stream together with its position: `checkpoint=sink`.
+
+    The consumer writes each event with the stream's checkpoint in one transaction. The stream itself saves what belongs
+    to no event, once the consumer has asked for the next one: where it begins, and how far a follow has read.
+    """
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """Where the stream resumes; None if it begins."""
+
+    async def save(self, checkpoint: Checkpoint) -> None:
+        """Save a checkpoint without an event; raises `CheckpointError` as `CheckpointStore.save`."""
 
 
 class Ledger(Protocol):

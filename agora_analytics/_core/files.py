@@ -66,6 +66,14 @@ def write_atomically(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Raise `OSError` if `write_atomically` could not replace a file; its folder is created if needed."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, and not a file to write", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path.parent, prefix=temporary_prefix(path)).close()
+
+
 def temporary_prefix(path: Path) -> str:
     """Return how the names of temporary files begin that are to replace a file."""
     return f".{path.name}."

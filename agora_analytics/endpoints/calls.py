@@ -41,6 +41,7 @@ from agora_analytics.plans import CALL_FREEZE, CALL_LISTS, CALL_METRICS, CALL_SE
 from agora_analytics.spans import MINUTE, Instant, sliced
 
 if TYPE_CHECKING:
+    from agora_analytics.protocols import ResumableSink
     from agora_analytics.streams.checkpoints import Checkpoint
     from agora_analytics.streams.follow.follow import Follow
     from agora_analytics.streams.position import StartPoint
@@ -287,7 +288,7 @@ class Calls(CallRequests):
         *,
         start: StartPoint = None,
         stop: Instant | None = None,
-        checkpoint: str | Checkpoint | None = None,
+        checkpoint: str | Checkpoint | ResumableSink | None = None,
         allowed_lateness: int = 300,
         every: int = 60,
         with_sessions: bool = False,

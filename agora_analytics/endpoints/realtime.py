@@ -20,6 +20,7 @@ from agora_analytics.plans import REALTIME_QUALITY_TOP, REALTIME_USAGE, REALTIME
 from agora_analytics.spans import WINDOW, Instant
 
 if TYPE_CHECKING:
+    from agora_analytics.protocols import ResumableSink
     from agora_analytics.streams.checkpoints import Checkpoint
     from agora_analytics.streams.position import Position, StartPoint
     from agora_analytics.streams.watch.schedule import Coverage
@@ -127,7 +128,7 @@ class Realtime(RealtimeRequests):
         *series: Series,
         start: StartPoint = None,
         stop: Instant | None = None,
-        checkpoint: str | Checkpoint | None = None,
+        checkpoint: str | Checkpoint | ResumableSink | None = None,
         allowed_lateness: int = 120,
         final_after: int = 300,
         revisions: bool = True,
@@ -157,9 +158,10 @@ class Realtime(RealtimeRequests):
         backfills as far as the plan's retention; what is lost comes as a `Gap` with the reason.
 
         It resumes at its `checkpoint`: a name in the client's `checkpoints`, which is saved each time you ask for the
-        next event, or a `Checkpoint` that you store yourself. Without one it starts at `start` (a moment, or a
-        `timedelta` before the newest queryable second), or at the newest window. It ends before `stop`, or never. It
-        polls as often as the day's requests allow, at most every `every` seconds; `coverage` returns how often that is.
+        next event; a sink such as `PostgresSink`, in which you write the events; or a `Checkpoint` that you store
+        yourself. Without one it starts at `start` (a moment, or a `timedelta` before the newest queryable second), or
+        at the newest window. It ends before `stop`, or never. It polls as often as the day's requests allow, at most
+        every `every` seconds; `coverage` returns how often that is.
 
         Raises `ValueError` or `TypeError` for invalid arguments, and for series that the plan cannot cover without gaps
         unless `gaps=True`. While iterating it raises `CheckpointError`, and what ends a stream: `BadRequest`,
@@ -214,7 +216,7 @@ class Realtime(RealtimeRequests):
         weights = [query.weight for query in queries(series)]
         return coverage(self._dispatcher.plan, weights, -(-validation.int_in_range("every", every, WINDOW) // WINDOW))
 
-    def _position(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Position:
+    def _position(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | ResumableSink | None) -> Position:
         from agora_analytics.streams.position import position_for  # noqa: PLC0415
 
         # Sorted, so that a program may list its series in another order and still resume.

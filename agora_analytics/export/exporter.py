@@ -166,8 +166,8 @@ class Exporter:
 
         Raises:
             ValueError, TypeError: for a bad argument, and for shards that overlap.
-            ExportError: the place cannot be read or written, a shard there has other settings, or the place itself has
-                an export.
+            ExportError: the place cannot be read or written, a shard there has other settings, the place itself has an
+                export, or the selection was divided in another way before.
 
         """
         lifecycle = await _lifecycle()

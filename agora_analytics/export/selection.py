@@ -17,6 +17,9 @@ from agora_analytics.streams.watch.series import Series
 
 __all__ = ["Breakdown", "Insight", "Selection", "Shard"]
 
+SHARD_NAMES: Final = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]-*d-[0-9]*"
+"""The names of shards, as a pattern of files."""
+
 _USAGE: Final = frozenset(UsageMetric)
 _QUALITY: Final = frozenset(QualityMetric)
 _OF_CALLS: Final = ("calls", "sessions", "metrics", "statistics")
@@ -230,7 +233,7 @@ class Selection:
     def _shard(self, apps: tuple[str, ...], number: int, span: Span, days: int) -> Shard:
         # Named by the days that it may have, not by those that it has, so that it may grow in its place.
         day = moment(span.start // (days * DAY) * days * DAY + 1)
-        name = f"{day:%Y-%m-%d}-{days}d-{number:04d}"
+        name = f"{day:%Y-%m-%d}-{days}d-{number:04d}"  # as `SHARD_NAMES` has it
         return Shard(name, attrs.evolve(self, start=span.start, end=span.end, apps=apps))
 
     def identity(self) -> dict[str, Any]:

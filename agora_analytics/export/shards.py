@@ -62,19 +62,40 @@ def _disjoint(shards: Iterable[Shard], own_app: str | None) -> tuple[Shard, ...]
     return found
 
 
-def _check_not_foreign(sink: Sink) -> None:
-    """Raise `ExportError` if the manifest in the place is not one of shards: an export of its own would lose it."""
+def _listed(sink: Sink) -> set[str]:
+    """Return the names of the shards in the place, as its manifest lists them.
+
+    Raises `ExportError` if the manifest is not one of shards: an export of its own would lose it.
+    """
     content = sink.read(MANIFEST)
+    if content is None:
+        return set()
     try:
-        known = content is None or "shards" in json.loads(content)
-    except (AgoraError, TypeError):
-        known = False
-    if not known:
+        return {shard["name"] for shard in json.loads(content)["shards"]}
+    except (AgoraError, LookupError, TypeError):
         raise ExportError(
             f"the shards in {str(sink)!r} cannot be merged: its {MANIFEST} is of something else, such as an export",
             hint="Nothing was written. Export shards below a place of their own.",
             kind="settings",
-        )
+        ) from None
+
+
+def _check_division(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> None:
+    """Raise `ExportError` if the place has rows of these shards in others, too, such as in those of other days."""
+    for name in sorted(_listed(sink) - {shard.name for shard in shards}):
+        content = sink.read(f"{name}/{MANIFEST}")
+        try:
+            covered = None if content is None else json.loads(content)["selection"]
+            again = covered is not None and any(_overlaps(covered, shard.selection, own_app) for shard in shards)
+        except (AgoraError, LookupError, TypeError):
+            again = False
+        if again:
+            raise ExportError(
+                f"the shards in {str(sink)!r} cannot be merged: the shard {name}, which was merged before, has the "
+                "same rows: the selection was divided in another way",
+                hint="Nothing was written. Divide it as before, or remove the folders of the shards of before.",
+                kind="settings",
+            )
 
 
 def _merged(sink: Sink, shards: Sequence[Shard], own_app: str | None, tries: int) -> ShardsReport:
@@ -91,7 +112,7 @@ def _merged(sink: Sink, shards: Sequence[Shard], own_app: str | None, tries: int
 def _written(sink: Sink, shards: Sequence[Shard], own_app: str | None) -> tuple[ShardsReport, bool]:
     """Write a manifest; return its report, and whether no shard was completed meanwhile."""
     sink.expect(MANIFEST)
-    _check_not_foreign(sink)
+    _check_division(sink, shards, own_app)
     found = {shard: _read(sink, shard, own_app) for shard in shards}
     report = _report(str(sink), found)
     with tempfile.TemporaryDirectory(dir=sink.folder if isinstance(sink, LocalSink) else None, prefix=".") as scratch:
@@ -133,6 +154,12 @@ def _covers(covered: Mapping[str, Any], selection: Selection, own_app: str | Non
     span = selection.span
     apps = selection.apps or (own_app,)
     return covered["start"] <= span.start and covered["end"] >= span.end and set(apps) <= set(covered["apps"])
+
+
+def _overlaps(covered: Mapping[str, Any], selection: Selection, own_app: str | None) -> bool:
+    """Whether a run may have exported rows of a selection."""
+    apart = set(covered["apps"]).isdisjoint(selection.apps or (own_app,))
+    return covered["start"] < selection.span.end and selection.span.start < covered["end"] and not apart
 
 
 def _report(place: str, found: Mapping[Shard, dict[str, Any] | None]) -> ShardsReport:

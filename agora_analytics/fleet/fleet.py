@@ -82,7 +82,8 @@ class Fleet:
             tests, in which workers of one process share the work.
         sink: URL of PostgreSQL, or a `Secret` that has it: windows and calls are written there by a `PostgresSink`,
             each exactly once. Without it they go to the function of `run_worker`.
-        name: of this fleet in the store.
+        name: of this fleet in the store. Fleets that share a store need different ones, and then share nothing in it,
+            not even the count of an account's requests.
         turn: seconds, at most, in which a worker keeps a job before others may take it; more of them cost less, and
             spread more slowly over new workers.
         ledger: in place of that in the store.
@@ -176,8 +177,7 @@ class Fleet:
         """Do jobs until drained or cancelled; then hand them over, and return.
 
         Adds the jobs of the description to the work list, and removes those that it no longer has: the worker that
-        starts last decides. Waits for a store that cannot be reached yet, and raises `FleetError` for one that refuses
-        the user or the password.
+        starts last decides. Waits for a store that cannot be reached yet, and begins without a sink that is away.
 
         Args:
             on_event: takes the key of a job and an event of it; the next event of that job comes when it has returned.
@@ -187,7 +187,8 @@ class Fleet:
             exports: shards of exports at once, at most; they share one process that writes files.
 
         Raises:
-            FleetError: the store refuses the user or the password; the worker waits for one that cannot be reached.
+            FleetError: the store or the sink refuses the user or the password, or the workers of another fleet have
+                this name.
             ValueError, TypeError: for a bad argument, a secret of the store or the sink that cannot be read, or
                 without a place for events.
 
@@ -210,6 +211,7 @@ class Fleet:
                 export_queue=exporting,
                 turn=self._turn,
             )
+            await sink.check()
             await made.apply()
             raise_lost_cancellation(before)
             await made.run(concurrency=limits[0], exports=limits[1])
@@ -269,9 +271,10 @@ class Fleet:
             yield read
 
     async def drain(self, worker: str | None = None) -> tuple[str, ...]:
-        """Ask a worker, or all that run now, to hand over what they have and end; returns their names at once.
+        """Ask a worker, or all that are listed now, to hand over what they have and end; returns their names at once.
 
-        Raises `ValueError` for a worker that does not run, and `FleetError` if the store cannot be used.
+        One that is lost is asked, too, as it may come back. Raises `ValueError` for a worker that is not listed, and
+        `FleetError` if the store cannot be used.
         """
         async with _patience(), self._queue().opened() as queue:
             running = sorted(await queue.read(WORKERS))

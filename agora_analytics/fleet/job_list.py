@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from agora_analytics._core.dispatcher import in_turns
+from agora_analytics.errors import FleetError
 from agora_analytics.fleet.queue import Run, WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS
-from agora_analytics.fleet.status import FleetStatus, JobStatus, encoded, fleet_status
+from agora_analytics.fleet.status import FleetStatus, JobStatus, encoded, fleet_status, worker_state
 
 _DESCRIPTION: Final = "agora:description"
 _KEYS: Final = "keys"
@@ -40,6 +41,21 @@ class JobList:
         self._digest = hashlib.sha256("\n".join(sorted(self._keys)).encode()).hexdigest()
         self._idle = max(_IDLE, 2 * turn)
         self._is_other = False
+
+    async def check_name(self) -> None:
+        """Raise `FleetError` if workers of another fleet use this name: each would remove the jobs of the other.
+
+        It is another if it has no job in common with this one, whatever the spans of exports.
+        """
+        await self._main.read_clock()
+        known, workers = await self._main.read(JOBS), await self._main.read(WORKERS)
+        status = await self._status({}, workers)
+        running = [worker.name for worker in status.workers if worker_state(worker, status.at) == "working"]
+        if known and running and _without_shards(known).isdisjoint(_without_shards(self._keys)):
+            raise FleetError(
+                f"another fleet of this name works in the store, with other jobs; its workers: {', '.join(running)}",
+                hint="Give one of the two another `name`. If it is the same fleet, drain those workers first.",
+            )
 
     async def apply(self) -> None:
         """Make the list as the description says."""
@@ -101,3 +117,8 @@ class JobList:
         for queue, _, _ in self._queues:
             await queue.remove(sorted(keys))
         await self._main.write(JOBS, {}, remove=keys)
+
+
+def _without_shards(keys: Iterable[str]) -> set[str]:
+    """Return the keys of jobs: that of a shard has the key of its export before it, and changes as that grows."""
+    return {".".join(key.split(".")[:3]) for key in keys}

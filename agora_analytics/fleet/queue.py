@@ -190,10 +190,15 @@ class WorkQueue:
     async def alive(self, workers: Iterable[str]) -> set[str]:
         """Return which of some workers take jobs and renew their leases."""
         docket = self._opened()
-        async with docket.redis() as redis:
+        names = list(workers)
+        async with docket.redis() as redis, redis.pipeline() as pipeline:
+            commands: Any = pipeline  # docket's type of it lacks this one
             # By the entries that the store itself lets expire: docket's list of workers is by the clocks of their
             # hosts, and each removes from it what its own clock takes for dead.
-            return {name for name in workers if await redis.exists(docket.worker_tasks_set(name))}
+            for name in names:
+                commands.exists(docket.worker_tasks_set(name))
+            found = await pipeline.execute()
+        return {name for name, exists in zip(names, found, strict=True) if exists}
 
     def reason(self, error: Exception) -> str:
         """Return what went wrong with the store, without credentials."""

@@ -54,6 +54,8 @@ class Reporter:
         self._is_doubled = False
         self._statuses: dict[str, JobStatus] = {}
         self._changed: set[str] = set()
+        # One at a time: what a report read a moment ago must not replace what the end of a turn has written since.
+        self._writing = asyncio.Lock()
 
     async def begin(self, key: str) -> JobStatus:
         """Begin a turn of a job: read what was written down of it, and count a takeover."""
@@ -85,7 +87,7 @@ class Reporter:
         # Twice: a connection that the store has closed is found out by the first that uses it.
         for _ in range(2):
             with suppress(Exception):  # of any store; the next report says it
-                async with asyncio.timeout(_PATIENCE / 2):
+                async with asyncio.timeout(_PATIENCE / 2), self._writing:
                     await self._queue.write(JOBS, {key: encoded(self._statuses[key])})
                 self._changed.discard(key)
                 return
@@ -101,33 +103,30 @@ class Reporter:
             return await self._reported(draining=draining)
 
     async def _reported(self, *, draining: bool) -> bool:
-        # What is read first says what is written: longer than 25 lines for that.
         await self._queue.read_clock()
         workers = await self._queue.read(WORKERS)
         self._look_for_double(workers.get(self.worker))
-        changed, self._changed = self._changed, set()
-        try:
-            await self._queue.write(JOBS, {key: encoded(self._statuses[key]) for key in changed})
-            status = WorkerStatus(
-                name=self.worker,
-                since=self._since,
-                seen=self._queue.now(),
-                jobs=len(self.running),
-                draining=draining,
-            )
-            await self._queue.write(WORKERS, {self.worker: encoded(status)})
-        except BaseException:
-            self._changed |= changed
-            raise
-        # Jobs come and go; only those of now are kept in memory.
-        for key in [key for key in self._statuses if key not in self.running and key not in self._changed]:
-            del self._statuses[key]
-        since = self._queue.now() - _RECENT
-        recent = {name for name, text in workers.items() if worker_status(name, text).seen > since}
+        await self._write_changed()
+        now = self._queue.now()
+        status = WorkerStatus(name=self.worker, since=self._since, seen=now, jobs=len(self.running), draining=draining)
+        await self._queue.write(WORKERS, {self.worker: encoded(status)})
+        recent = {name for name, text in workers.items() if worker_status(name, text).seen > now - _RECENT}
         alive = await self._queue.alive({*recent, self.worker})
         self.is_listed = self.worker in alive
         self.alive = len(alive | {self.worker})
         return await self._queue.read_one(DRAIN, self.worker) is not None
+
+    async def _write_changed(self) -> None:
+        async with self._writing:
+            changed, self._changed = self._changed, set()
+            try:
+                await self._queue.write(JOBS, {key: encoded(self._statuses[key]) for key in changed})
+            except BaseException:
+                self._changed |= changed
+                raise
+        # Jobs come and go; only those of now are kept in memory.
+        for key in [key for key in self._statuses if key not in self.running and key not in self._changed]:
+            del self._statuses[key]
 
     def _look_for_double(self, text: str | None) -> None:
         """Say once that another live worker has this name: what it wrote has come since the last report."""

@@ -84,7 +84,7 @@ class WorkerStatus:
 
 @attrs.frozen(kw_only=True)
 class FleetStatus:
-    """A fleet at a moment (UTC seconds of the host that asks): its workers, and its jobs in the order of their keys."""
+    """A fleet at a moment (UTC seconds of the store): its workers, and its jobs in the order of their keys."""
 
     name: str
     at: float

@@ -15,7 +15,7 @@ from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.sinks import EventSink, Place
 from agora_analytics.fleet.status import JobStatus
 from agora_analytics.fleet.turns import DECLINED, Turns
-from agora_analytics.streams.checkpoints import Checkpoint
+from agora_analytics.protocols import ResumableSink
 from agora_analytics.streams.events import CallEvent, Event, Gap, Window
 from agora_analytics.streams.follow.follow import Follow
 from agora_analytics.streams.watch.watch import Watch
@@ -109,7 +109,7 @@ class StreamTurns:
             del self._running[key]
 
 
-def _stream(client: AnalyticsClient, job: WatchJob | FollowJob, resume: str | Checkpoint | None) -> Stream:
+def _stream(client: AnalyticsClient, job: WatchJob | FollowJob, resume: str | ResumableSink) -> Stream:
     scoped = client.with_app(job.app_id)
     if isinstance(job, WatchJob):
         return scoped.realtime.watch(*job.series, checkpoint=resume, **job.arguments())

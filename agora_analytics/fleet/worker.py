@@ -80,7 +80,8 @@ class FleetWorker:
         self._exports.drain()
 
     async def apply(self) -> None:
-        """Add the jobs of the description, and remove those that it does not have."""
+        """Add the jobs of the description, and remove those that it does not have, unless those are another fleet's."""
+        await self._jobs.check_name()
         await self._jobs.apply()
         await self._main.write(DRAIN, {}, remove=[self._reporter.worker])
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_INTERACTIVE_SHARE: Final = 0.05
+INTERACTIVE_SHARE: Final = 0.05
 """Fraction of the day's requests that exports leave to interactive ones."""
 
 
@@ -47,7 +47,7 @@ class Limiter:
         self.queue = WaitQueue(self)
         self._rates = rates
         # Rounded up, so that even the smallest plan leaves one request to interactive use.
-        self._interactive_reserve = math.ceil(_INTERACTIVE_SHARE * rates["day"])
+        self._interactive_reserve = math.ceil(INTERACTIVE_SHARE * rates["day"])
         self._account = account
         self._time = account.time
         self._spare = SparePermits()

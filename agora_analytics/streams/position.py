@@ -12,7 +12,7 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics.errors import CheckpointError
-from agora_analytics.protocols import CheckpointStore, Lease
+from agora_analytics.protocols import CheckpointStore, Lease, ResumableSink
 from agora_analytics.spans import Instant, Span, iso, length, merged, seconds
 from agora_analytics.streams.checkpoint_contract import checked_name
 from agora_analytics.streams.checkpoints import Checkpoint
@@ -66,15 +66,22 @@ class Progress(Protocol):
 
 
 class Position:
-    """The checkpoint of a stream: saved under a name, or left to the caller's sink."""
+    """The checkpoint of a stream: saved under a name, or beside the events in a sink, or left to the caller."""
 
     def __init__(
-        self, stream: str, *, given: Checkpoint | None = None, store: CheckpointStore | None = None, name: str = ""
+        self,
+        stream: str,
+        *,
+        given: Checkpoint | None = None,
+        store: CheckpointStore | None = None,
+        name: str = "",
+        sink: ResumableSink | None = None,
     ) -> None:
         self.stream = stream
         self.on_saved: Callable[[], None] = lambda: None
         self._store = store
         self._name = name
+        self._sink = sink
         self._epoch: int | None = None
         # An attribute that a store may have, as the protocol says.
         self._saver = Saver(self._save_now, getattr(store, "every", 0.0))
@@ -100,6 +107,11 @@ class Position:
     def named(self) -> bool:
         """Whether it is saved under a name."""
         return self._store is not None
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether it is saved: under a name, or in a sink, which saves it with each event."""
+        return self._store is not None or self._sink is not None
 
     def beside(self, suffix: str, stream: str) -> Position | None:
         """Return the position of something that belongs to this stream, in the same store under a longer name.
@@ -144,7 +156,7 @@ class Position:
     async def save(self, checkpoint: Checkpoint) -> None:
         """Set the checkpoint, and save it; under a hub, once all subscribers have processed what it covers."""
         self._set(checkpoint)
-        if self._store is None:
+        if not self.is_saved:
             return
         delivered = 0 if self._progress is None else self._progress.delivered
         # Of several after one event only the newest counts, so the queue is no longer than those of the hub.
@@ -162,7 +174,9 @@ class Position:
             self._unsaved.popleft()
 
     async def _save_now(self, checkpoint: Checkpoint) -> None:
-        if self._store is not None and self._epoch is not None:
+        if self._sink is not None:
+            await self._sink.save(checkpoint)
+        elif self._store is not None and self._epoch is not None:
             await self._store.save(self._name, checkpoint, self._epoch)
             self.on_saved()
 
@@ -216,10 +230,14 @@ async def _acquire(store: CheckpointStore, name: str) -> Lease:
     return await store.acquire(name)
 
 
-def position_for(stream: str, checkpoint: str | Checkpoint | None, store: CheckpointStore | None) -> Position:
+def position_for(
+    stream: str, checkpoint: str | Checkpoint | ResumableSink | None, store: CheckpointStore | None
+) -> Position:
     """Return the position for the argument `checkpoint`; raises `ValueError` for a name without a store."""
     if checkpoint is None or isinstance(checkpoint, Checkpoint):
         return Position(stream, given=checkpoint)
+    if isinstance(checkpoint, ResumableSink):
+        return Position(stream, given=checkpoint.checkpoint, sink=checkpoint)
     name = checked_name(checkpoint, "checkpoint")
     if store is None:
         raise ValueError(f"checkpoint={name!r} needs AnalyticsClient(checkpoints=FileCheckpoints(folder))")

@@ -74,7 +74,7 @@ class PostgresSink:
     async with (
         PostgresSink("postgresql://data.internal/agora", "prod") as sink,
         AnalyticsClient.from_env() as client,
-        client.realtime.watch(users, checkpoint=sink.checkpoint) as watch,
+        client.realtime.watch(users, checkpoint=sink) as watch,
     ):
         async for event in watch:
             await sink.write(event, watch.checkpoint)
@@ -82,7 +82,8 @@ class PostgresSink:
     ```
 
     Each `write` is one transaction of the rows, the checkpoint and the epoch. A sink takes its name over when it is
-    entered, also from one that runs: that is refused with its next `write`, which then writes nothing. With `lease` the
+    entered, also from one that runs: that is refused with its next `write`, which then writes nothing. With
+    `checkpoint=sink` a stream also saves here where it begins, and how far it has read without events. With `lease` the
     name is held for so many seconds, renewed while the process runs, and refused to others meanwhile.
 
     The tables begin with `prefix`, also after a schema (`reports.agora`): `_windows`, `_gaps`, `_calls`, `_sessions`
@@ -138,6 +139,10 @@ class PostgresSink:
         if not isinstance(event, _EVENTS):
             raise validation.type_error("event", event, "an event of a watch or a follow")
         await self._store.write(self.name, event, checked_checkpoint(checkpoint), self._held().epoch)
+
+    async def save(self, checkpoint: Checkpoint) -> None:
+        """Save a checkpoint without an event; raises `CheckpointError` as `write`."""
+        await self._store.save(self.name, checkpoint, self._held().epoch)
 
     async def close(self) -> None:
         """End the lease and close the connections; may be called twice."""

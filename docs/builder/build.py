@@ -37,6 +37,9 @@ CONFIG = Path(__file__).parent / "config.toml"
 
 def build(folder: Path) -> None:
     """Build the site into a folder, which it replaces; raises `SystemExit` that names everything that is wrong."""
+    # Everything in it is deleted: `docs` or the user's folder must not be named by mistake.
+    if folder.exists() and not (folder / "objects.inv").is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise SystemExit(f"{folder} is no folder of a built site: name one that is empty or does not exist")
     made = {
         EXAMPLES: examples_page(),
         "reference/commands.md": commands_page(),

@@ -72,8 +72,27 @@ def test_a_live_report_says_its_price_and_holds_no_credential(run, call_id, envi
 def test_a_live_report_beyond_its_limit_is_refused(run, call_id, tmp_path):
     result = run("report", "--call", call_id, "--last", "4h", "--max-requests", "3", "--to", str(tmp_path / "no.html"))
     assert result.code == 2
-    assert "max_requests=3: the report takes 10 requests" in result.err
+    assert "max_requests=3: the report takes 8 requests" in result.err
     assert list(tmp_path.glob("no.html")) == []
+
+
+def test_a_report_that_cannot_be_written_costs_nothing(run, call_id, tmp_path):
+    result = run("report", "--call", call_id, "--last", "4h", "--to", str(tmp_path))
+    assert result.code == 1
+    assert "is a folder, and not a file to write" in result.err
+    assert "the report takes" not in result.err
+    (tmp_path / "file").touch()
+    assert run("report", "--call", call_id, "--last", "4h", "--to", str(tmp_path / "file" / "page.html")).code == 1
+
+
+@pytest.mark.parametrize("words", [("sql", "worst_calls"), ("sql", "views"), ("report",)], ids=" ".join)
+def test_a_damaged_export_is_an_error_without_a_traceback(bare, tmp_path, words):
+    (tmp_path / "export.duckdb").write_bytes(b"no database" * 1_000)
+    result = bare(*words, str(tmp_path))
+    assert result.code == 1
+    assert re.match(
+        r"error: the export in '.*' cannot be read: .* \[kind: (state|disk)\]\nIf a run writes it", result.err
+    )
 
 
 @pytest.mark.parametrize("words", [("sql", "worst_calls", "."), ("report", ".")], ids=" ".join)

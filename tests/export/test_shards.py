@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 import attrs
@@ -186,6 +187,24 @@ async def test_shards_of_another_selection_are_not_merged(tmp_path, simulation, 
             await client.export.merge(shards, tmp_path)
     assert error.value.kind == kind
     assert not (tmp_path / "manifest.json").exists()
+
+
+async def test_shards_that_were_divided_in_another_way_are_not_left_beside_the_new_ones(tmp_path, simulation):
+    remove_rate_limits(simulation)
+    selection = attrs.evolve(LAST_DAY, datasets=("calls",), apps=())
+    before, after = selection.shards(days=1), selection.shards(days=30_000)
+    later = attrs.evolve(selection, start=MIDNIGHT).shards(days=1)
+    async with simulation.client(quotas=False) as client:
+        for shard in (*before, *after):
+            await client.export.run(shard.selection, shard.place(tmp_path), format="jsonl")
+        await client.export.merge(before, tmp_path)
+        with pytest.raises(ExportError, match=f"the shard {before[0].name}, which was merged before") as error:
+            await client.export.merge(after, tmp_path)
+        assert error.value.kind == "settings"
+        assert (await client.export.merge(later, tmp_path)).complete, "one that lies before is in nobody's way"
+        for shard in before:
+            await asyncio.to_thread(shutil.rmtree, shard.place(tmp_path))
+        assert (await client.export.merge(after, tmp_path)).complete
 
 
 async def test_bad_arguments_of_shards_are_refused(simulation, tmp_path):

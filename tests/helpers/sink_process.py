@@ -24,7 +24,7 @@ async def write(url: str, prefix: str, pause: float) -> None:
     async with (
         PostgresSink(url, "prod", prefix=prefix) as sink,
         simulation.client() as client,
-        client.realtime.watch(USERS, start=FIRST, stop=LAST, revisions=False, checkpoint=sink.checkpoint) as watch,
+        client.realtime.watch(USERS, start=FIRST, stop=LAST, revisions=False, checkpoint=sink) as watch,
     ):
         async for event in watch:
             await sink.write(event, watch.checkpoint)

@@ -40,6 +40,16 @@ def run_builder(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
+def test_a_folder_that_is_no_site_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    run = subprocess.run(
+        [sys.executable, str(BUILDER / "build.py"), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "is no folder of a built site" in run.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "built"

@@ -18,9 +18,10 @@ def asking() -> None:
     assert_type(QUESTIONS, Mapping[str, Question])
     question = QUESTIONS["worst_calls"]
     assert_type((question.name, question.text, question.needs, question.sql), tuple[str, str, tuple[str, ...], str])
-    result = queries.run("worst_calls", Path("data"), span=Span(1, 2))
+    result = queries.run("worst_calls", Path("data"), span=Span(1, 2), limit=5)
     assert_type(result, QueryResult)
     assert_type((result.question, result.columns, result.missing), tuple[Question, tuple[str, ...], tuple[str, ...]])
+    assert_type(result.total, int)
     assert_type(result.rows, tuple[tuple[Any, ...], ...])
     assert_type(queries.views("data"), str)
     with queries.connect("data") as database:

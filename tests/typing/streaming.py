@@ -96,7 +96,7 @@ async def sinking(client: AnalyticsClient) -> None:
     async with PostgresSink("postgresql://localhost", "prod", prefix="reports.agora", lease=10) as sink:
         assert_type(sink, PostgresSink)
         assert_type(sink.checkpoint, Checkpoint | None)
-        async with client.calls.follow(checkpoint=sink.checkpoint) as follow:
+        async with client.calls.follow(checkpoint=sink) as follow:
             async for event in follow:
                 await sink.write(event, follow.checkpoint)
     async with RedisCheckpoints("redis://localhost") as store:

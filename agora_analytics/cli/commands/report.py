@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agora_analytics._core.files import write_atomically
+from agora_analytics._core.files import check_writable, write_atomically
 from agora_analytics.cli.commands.sql import require_queries
 from agora_analytics.cli.formatting import format_count
 from agora_analytics.cli.options import CredentialOptions, OutputOptions, TimeOptions, command, option
@@ -45,6 +45,8 @@ async def report(
     # A call from the API alone needs no DuckDB; everything else reads an export, if only one in a temporary folder.
     if folder is not None or call is None:
         require_queries()
+    # Before anything is paid for.
+    await asyncio.to_thread(check_writable, to)
     from agora_analytics.ops import report as reports  # noqa: PLC0415 - loads the client, which help does not need
 
     if folder is not None:

@@ -58,16 +58,17 @@ async def sql(
         _show_sql(screen, name, await asyncio.to_thread(queries.views, folder))
         return
     # In a thread: a signal is handled meanwhile.
-    _show_result(output, await asyncio.to_thread(queries.run, name, folder))
+    limit = output.max_rows(_DEFAULT_LIMIT)
+    _show_result(output.screen, await asyncio.to_thread(lambda: queries.run(name, folder, limit=limit)))
 
 
-def _show_result(output: ListOptions, result: QueryResult) -> None:
-    shown, screen = result.rows[: output.max_rows(_DEFAULT_LIMIT)], output.screen
-    screen.show([dict(zip(result.columns, map(_plain, row), strict=True)) for row in shown], _table(result, shown))
+def _show_result(screen: Screen, result: QueryResult) -> None:
+    rows = [dict(zip(result.columns, map(_plain, row), strict=True)) for row in result.rows]
+    screen.show(rows, _table(result))
     if result.missing:
         screen.warn(f"the export has no {' and no '.join(result.missing)}: {result.question.text}")
-    elif len(shown) < len(result.rows):
-        screen.note(f"the first {len(shown)} of {len(result.rows)} rows: see --limit")
+    elif len(rows) < result.total:
+        screen.note(f"the first {len(rows)} of {result.total} rows: see --limit")
 
 
 def _show_sql(screen: Screen, name: str, text: str) -> None:
@@ -86,7 +87,8 @@ def require_queries() -> Any:
         raise MissingExtraError(f"DuckDB is not installed: {install_command('duckdb')}") from None
 
 
-def _table(result: QueryResult, rows: tuple[tuple[Any, ...], ...]) -> Table:
+def _table(result: QueryResult) -> Table:
+    rows = result.rows
     numeric = [any(isinstance(row[at], int | float) for row in rows) for at in range(len(result.columns))]
     heads = tuple(f">{column}" if number else column for column, number in zip(result.columns, numeric, strict=True))
     cells = tuple(tuple(_cell(*pair) for pair in zip(result.columns, row, strict=True)) for row in rows)

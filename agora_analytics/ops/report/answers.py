@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from agora_analytics.export.queries import QueryResult
 from agora_analytics.ops.report.charts import bar
-from agora_analytics.ops.report.markup import Html, figure, joined, listed, section, table, tag, text
+from agora_analytics.ops.report.markup import Html, figure, is_finite, joined, listed, section, table, tag, text
 
 MAX_ROWS: Final = 15
 """Rows of an answer that a report shows: the worst ones."""
 
-_HIDDEN: Final = frozenset({"app_id", "impact_users"})
-_UNITS: Final = {"_rate": "fraction", "minutes": "min", "_s": "s"}
+HIDDEN: Final = frozenset({"app_id", "impact_users"})
+"""Columns that a section leaves out; of several App IDs it shows which."""
+_UNITS: Final = {"_rate": "fraction", "day_utc": "day", "minutes": "min", "_s": "s"}
 """Units by the end of a column's name."""
 
 _WORDS: Final = {
@@ -21,6 +22,7 @@ _WORDS: Final = {
     "day_utc": "day (UTC)",
     "started_utc": "started (UTC)",
     "impact_users": "impact (users)",
+    "app_id": "App ID",
 }
 
 
@@ -29,13 +31,13 @@ def unit_of(column: str) -> str:
     return next((unit for end, unit in _UNITS.items() if column.endswith(end)), "")
 
 
-def answer_section(title: str, answer: QueryResult, source: str, *, hidden: Collection[str] = _HIDDEN) -> Html:
+def answer_section(title: str, answer: QueryResult, source: str, *, hidden: Collection[str] = HIDDEN) -> Html:
     """Return the section of an answer, without the `hidden` columns."""
     source = f"{source}, question {answer.question.name}"
-    if not answer.rows:
+    if not answer.total:
         return section(title, source, tag("p", text("No rows: nothing of the kind was found."), class_="none"))
-    more_rows = len(answer.rows) - MAX_ROWS
-    more = [tag("p", text(f"The first {MAX_ROWS} of {len(answer.rows)} rows."), class_="none")] if more_rows > 0 else []
+    more_rows = answer.total - MAX_ROWS
+    more = [tag("p", text(f"The first {MAX_ROWS} of {answer.total} rows."), class_="none")] if more_rows > 0 else []
     return section(title, source, _table(title, answer, hidden), *more)
 
 
@@ -74,4 +76,8 @@ def _cell(column: str, value: Any, highest: float) -> Html:
 
 
 def _highest(column: str, values: list[Any]) -> float:
-    return max((value or 0.0 for value in values), default=0.0) if unit_of(column) == "fraction" else 0.0
+    return (
+        max((value or 0.0 for value in values if is_finite(value)), default=0.0)
+        if unit_of(column) == "fraction"
+        else 0.0
+    )

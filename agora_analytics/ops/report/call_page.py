@@ -13,9 +13,11 @@ from agora_analytics.ops.report.charts import Points, bar, lines
 from agora_analytics.ops.report.completeness import completeness
 from agora_analytics.ops.report.markup import Html, figure, joined, name, page, section, table, tag, text, time
 from agora_analytics.ops.report.week_page import tiles
-from agora_analytics.spans import Span
+from agora_analytics.spans import Span, is_moment
 
-MAX_SESSIONS: Final = 200
+MAX_ROWS: Final = 200
+"""Rows of a table: the worst ones."""
+
 _OF_CALL: Final = frozenset({"app_id", "call_id", "channel"})
 """Columns that say the same in each row of one call."""
 
@@ -32,17 +34,21 @@ _HEADS: Final = (
 )
 
 
+def _moment(ts: int | None) -> int | None:
+    return ts if is_moment(ts) else None
+
+
 @attrs.frozen(kw_only=True)
 class SessionRow:
-    """A session on a report; times are UTC seconds, rates are fractions."""
+    """A session on a report; times are UTC seconds or None for impossible ones, rates are fractions."""
 
     user: str | None
     network: str | None
     device: str | None
     platform: str | None
     sdk_version: str | None
-    joined: int | None
-    left: int | None
+    joined: int | None = attrs.field(converter=_moment)
+    left: int | None = attrs.field(converter=_moment)
     audio: float | None
     video: float | None
 
@@ -108,15 +114,17 @@ def _breakdown(title: str, rows: Sequence[tuple[str | None, int | None, float | 
     ordered = sorted(rows, key=lambda row: -(row[2] or 0.0))
     cells = (
         [name(value), figure(users), joined([figure(rate, "fraction"), bar(rate, highest)])]
-        for value, users, rate in ordered
+        for value, users, rate in ordered[:MAX_ROWS]
     )
+    more = [f"The first {MAX_ROWS} of {len(rows)} rows."] if len(rows) > MAX_ROWS else []
     heads = [text("value"), text("users"), text("frozen")]
-    return section(title, source, table(title, heads, cells, numbers=[False, True, True]))
+    notes = (tag("p", text(note), class_="none") for note in more)
+    return section(title, source, table(title, heads, cells, numbers=[False, True, True]), *notes)
 
 
 def _sessions(data: CallData) -> Html:
     worst = sorted(data.sessions, key=lambda one: -one.worst)
-    shown = worst[:MAX_SESSIONS]
+    shown = worst[:MAX_ROWS]
     if not shown:
         return section("Sessions", data.source, tag("p", text("No sessions."), class_="none"))
     rows = (

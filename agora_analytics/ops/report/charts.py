@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
-from agora_analytics.ops.report.markup import Html, figure, joined, table, tag, text
+from agora_analytics.ops.report.markup import Html, figure, is_finite, joined, table, tag, text
 from agora_analytics.spans import moment
 
 Points = Sequence[tuple[int, float | None]]
@@ -22,14 +22,14 @@ _GAP: Final = 1.5
 
 def bar(value: float | None, highest: float) -> Html:
     """Return a bar beside a figure that says the same."""
-    width = 0.0 if not value or highest <= 0 else max(1.0, min(100.0, 100 * value / highest))
+    width = 0.0 if not value or not is_finite(value) or highest <= 0 else max(1.0, min(100.0, 100 * value / highest))
     rect = Html(f'<rect width="{width:.1f}" height="8" rx="1"/>')
     return tag("svg", rect, class_="bar", viewBox="0 0 100 8", preserveAspectRatio="none", aria_hidden="true")
 
 
 def lines(title: str, series: Sequence[tuple[str, Points]], unit: str, *, by_day: bool = False) -> Html:
     """Return a line chart of series that share a unit, its legend, and its values as a table that can be opened."""
-    shown = [(label, [point for point in points if point[1] is not None]) for label, points in series]
+    shown = [(label, [one for one in points if one[1] is not None and is_finite(one[1])]) for label, points in series]
     stamps = sorted({ts for _, points in shown for ts, _ in points})
     if not stamps:
         return tag("p", text(f"{title}: no values"), class_="none")
@@ -105,7 +105,7 @@ def _x(ts: int, stamps: Sequence[int]) -> float:
 
 
 def _y(value: float, highest: float) -> float:
-    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * max(0.0, value) / highest
+    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (max(0.0, value) / highest)
 
 
 def _stamp(ts: int, *, by_day: bool) -> str:

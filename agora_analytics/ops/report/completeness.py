@@ -3,26 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
+
+import attrs
 
 from agora_analytics._core.decoding import json
 from agora_analytics.errors import AgoraError
+from agora_analytics.export.queries.running import data_files
+from agora_analytics.export.write.target import MANIFEST
 from agora_analytics.ops.report.markup import Html, joined, listed, tag, text
-from agora_analytics.spans import Span, iso
+from agora_analytics.spans import Span, is_moment, iso
 
 _MAX_NOTES: Final = 40
 
 
-def notes_of_export(folder: Path, span: Span | None = None) -> list[str]:
-    """Return what is missing from the export in a folder, by its manifest; of a span, also what it does not cover."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-    except (OSError, AgoraError):
-        return ["the export has no readable manifest: it was interrupted, and rows may be missing"]
-    if not isinstance(manifest, Mapping):
-        return ["the export's manifest is damaged: rows may be missing"]
-    return list(_notes(manifest, span))
+@attrs.frozen
+class Manifest:
+    """The manifest of the export in a folder, as it was before its rows were read."""
+
+    folder: Path
+    content: bytes
+    """Empty if it cannot be read."""
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """Read the manifest of the export in a folder."""
+        try:
+            return cls(folder, (folder / MANIFEST).read_bytes())
+        except OSError:
+            return cls(folder, b"")
+
+    @property
+    def document(self) -> Mapping[str, Any] | None:
+        """The manifest; None if it is damaged or not there."""
+        with suppress(AgoraError):
+            found = json.loads(self.content)
+            return found if isinstance(found, Mapping) else None
+        return None
+
+    @property
+    def end(self) -> int | None:
+        """The end of the newest span that was fetched; None if the manifest does not say it."""
+        ends = [span.get("end") for span in _listed(self.document or {}, "spans") if isinstance(span, Mapping)]
+        return max((end for end in ends if isinstance(end, int) and is_moment(end)), default=None)
+
+    def notes(self, span: Span | None = None) -> list[str]:
+        """Return what is missing from the export, once its rows were read; of a span, also what it does not cover."""
+        document = self.document
+        changed = Manifest.of(self.folder) != self
+        return [
+            # A run marks a manifest before it replaces a file: if it did not change, no file did.
+            *(["a run changed the export while this report was made: make it again"] if changed else []),
+            *([_UNREADABLE] if document is None else _notes(document, span)),
+            *([] if document is None else _notes_of_files(document, self.folder)),
+        ]
+
+
+_UNREADABLE: Final = (
+    "the export has no readable manifest: it was interrupted, its first run is under way, or its shards are not merged;"
+    " rows may be missing"
+)
+
+
+def _notes_of_files(manifest: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """Yield the files that are gone or were altered since they were written, and those that no run lists."""
+    parts = [one for one in _listed(manifest, "parts") if isinstance(one, Mapping)]
+    # Of a database a part is `file#table`; the path of a file has no such character.
+    listed = {str(one.get("path")).partition("#")[0]: one.get("bytes") for one in parts}
+    found = data_files(folder)
+    sizes = {path: (folder / path).stat().st_size for path in found & listed.keys()}
+    altered = sorted(path for path, size in sizes.items() if listed[path] not in {None, size})
+    for what, paths in (
+        ("gone: their rows are missing", sorted(listed.keys() - found)),
+        ("altered since they were written", altered),
+        ("unknown to the export: rows may be counted twice", sorted(found - listed.keys()) if parts else []),
+    ):
+        if paths:
+            yield f"files that are {what}: {len(paths)}, such as {paths[0]}"
 
 
 def _notes(manifest: Mapping[str, Any], span: Span | None) -> Iterator[str]:

@@ -12,10 +12,11 @@ from agora_analytics._core import validation
 from agora_analytics.export.queries import running
 from agora_analytics.export.queries.questions import QUESTIONS
 from agora_analytics.ops.report import week_page
+from agora_analytics.ops.report.answers import MAX_ROWS
 from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page
-from agora_analytics.ops.report.completeness import notes_of_export
+from agora_analytics.ops.report.completeness import Manifest
 from agora_analytics.ops.report.week_page import WeekData
-from agora_analytics.spans import DAY, MINUTE, Span
+from agora_analytics.spans import DAY, MINUTE, Span, is_moment
 
 __all__ = ["call", "week"]
 
@@ -37,7 +38,7 @@ def week(folder: str | Path, *, span: Span | None = None) -> str:
         span: the time of the report, instead of the newest 7 days.
 
     It blocks: in an asyncio program call it with `asyncio.to_thread`. Raises `ValueError` for a folder without an
-    export that DuckDB can read.
+    export that DuckDB can read, and `ExportError` if files are damaged, or are being written by a run.
 
     """
     place = validation.path("folder", folder)
@@ -47,7 +48,8 @@ def week(folder: str | Path, *, span: Span | None = None) -> str:
 
 def week_from(place: Path, span: Span, source: str) -> str:
     """Return the report of a week from the files of an export, with what to name as the source of its figures."""
-    with running.connect(place, span=span) as database:
+    manifest = Manifest.of(place)
+    with running.reading(place, span=span) as database:
         apps = _rows(database, "SELECT DISTINCT app_id FROM calls WHERE app_id IS NOT NULL ORDER BY 1")
         ((still_open,),) = _rows(database, "SELECT count(*) FILTER (finished = false) FROM calls")
         data = WeekData(
@@ -55,8 +57,12 @@ def week_from(place: Path, span: Span, source: str) -> str:
             source=source,
             apps=[app for (app,) in apps],
             totals=_week_totals(database),
-            answers={name: running.answer(database, QUESTIONS[name]) for name in week_page.QUESTIONS},
-            notes=[*notes_of_export(place, span), *_still_open(still_open)],
+            answers={
+                # A trend has a row for each day; of the others a section shows the first.
+                name: running.answer(database, QUESTIONS[name], MAX_ROWS if name in week_page.TITLES else None)
+                for name in week_page.QUESTIONS
+            },
+            notes=[*manifest.notes(span), *_still_open(still_open)],
         )
     return week_page.week_page(data)
 
@@ -86,12 +92,13 @@ def call(folder: str | Path, call_id: str) -> str:
     """Return the report of one call as an HTML document, made from an export.
 
     `folder` is that of `week`. The datasets `calls`, `sessions`, `metrics` and `statistics` fill the report. It blocks,
-    and raises `ValueError` for a call that the export does not hold.
+    and raises `ValueError` for a call that the export does not hold, and the errors of `week`.
     """
     place = validation.path("folder", folder)
     call_id = validation.non_empty_str("call_id", call_id)
-    with running.connect(place) as database:
-        running.narrow_to_call(database, call_id)
+    manifest = Manifest.of(place)
+    with running.reading(place) as database:
+        apps = running.narrow_to_call(database, call_id)
         calls, found, frozen = _rows(database, _CALL), _sessions(database), _rows(database, _FROZEN)
         statistics = _rows(database, "SELECT metric, dimension, dimension_value, user_count, value FROM statistics")
         pairs = running.answer(database, QUESTIONS["who_froze_whom"])
@@ -99,7 +106,8 @@ def call(folder: str | Path, call_id: str) -> str:
         raise ValueError(f"call_id={validation.short_repr(call_id)}: the export holds no such call")
     channel, created, destroyed, finished, peak, audio, video = calls[0] if calls else (None,) * 7
     span = _span(created, destroyed if finished is not False else None)
-    notes = [f"of the whole export: {note}" for note in notes_of_export(place)]
+    notes = [f"of the whole export: {note}" for note in manifest.notes()]
+    notes += [f"{len(apps)} App IDs have a call of this id: this is that of {apps[0]}"] if len(apps) > 1 else []
     notes += ["the call was still open when it was exported"] if finished is False else []
     notes += [f"the export has no {name} of this call" for name in _missing(calls, found, frozen, statistics)]
     totals = [
@@ -113,7 +121,7 @@ def call(folder: str | Path, call_id: str) -> str:
         span=span,
         source="export",
         totals=totals,
-        charts=_charts(found, frozen),
+        charts=_charts(found, frozen, span),
         sessions=found,
         tables=list(_breakdowns(statistics)),
         answers={"who_froze_whom": pairs},
@@ -146,10 +154,10 @@ def _sessions(database: Any) -> list[SessionRow]:
     ]
 
 
-def _charts(sessions: Sequence[SessionRow], frozen: Sequence[Any]) -> list[Chart]:
+def _charts(sessions: Sequence[SessionRow], frozen: Sequence[Any], span: Span | None) -> list[Chart]:
     seconds = [(name, [(_second(row[0]) or 0, row[at]) for row in frozen]) for at, name in _KINDS]
     return [
-        Chart(title="Users seen in each minute", unit="", series=[("users", users_by_minute(sessions))]),
+        Chart(title="Users seen in each minute", unit="", series=[("users", users_by_minute(sessions, span))]),
         Chart(title="Frozen seconds of all receivers by minute", unit="s", series=seconds),
     ]
 
@@ -168,30 +176,37 @@ def _breakdowns(rows: Sequence[Any]) -> Iterable[tuple[str, list[tuple[str | Non
         yield title, [(row[2], row[3], row[4]) for row in rows if (row[0], row[1]) == (metric, dimension)]
 
 
-def users_by_minute(sessions: Sequence[SessionRow]) -> list[tuple[int, float | None]]:
-    """Return how many sessions overlap each minute; of those whose times are known."""
-    stays = [(one.joined, one.left) for one in sessions if one.joined is not None and one.left is not None]
+def users_by_minute(sessions: Sequence[SessionRow], call: Span | None) -> list[tuple[int, float | None]]:
+    """Return how many sessions overlap each minute of a call; of those whose times are known."""
+    known = ((one.joined, one.left) for one in sessions if one.joined is not None and one.left is not None)
+    # The service may send a session that ends before it began.
+    stays = [(start, max(start, end)) for start, end in known]
     if not stays:
         return []
-    first = min(start for start, _ in stays) // MINUTE
-    minutes = min(max(end for _, end in stays) // MINUTE - first + 1, _MAX_MINUTES)
+    # Of the call, if that is known: one wrong time of a session would make it a chart of years.
+    whole = call or Span(min(start for start, _ in stays), max(end for _, end in stays) + 1)
+    first = whole.start // MINUTE
+    minutes = min((whole.end - 1) // MINUTE - first + 1, _MAX_MINUTES)
     changes = [0] * (minutes + 1)
     for start, end in stays:
-        changes[min(start // MINUTE - first, minutes)] += 1
-        changes[min(max(end, start) // MINUTE - first + 1, minutes)] -= 1
+        if start < whole.end and end >= whole.start:
+            changes[min(max(start // MINUTE - first, 0), minutes)] += 1
+            changes[min(end // MINUTE - first + 1, minutes)] -= 1
     return [((first + at) * MINUTE, float(users)) for at, users in enumerate(accumulate(changes[:minutes]))]
 
 
 def _newest_week(folder: Path) -> Span:
-    """Return the seven days that end with the newest row."""
-    with running.connect(folder) as database:
+    """Return the seven days that end with the newest row, whatever lies after the spans that were fetched."""
+    fetched = Manifest.of(folder).end
+    with running.reading(folder) as database:
         ((newest,),) = _rows(
             database,
             "SELECT max(ts) FROM (SELECT max(created_ts) AS ts FROM calls UNION ALL SELECT max(join_ts) FROM sessions"
             " UNION ALL SELECT max(ts) FROM insights)",
         )
     # Whole days, since the trend is by day; an export without rows has no time of its own.
-    end = (int(_second(newest) or _WEEK) // DAY + 1) * DAY
+    last = min(filter(None, (_second(newest), fetched and fetched - 1)), default=_WEEK)
+    end = (last // DAY + 1) * DAY
     return Span(end - _WEEK, end)
 
 
@@ -200,8 +215,10 @@ def _rows(database: Any, sql: str) -> list[tuple[Any, ...]]:
     return found
 
 
-def _second(value: datetime | None) -> int | None:
-    return None if value is None else int(value.replace(tzinfo=UTC).timestamp())
+def _second(value: datetime | str | None) -> int | None:
+    # DuckDB returns a time beyond Python's years as text.
+    second = int(value.replace(tzinfo=UTC).timestamp()) if isinstance(value, datetime) else None
+    return second if is_moment(second) else None
 
 
 def _span(start: datetime | None, end: datetime | None) -> Span | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +14,16 @@ from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
 from agora_analytics.catalogue import Product, QualityMetric
 from agora_analytics.client import AnalyticsClient, service_time
-from agora_analytics.errors import AgoraError, Unauthorized
+from agora_analytics.errors import AgoraError, QuotaExhausted, Unauthorized
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.models import Call
 from agora_analytics.ops.report import from_export
 from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page
 from agora_analytics.ops.web.loads import Load
 from agora_analytics.ops.web.parts import CallParts
-from agora_analytics.plans import CALL_SESSIONS, INSIGHT_QUALITY
-from agora_analytics.spans import MINUTE, Span
+from agora_analytics.plans import CALL_FREEZE, CALL_LISTS, CALL_SESSIONS, INSIGHT_QUALITY
+from agora_analytics.quota.limiter import INTERACTIVE_SHARE
+from agora_analytics.spans import HOUR, MINUTE, Span, iso
 
 __all__ = ["live_call", "live_week"]
 
@@ -30,6 +32,9 @@ _ESTIMATE: Final = 12
 
 _MARGIN: Final = 5
 """Seconds between a span and the newest that is queryable: the clock may be less than exact."""
+
+_MAX_WAIT: Final = HOUR
+"""Seconds that the report of a week may take: an export by itself waits for the quota of the next day."""
 
 _CHARTS: Final = (
     ("Users by minute", "", {"user_count": "users"}),
@@ -55,6 +60,7 @@ async def live_week(
 
     Raises:
         ValueError: the report would take more than `max_requests`; only the estimate was sent.
+        QuotaExhausted: what is left of the plan's quota does not suffice within an hour.
         AgoraError: any other error of `agora_analytics.errors`.
 
     """
@@ -66,10 +72,19 @@ async def live_week(
     products = Product if client.plan.offers(INSIGHT_QUALITY) else ()
     joins = [Insight(QualityMetric.JOIN_SUCCESS_RATE, product=product) for product in products]
     selection = Selection(start, end, datasets=("calls", "insights") if joins else ("calls",), insights=joins)
-    estimate = await client.export.estimate(selection)
-    _check_price(sum(estimate.requests.values()), most, on_price, spent=estimate.spent)
+    await _check_quota(client, {client.plan.counter(CALL_LISTS): 1})
     with tempfile.TemporaryDirectory() as folder:
-        made = await client.export.run(selection, folder, format="jsonl", max_requests=most - estimate.spent)
+        try:
+            async with asyncio.timeout(_MAX_WAIT):
+                estimate = await client.export.estimate(selection)
+                _check_price(sum(estimate.requests.values()), most, on_price, spent=estimate.spent)
+                await _check_quota(client, estimate.requests)
+                made = await client.export.run(selection, folder, format="jsonl", max_requests=most - estimate.spent)
+        except TimeoutError:
+            raise QuotaExhausted(
+                f"the report was not done within {_MAX_WAIT} s: it waited for the plan's quota, or for the service",
+                hint="See what is left in client.quota.snapshot() (agora-analytics quota), and make it later.",
+            ) from None
         names = "Call Inspector and Data Insights" if joins else "Call Inspector"
         source = f"{names}, {made.requests + estimate.spent} requests"
         return await asyncio.to_thread(from_export.week_from, Path(folder), Span(start, end), source)
@@ -105,7 +120,7 @@ async def live_call(
     validation.instance("span", span, Span)
     most = validation.int_in_range("max_requests", max_requests, 1)
     on_price = validation.none_or(validation.function, "on_price", on_price, "a function")
-    loads = await _loads(client, validation.non_empty_str("call_id", call_id), span)
+    queried, loads = await _loads(client, validation.non_empty_str("call_id", call_id), span)
     price = sum(load.requests for load in loads)
     _check_price(price, most, on_price)
     found: list[tuple[Load, Mapping[str, Any]]] = []
@@ -122,8 +137,9 @@ async def live_call(
             # Without sessions there is nothing to report; anything else is one part less.
             if load.endpoint == CALL_SESSIONS:
                 raise
-            notes.append(f"{load.title}: {error}")
-    return call_page(_call_data(call_id, span, found, notes, price))
+            notes.append(f"{load.title}: {error.args[0]}")
+    # In a thread: hundreds of sessions would hold the event loop.
+    return await asyncio.to_thread(lambda: call_page(_call_data(call_id, queried, found, notes, price)))
 
 
 def _check_price(price: int, most: int, on_price: Callable[[int], None] | None, *, spent: int = 0) -> None:
@@ -135,7 +151,26 @@ def _check_price(price: int, most: int, on_price: Callable[[int], None] | None, 
         raise ValueError(f"max_requests={most}: the report takes {price} requests{after}")
 
 
-async def _loads(client: AnalyticsClient, call_id: str, span: Span) -> list[Load]:
+async def _check_quota(client: AnalyticsClient, requests: Mapping[str, int]) -> None:
+    """Raise `QuotaExhausted` if requests of an export, by counter, would wait for longer than a report may take."""
+    days = {one.counter: one for one in await client.quota.snapshot() if one.unit == "day"}
+    for counter, count in requests.items():
+        day = days.get(counter)
+        # What exports leave to streams, to other programs and to people.
+        left = day.expected + day.others + ceil(INTERACTIVE_SHARE * day.planned) if day else 0
+        forecast = await client.quota.forecast(count + left, counter)
+        if forecast.seconds > _MAX_WAIT:
+            raise QuotaExhausted(
+                f"the report would wait for the quota of {counter!r} until {iso(forecast.at.timestamp())}",
+                hint="Make it after that, or from an export, which may take days.",
+                group=counter,
+                unit="day",
+                resets_in=forecast.seconds,
+            )
+
+
+async def _loads(client: AnalyticsClient, call_id: str, span: Span) -> tuple[Span, list[Load]]:
+    """Return what is queryable of a span, and the loads of the report."""
     await client.quota.snapshot()
     now = service_time(client).utc_second()
     limits = client.plan.of_endpoint(CALL_SESSIONS)
@@ -144,43 +179,53 @@ async def _loads(client: AnalyticsClient, call_id: str, span: Span) -> list[Load
         raise ValueError(f"span={span}: details of calls are queryable only some minutes later")
     # As if it were a call that is over: the list of calls would cost more than all of its details.
     call = Call(call_id=call_id, created_ts=span.start, destroyed_ts=end - 1, finished=True)
-    loads = CallParts(client, service_time(client).utc_second).standard(call)
+    parts = CallParts(client, service_time(client).utc_second).standard(call)
+    # Not how many users froze how much: each session says it.
+    loads = [load for load in parts if load.endpoint != CALL_FREEZE]
     if all(load.reason for load in loads):
         raise ValueError(f"span={span}: {loads[0].reason}")
-    return loads
+    return Span(max(span.start, min(limits.oldest(now) + _MARGIN, end - 1)), end), loads
 
 
 def _call_data(
     call_id: str, span: Span, found: Sequence[tuple[Load, Mapping[str, Any]]], notes: list[str], price: int
 ) -> CallData:
     by_part = {(load.params["part"], load.params.get("metric")): data for load, data in found}
-    listed = by_part.get(("sessions", None), {})
-    sessions = [_session(one) for one in listed.get("sessions", ())]
+    listed = by_part["sessions", None]
+    sessions = [_session(one) for one in listed["sessions"]]
     points = {metric: data["points"] for (part, metric), data in by_part.items() if part == "timeline"}
     own = _own_span(sessions, span)
     totals = [
-        *(("length", own.duration / MINUTE, "min"), ("sessions", listed.get("total"), "")),
+        *(("length", own.duration / MINUTE, "min"), ("sessions", len(sessions), "")),
         ("users at once, highest minute", _highest(points.get("user_count", ())), ""),
         ("audio freeze rate, highest minute", _highest(points.get("audio_freeze_rate", ())), "fraction"),
         ("video freeze rate, highest minute", _highest(points.get("video_freeze_rate", ())), "fraction"),
     ]
     return CallData(
         call_id=call_id,
-        channel=next((one["cname"] for one in listed.get("sessions", ()) if one.get("cname")), None),
+        channel=next((one["cname"] for one in listed["sessions"] if one.get("cname")), None),
         span=own,
         source=f"Call Inspector, {price} requests",
         totals=totals,
         charts=_charts(points),
         sessions=sessions,
         tables=[_breakdown(metric, data) for (part, metric), data in by_part.items() if part == "statistics"],
-        notes=[*notes, *_session_notes(len(sessions), listed.get("total", 0))],
+        notes=[*notes, *_session_notes(sessions, listed["pages"]), *_time_notes(own, span)],
     )
 
 
-def _session_notes(found: int, total: int) -> list[str]:
-    if not found:
-        return ["the service reports no session of this call in the span"]
-    return [f"{found} of {total} sessions: further pages were not requested"] if total > found else []
+def _session_notes(sessions: Sequence[SessionRow], pages: int) -> Iterator[str]:
+    if not sessions:
+        yield "the service reports no session of this call in the span"
+    if pages > 1:
+        yield f"only the first page of {pages} pages of sessions was requested"
+    if staying := sum(one.left is None for one in sessions):
+        yield f"{staying} sessions have no end: the call was still open, or the service did not send it"
+
+
+def _time_notes(own: Span, queried: Span) -> Iterator[str]:
+    if own.start < queried.start or own.end > queried.end:
+        yield f"the call lasted {own}, and what is shown over time, and by network, is of {queried}"
 
 
 def _own_span(sessions: Sequence[SessionRow], span: Span) -> Span:

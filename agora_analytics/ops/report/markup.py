@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -21,6 +22,8 @@ NONE: Final = "\N{EN DASH}"
 _MAX_NAME: Final = 300
 _TWO_DIGITS_BELOW: Final = 0.01
 _THREE_DIGITS: Final = 100
+_TOO_LONG: Final = 1e15
+"""A figure that no one measured: it is shown with an exponent."""
 
 # As on the live page: invisible characters, and those that turn text around.
 _HIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -37,7 +40,12 @@ def text(value: object) -> Html:
 
 def name(value: object) -> Html:
     """Return a name that others chose, isolated, so that its direction does not change the text around it."""
-    return Html(f"<bdi>{text(value)}</bdi>") if value not in {None, ""} else Html(NONE)
+    return Html(f"<bdi>{text(value)}</bdi>") if value is not None and value != "" else Html(NONE)
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value can be shown: sums of what a service sends may be infinite, or no number."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def joined(parts: Iterable[Html]) -> Html:
@@ -52,19 +60,22 @@ def tag(element: str, content: Html, **attributes: str) -> Html:
 
 
 def figure(value: Any, unit: str = "") -> Html:
-    """Return a figure with its unit; a `fraction` in percent."""
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - not a number
+    """Return a figure with its unit; a `fraction` in percent, a time of unit `day` without the hour."""
+    if value is None or not is_finite(value):
         return Html(NONE)
-    if unit == "fraction":
-        return text(f"{value * 100:.{2 if 0 < abs(value) < _TWO_DIGITS_BELOW else 1}f} %")
     if isinstance(value, bool):
         return text("yes" if value else "no")
     if isinstance(value, datetime):
-        return tag("time", text(f"{value:%Y-%m-%d %H:%M}" if value.hour or value.minute else f"{value:%Y-%m-%d}"))
-    if not isinstance(value, int | float):
-        return name(value)
-    shown = f"{value:,.0f}" if float(value).is_integer() or abs(value) >= _THREE_DIGITS else f"{value:,.3g}"
-    return text(f"{shown} {unit}".rstrip())
+        return tag("time", text(f"{value:%Y-%m-%d}" if unit == "day" else f"{value:%Y-%m-%d %H:%M}"))
+    return text(_number(value, unit)) if isinstance(value, int | float) else name(value)
+
+
+def _number(value: float, unit: str) -> str:
+    if unit == "fraction" and abs(value) < _TOO_LONG:
+        return f"{value * 100:.{2 if 0 < abs(value) < _TWO_DIGITS_BELOW else 1}f} %"
+    is_whole = abs(value) < _TOO_LONG and (float(value).is_integer() or abs(value) >= _THREE_DIGITS)
+    shown = f"{value:,.0f}" if is_whole else f"{value:,.3g}"
+    return f"{shown} {'' if unit == 'fraction' else unit}".rstrip()
 
 
 def time(ts: float | None) -> Html:

@@ -9,13 +9,13 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.export.queries import QueryResult
-from agora_analytics.ops.report.answers import answer_section, unanswered_section
+from agora_analytics.ops.report.answers import HIDDEN, answer_section, unanswered_section
 from agora_analytics.ops.report.charts import Points, lines
 from agora_analytics.ops.report.completeness import completeness
 from agora_analytics.ops.report.markup import Html, figure, joined, name, page, section, tag, text, time
 from agora_analytics.spans import DAY, Span, iso
 
-_TITLES: Final = {
+TITLES: Final = {
     "worst_calls": "Worst calls",
     "worst_countries": "Worst countries",
     "worst_networks": "Worst networks",
@@ -28,7 +28,7 @@ _TITLES: Final = {
 }
 """Sections, in order, by the question that each answers."""
 
-QUESTIONS: Final = ("trend_by_day", *_TITLES)
+QUESTIONS: Final = ("trend_by_day", *TITLES)
 """The questions that a report of a week needs."""
 
 
@@ -48,6 +48,7 @@ def week_page(data: WeekData) -> Html:
     """Return the report of a week as an HTML document."""
     title = f"Call quality, {iso(data.span.start)[:10]} to {iso(data.span.end - 1)[:10]}"
     apps = joined([text("App ID: "), *(joined([name(one), text(" ")]) for one in data.apps)])
+    hidden = HIDDEN - {"app_id"} if len(data.apps) > 1 else HIDDEN
     intro = tag("p", joined([time(data.span.start), text(" to "), time(data.span.end), text(" UTC. "), apps]))
     return page(
         title,
@@ -57,11 +58,11 @@ def week_page(data: WeekData) -> Html:
         tiles("The week", data.source, data.totals),
         _trend(data),
         *(
-            answer_section(label, data.answers[key], data.source)
-            for key, label in _TITLES.items()
+            answer_section(label, data.answers[key], data.source, hidden=hidden)
+            for key, label in TITLES.items()
             if not data.answers[key].missing
         ),
-        unanswered_section(data.answers, _TITLES, data.source),
+        unanswered_section(data.answers, TITLES, data.source),
     )
 
 

@@ -13,7 +13,7 @@ from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.validation import PAGE_SIZE, SIDS
 from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
 from agora_analytics.client import AnalyticsClient, with_fixed_cost
-from agora_analytics.models import Call, SessionMetrics
+from agora_analytics.models import Call, SessionMetrics, SessionPage
 from agora_analytics.ops.web.details import FreezeData, SessionsData, StatisticsData, points_data, tracks_data
 from agora_analytics.ops.web.loads import Load
 from agora_analytics.ops.web.replies import RefusalError, choice_of, int_of, text_of
@@ -147,7 +147,7 @@ class CallParts:
         if page == 1:
             # So that it is the newest again, and the last to be forgotten.
             self._totals.pop(call_id, None)
-            self._totals[call_id] = tuple(one.total_size or len(one.items) for one in pages)
+            self._totals[call_id] = tuple(map(_total, pages))
             while len(self._totals) > _MAX_TOTALS:
                 del self._totals[next(iter(self._totals))]
         totals = self._totals.get(call_id, ())
@@ -234,6 +234,12 @@ class CallParts:
             requests=len(slices),
             fetch=fetch,
         )
+
+
+def _total(page: SessionPage) -> int:
+    """Return how many sessions a list has by its first page; at least, if the service sends no total."""
+    has_more = len(page.items) >= PAGE_SIZE if page.has_more is None else page.has_more
+    return len(page.items) + has_more if page.total_size is None else max(page.total_size, len(page.items))
 
 
 def _too_long(slices: list[Span]) -> str:

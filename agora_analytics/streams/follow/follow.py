@@ -150,7 +150,7 @@ class FollowPoller(Poller[CallEvent]):
                 self._first = max(queryable.start, queryable.end - (self._settings.back or 0))
                 self._tracker = self._new_tracker(self._first)
                 # Before the first event: a run that ends with it does not begin later when it is resumed.
-                await self._save(self._tracker)
+                await self._save_progress(self._tracker)
             elif self.position.checkpoint.done and not self._finished(self._tracker):
                 # When the last run would have: neither a restart nor a takeover costs a request. By a host's clock that
                 # was set back the last poll lies in the future: it is not waited for, as the clock may be put right.
@@ -162,7 +162,8 @@ class FollowPoller(Poller[CallEvent]):
                     async for event in events:
                         yield event
             finally:  # even if the consumer leaves: what it has processed is done
-                await self._save(tracker)
+                if self.position.named:
+                    await self._save_progress(tracker)
 
     async def _poll_loop(self, tracker: CallTracker, lists: Reserve, sessions: Reserve) -> AsyncGenerator[CallEvent]:
         while not self._finished(tracker):
@@ -176,7 +177,7 @@ class FollowPoller(Poller[CallEvent]):
             if self._read_to is not None:
                 tracker.advance(self._read_to, self._read_to - self._settings.allowed_lateness)
                 self.monitor.update(last_window=self._read_to)
-            await self._save(tracker)
+            await self._save_progress(tracker)
             if not self._finished(tracker):
                 await self._sleep_until_due(tracker, lists)
 
@@ -315,8 +316,9 @@ class FollowPoller(Poller[CallEvent]):
         self._bounds.forget_accepted()
         self._lists.lost_before = 0
 
-    async def _save(self, tracker: CallTracker) -> None:
-        if self.position.named:
+    async def _save_progress(self, tracker: CallTracker) -> None:
+        # In a sink too: without calls there is no event to save it with, and each turn of a job would read it again.
+        if self.position.is_saved:
             await self.position.save(tracker.to_checkpoint(self.position.stream, self._first))
 
     async def _sleep_until_due(self, tracker: CallTracker, reserve: Reserve, *, since: float = 0.0) -> None:

@@ -141,7 +141,7 @@ class WatchPoller(Poller[Event]):
     async def _save_start(self, assembler: WindowAssembler) -> None:
         """Save where the first run begins: it may end before anything is delivered, and the next one begins there."""
         checkpoint = self.position.checkpoint
-        if not checkpoint.done and checkpoint.start is None and self.position.named:
+        if not checkpoint.done and checkpoint.start is None and self.position.is_saved:
             await self.position.save(attrs.evolve(checkpoint, start=assembler.watermark))
 
     def _create_assembler(self) -> WindowAssembler:

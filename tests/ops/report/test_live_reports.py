@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import attrs
 import pytest
 from helpers.export_runs import remove_rate_limits, request_count
 from helpers.times import NOON
 
-from agora_analytics import Plan, ServerError, Span, Unauthorized
+from agora_analytics import Plan, QuotaExhausted, ServerError, Span, Unauthorized
+from agora_analytics.endpoints.calls import Calls
 from agora_analytics.ops import report
 from agora_analytics.simulator import Fault, Faults, Service, Simulation, World
 
@@ -39,18 +43,18 @@ async def test_the_report_of_a_call_takes_the_requests_that_it_named(simulation,
     async with simulation.client(quotas=False) as client:
         page = await report.live_call(client, call.call_id, call.span, max_requests=20, on_price=prices.append)
         sessions = [one async for one in client.calls.sessions(call)]
-    assert prices == [10]
-    assert request_count(simulation) - before == 10 + 1
+    assert prices == [8]
+    assert request_count(simulation) - before == 8 + 1
     assert f"{len(sessions)} of {len(sessions)} sessions" in page
-    assert "Source: Call Inspector, 10 requests" in page
+    assert "Source: Call Inspector, 8 requests" in page
     assert "Complete: nothing is known to be missing." in page
 
 
 async def test_a_report_beyond_its_limit_sends_nothing(simulation, call):
     before = request_count(simulation)
     async with simulation.client(quotas=False) as client:
-        with pytest.raises(ValueError, match="max_requests=9: the report takes 10 requests"):
-            await report.live_call(client, call.call_id, call.span, max_requests=9)
+        with pytest.raises(ValueError, match="max_requests=7: the report takes 8 requests"):
+            await report.live_call(client, call.call_id, call.span, max_requests=7)
         with pytest.raises(ValueError, match="max_requests=12: allowed are"):
             await report.live_week(client, max_requests=12)
     assert request_count(simulation) == before
@@ -62,7 +66,7 @@ async def test_an_error_of_the_callback_ends_a_report_before_it_is_paid(simulati
 
     before = request_count(simulation)
     async with simulation.client(quotas=False) as client:
-        with pytest.raises(LookupError, match="10"):
+        with pytest.raises(LookupError, match="8"):
             await report.live_call(client, call.call_id, call.span, max_requests=20, on_price=refuse)
     assert request_count(simulation) == before
 
@@ -110,3 +114,67 @@ async def test_the_report_of_a_week_counts_its_estimate(simulation):
     async with simulation.client(quotas=False) as client:
         with pytest.raises(ValueError, match="requests after the"):
             await report.live_week(client, max_requests=max(13, with_estimate + prices[0] - 1))
+
+
+async def test_a_report_that_would_wait_for_the_next_day_is_refused(clock):
+    """Exports leave the last requests of a day to others, and would wait for midnight."""
+    made = Simulation(Service(World(seed=7, calls_per_hour=1.0), Plan.of("standard"), clock=clock))
+    async with made.client() as client:
+        for _ in range(955):
+            await client.calls.page(NOON - 9 * HOUR, NOON - 8 * HOUR)
+        before = request_count(made)
+        with pytest.raises(QuotaExhausted, match="would wait for the quota of 'call_lists' until 2026-11-25T00:00"):
+            await report.live_week(client, max_requests=100)
+    assert request_count(made) == before
+
+
+async def test_a_report_whose_quota_others_spend_ends(simulation, monkeypatch):
+    async def never(*_: object, **__: object) -> None:
+        await asyncio.sleep(86_400)
+
+    async with simulation.client(quotas=False) as client:
+        monkeypatch.setattr(type(client.export), "run", never)
+        with pytest.raises(QuotaExhausted, match="the report was not done within 3600 s"):
+            await report.live_week(client, max_requests=200)
+
+
+async def test_a_part_without_quota_says_why(simulation, call):
+    simulation.faults = after(simulation, None, Fault("busy"))
+    async with simulation.client(quotas=False) as client:
+        page = await report.live_call(client, call.call_id, call.span, max_requests=20)
+    assert "<li>user_count by minute: HTTP 429: " in page
+
+
+async def test_a_report_of_less_than_the_call_says_of_what_it_is(simulation, call):
+    part = Span(call.span.start + 20, call.span.end - 20)
+    async with simulation.client(quotas=False) as client:
+        page = await report.live_call(client, call.call_id, part, max_requests=20)
+    assert f"what is shown over time, and by network, is of {part}" in page
+
+
+@pytest.mark.parametrize("answers", [{"join_ts": 1_795_521_600_000}, {"leave_ts": None, "finished": False}], ids=str)
+async def test_a_session_with_impossible_times_is_reported(simulation, call, monkeypatch, answers):
+    sessions_page = Calls.sessions_page
+
+    async def changed(self: Calls, *arguments: object, **options: object) -> object:
+        page = await sessions_page(self, *arguments, **options)
+        return attrs.evolve(page, sessions=(attrs.evolve(page.items[0], **answers), *page.items[1:]))
+
+    monkeypatch.setattr(Calls, "sessions_page", changed)
+    async with simulation.client(quotas=False) as client:
+        page = await report.live_call(client, call.call_id, call.span, max_requests=20)
+    assert ("1 sessions have no end" in page) is ("finished" in answers)
+
+
+async def test_a_list_without_a_total_whose_first_page_is_full_has_more(simulation, call, monkeypatch):
+    sessions_page = Calls.sessions_page
+
+    async def changed(self: Calls, *arguments: object, **options: object) -> object:
+        page = await sessions_page(self, *arguments, **options)
+        many = [attrs.evolve(page.items[0], sid=str(number)) for number in range(100)]
+        return attrs.evolve(page, sessions=tuple(many), total_size=None, has_more=None)
+
+    monkeypatch.setattr(Calls, "sessions_page", changed)
+    async with simulation.client(quotas=False) as client:
+        page = await report.live_call(client, call.call_id, call.span, max_requests=20)
+    assert "only the first page of 2 pages of sessions was requested" in page
