@@ -18,6 +18,6 @@ if TYPE_CHECKING:
     from agora_analytics.dlt.report import *
     from agora_analytics.dlt.source import *
 
-__all__ = ["LoadReport", "agora_source", "load_reports"]
+__all__ = ["LoadReport", "agora_source", "agora_sources", "load_reports"]
 
 __getattr__, __dir__ = door(globals(), "report", "source")

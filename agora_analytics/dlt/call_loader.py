@@ -1,16 +1,17 @@
 """Loads calls, or details of calls, of one App ID: what is new since the last run, and what may have changed.
 
 ```text
-calls that were open ──────────> listed again ─┐
-spans that are not final yet ──> listed ───────┴─> calls: yielded
-                                                   details: pending until over and queryable ─> fetched ─> yielded
+spans that are not final yet ──> listed ───────┬─> calls: yielded
+calls that were open ──────────> listed again ─┘   details: pending until over and queryable ─> fetched ─> yielded
 ```
+
+A list or a call that fails is left to the next run, unless the next one fails, too: then the run ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -19,18 +20,15 @@ import attrs
 from agora_analytics.client import AnalyticsClient, service_time
 from agora_analytics.dlt.details import DetailsFetcher, FetchedDetails
 from agora_analytics.dlt.progress import LoadProgress
-from agora_analytics.dlt.run_budget import RunBudget
-from agora_analytics.errors import IncompleteList, PlanRefused
+from agora_analytics.dlt.run_budget import SPENT, FailureStreak, RunBudget, cut_reason
+from agora_analytics.errors import AgoraError, IncompleteList, PlanRefused
 from agora_analytics.export.selection import Selection, wants
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.models import Call
 from agora_analytics.plans import CALL_LISTS, Limits
 from agora_analytics.quota.service_time import ServiceTime
-from agora_analytics.spans import HOUR, HostSecond, Span, sliced
-
-_SLICE: Final = 6 * HOUR
-"""Seconds of calls that are listed at once: a run that ends keeps what was listed, and memory holds one list."""
+from agora_analytics.spans import HostSecond, Span
 
 _AT_ONCE: Final = 8
 """Calls whose details are requested at a time; those of a chunk are yielded together."""
@@ -50,27 +48,46 @@ class CallLoader:
     budget: RunBudget
     allowed_lateness: int
     details_fetcher: DetailsFetcher | None
+    listed_open: set[str]
+    """Ids of calls that were open when this run listed them: a later run looks at them again."""
     _answered: bool = attrs.field(default=False, init=False)
+    _lists: FailureStreak = attrs.field(factory=FailureStreak, init=False)
+    _chunks: FailureStreak = attrs.field(factory=FailureStreak, init=False)
+    _failed: set[str] = attrs.field(factory=set, init=False)
 
     async def batches(self) -> AsyncGenerator[ColumnBatch]:
         """Yield rows; what they are of is noted as loaded when the next ones are asked for.
 
         Raises `RunCutShortError`, and the client's errors that concern more than a call.
         """
-        for span in self.progress.open_spans():
-            if (left := self._queryable(span)) is not None:
-                async for batch in self._refresh(left):
-                    yield batch
-        async for batch in self._details():
-            yield batch
+        for step in self._steps():
+            async for batch in step:
+                yield batch
+        for streak in (self._lists, self._chunks):
+            if (error := streak.finish()) is not None:
+                self.progress.cut(cut_reason(error))
+
+    def _steps(self) -> Iterator[AsyncGenerator[ColumnBatch]]:
+        yield self._details()
+        # The new spans first: they expire, and a run of few requests would otherwise never come to them.
         for span in self.progress.unread(self.selection.span):
-            for part in sliced(span, min(_SLICE, self._limits.longest_query)):
-                if (left := self._queryable(part)) is None:
-                    continue
-                async for batch in self._slice(left):
-                    yield batch
-                async for batch in self._details():
-                    yield batch
+            for part in self._parts(span):
+                yield self._slice(part)
+                yield self._details()
+        for span in self.progress.open_spans(self.listed_open):
+            for part in self._parts(span):
+                yield self._refresh(part)
+        yield self._details()
+
+    def _parts(self, span: Span) -> Iterator[Span]:
+        """Yield what can be listed now of a span, in parts of as many seconds as few requests can list."""
+        start = span.start
+        while start < span.end and (left := self._queryable(Span(start, span.end))) is not None:
+            longest = min(self.progress.slice_length, self._limits.longest_query)
+            part = Span(left.start, min(left.end, left.start + longest))
+            # What becomes queryable meanwhile is for the next run: it would be a request for each second.
+            start = span.end if part.end == left.end else part.end
+            yield part
 
     def _queryable(self, span: Span) -> Span | None:
         """Return what of a span can be listed now. What has expired is noted as lost, and costs no request."""
@@ -102,7 +119,7 @@ class CallLoader:
     async def _refresh(self, span: Span) -> AsyncGenerator[ColumnBatch]:
         """List calls again that were open."""
         before = self.progress.open_in(span)
-        listed = await self._list(span)
+        listed = await self._list(span) if before else None
         if listed is None:
             return
         calls, is_whole = listed
@@ -126,30 +143,47 @@ class CallLoader:
     async def _list(self, span: Span) -> tuple[list[Call], bool] | None:
         """Return the calls that began in a span, and whether these are all.
 
-        None if the service does not have the span yet, or no longer.
+        None if the service does not have the span yet, or no longer, or if the list failed.
         """
-        self.budget.check()
         calls: dict[str, Call] = {}
         is_whole = True
-        for channel in self.selection.channels or (None,):
-            results = self.client.calls.search(*span, cname=channel)
-            try:
-                async with aclosing(results):
-                    async for call in results:
-                        calls[call.call_id] = call
-            except IncompleteList as error:
-                is_whole = False
-                self.progress.lose("the service cuts off the list", [error.span or span])
-            except PlanRefused as error:
-                if error.kind == "range":
-                    self._give_up(span)
-                elif error.kind != "latency":
-                    raise
-                return None
-            finally:
-                self.budget.used += results.requests
-            self.progress.lose("expired", results.missing)
+        try:
+            for channel in self.selection.channels or (None,):
+                is_whole &= await self._search(span, channel, calls)
+        except PlanRefused as error:
+            if error.kind == "range":
+                self._give_up(span)
+            elif error.kind != "latency":
+                self._lists.failed([error])
+            return None
+        except AgoraError as error:
+            self._lists.failed([error])
+            return None
+        self._lists.answered()
         return list(calls.values()), is_whole
+
+    async def _search(self, span: Span, channel: str | None, calls: dict[str, Call]) -> bool:
+        """Add the calls of a span to `calls`; return whether these are all."""
+        self.budget.check()
+        results = self.client.calls.search(*span, cname=channel, max_requests=self.budget.left)
+        try:
+            async with aclosing(results):
+                async for call in results:
+                    calls[call.call_id] = call
+        except IncompleteList as error:
+            self.progress.lose("the service cuts off the list", [error.span or span])
+            return False
+        except SPENT:
+            # It has to fit into what a run may request, or no run would get past it.
+            self.progress.resize_slice(span, results.requests, is_whole=False)
+            raise
+        finally:
+            self.budget.used += results.requests
+            self.progress.lose("expired", results.missing)
+        self.progress.resize_slice(span, results.requests, is_whole=not results.exhausted)
+        if results.exhausted:
+            raise self.budget.cut()
+        return True
 
     async def _take(self, calls: Sequence[Call]) -> AsyncGenerator[ColumnBatch]:
         """Yield calls, unless details are wanted, and note what is to come of them."""
@@ -161,6 +195,7 @@ class CallLoader:
 
     def _note(self, call: Call) -> None:
         if not call.is_over:
+            self.listed_open.add(call.call_id)
             # Without a start it cannot be looked up again: its row stays as it is.
             if call.created_ts and call.started_at:
                 self.progress.add(call)
@@ -177,7 +212,8 @@ class CallLoader:
         fetcher = self.details_fetcher
         if fetcher is None:
             return
-        calls = [call for call in self.progress.ended_calls() if self.client.calls.is_queryable(call)]
+        ended = (call for call in self.progress.ended_calls() if call.call_id not in self._failed)
+        calls = [call for call in ended if self.client.calls.is_queryable(call)]
         while calls:
             count = self.budget.at_most(_AT_ONCE)
             chunk, calls = calls[:count], calls[count:]
@@ -194,9 +230,24 @@ class CallLoader:
             for call, answer in fetched:
                 self._note_details(call, answer)
             # After the rows of those that were answered: they are paid for.
-            for failed in answers:
-                if isinstance(failed, BaseException):
-                    raise failed
+            self._check_failures(chunk, answers)
+
+    def _check_failures(self, chunk: Sequence[Call], answers: Sequence[FetchedDetails | BaseException]) -> None:
+        """Leave calls whose details failed to the next run; raises what concerns more than these."""
+        failed = [
+            (call.call_id, error)
+            for call, error in zip(chunk, answers, strict=True)
+            if isinstance(error, BaseException)
+        ]
+        self._failed.update(call_id for call_id, _ in failed)
+        for _, error in failed:
+            if not isinstance(error, AgoraError):
+                raise error
+            self._chunks.check(error)
+        if len(failed) < len(chunk):
+            self._chunks.answered()
+        else:
+            self._chunks.failed([error for _, error in failed if isinstance(error, AgoraError)])
 
     def _check_refusals(self, answers: Sequence[FetchedDetails]) -> None:
         """Raise a refusal if several calls were refused and none was answered: then the settings are wrong."""

@@ -8,14 +8,16 @@ from typing import TypeVar
 import attrs
 
 from agora_analytics.client import AnalyticsClient
-from agora_analytics.dlt.run_budget import CUTS, RunBudget
+from agora_analytics.dlt.run_budget import RunBudget
 from agora_analytics.endpoints.results import Results
 from agora_analytics.errors import (
     DecodeError,
     IncompleteList,
     NotFound,
     PlanRefused,
+    RateLimited,
     ResponseError,
+    ServerError,
     TooEarly,
     Unauthorized,
 )
@@ -63,7 +65,7 @@ class DetailsFetcher:
         except (DecodeError, NotFound) as error:  # such as a call that was deleted
             return FetchedDetails(reason=str(error))
         except ResponseError as error:
-            if isinstance(error, (*CUTS, Unauthorized)) or getattr(error, "kind", "") == "access":
+            if isinstance(error, (RateLimited, ServerError, Unauthorized)) or getattr(error, "kind", "") == "access":
                 raise
             return FetchedDetails(reason=str(error), refused=None if isinstance(error, PlanRefused) else error)
 

@@ -9,7 +9,8 @@ import attrs
 
 from agora_analytics.client import AnalyticsClient, service_time
 from agora_analytics.dlt.progress import LoadProgress
-from agora_analytics.dlt.run_budget import RunBudget
+from agora_analytics.dlt.run_budget import FailureStreak, RunBudget, cut_reason
+from agora_analytics.errors import AgoraError
 from agora_analytics.export.fetch.sources import EndpointSet, InsightSource
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.export.write.column_batch import ColumnBatch
@@ -33,9 +34,9 @@ class InsightLoader:
     async def batches(self) -> AsyncGenerator[ColumnBatch]:
         """Yield rows; what they are of is noted as loaded when the next ones are asked for.
 
-        Raises `RunCutShortError` and the client's errors.
+        Raises `RunCutShortError`, and the client's errors that concern more than a request.
         """
-        source = InsightSource(self.insight)
+        source, failures = InsightSource(self.insight), FailureStreak()
         limits = self.client.plan.of_endpoint(source.endpoint)
         endpoints = EndpointSet(self.client.calls, self.client.insights, self.client.realtime)
         now = service_time(self.client).passed_second()
@@ -49,10 +50,17 @@ class InsightLoader:
                     continue
                 self.budget.check()
                 self.budget.used += 1
-                batch = await source.fetch(endpoints, self.app_id, part)
+                try:
+                    batch = await source.fetch(endpoints, self.app_id, part)
+                except AgoraError as error:
+                    failures.failed([error])
+                    continue
+                failures.answered()
                 yield _marked(batch, source.final_before(now))
                 self.progress.mark_done(Span(part.span.start, part.owned_until), source.final_before(now))
         self._give_up(wanted, oldest)
+        if (failure := failures.finish()) is not None:
+            self.progress.cut(cut_reason(failure))
 
     def _give_up(self, wanted: Span, oldest: int) -> None:
         """Note what has expired; last, since only an answer confirms the clock, and only that is a reason to."""

@@ -6,17 +6,23 @@ yielded: a run that dies repeats requests, and the merge by primary key replaces
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
 from agora_analytics.models import Call
-from agora_analytics.spans import Span, merged, without
+from agora_analytics.spans import HOUR, Span, merged, without
 
 _MAX_MISSING: Final = 1_000
 """Losses that are kept for the report: the state is stored with every load."""
 
 _NEARBY: Final = 600
 """Seconds between the starts of two open calls that are looked up in one list."""
+
+_LONGEST_SLICE: Final = 6 * HOUR
+"""Seconds of calls that are listed at once: a run that ends keeps what was listed, and memory holds one list."""
+
+_FEW_REQUESTS, _MANY_REQUESTS = 4, 16
+"""Requests for a list after which the next one is of twice, or half, as many seconds."""
 
 
 class LoadProgress:
@@ -50,6 +56,20 @@ class LoadProgress:
         for call_id in [call_id for call_id, start in self._seen.items() if start < end]:
             del self._seen[call_id]
 
+    @property
+    def slice_length(self) -> int:
+        """Seconds of calls to list at once."""
+        return int(self._state.get("slice", _LONGEST_SLICE))
+
+    def resize_slice(self, span: Span, requests: int, *, is_whole: bool) -> None:
+        """Note how many requests the list of a span took, or took before it ended early."""
+        length = self.slice_length
+        if requests > _MANY_REQUESTS or (requests and not is_whole):
+            length = max(1, min(length, span.duration) // 2)
+        elif is_whole and requests <= _FEW_REQUESTS and span.duration >= length:
+            length = min(_LONGEST_SLICE, length * 2)
+        self._state["slice"] = length
+
     def add(self, call: Call) -> None:
         """Note a call that is to be loaded, or loaded again, unless that is done."""
         if call.call_id not in self._seen:
@@ -72,10 +92,11 @@ class LoadProgress:
             for start, end, call_id in ended
         ]
 
-    def open_spans(self) -> list[Span]:
-        """Return the spans in which pending calls began that were open when last seen, oldest first."""
+    def open_spans(self, but: Collection[str] = ()) -> list[Span]:
+        """Return the spans in which pending calls began, except some, that were open when last seen; oldest first."""
         spans: list[Span] = []
-        for start in sorted(start for start, end in self.pending.values() if start and not end):
+        pending = (one for call_id, one in self.pending.items() if call_id not in but)
+        for start in sorted(start for start, end in pending if start and not end):
             # Calls that began close together cost one request instead of one each.
             near = spans and start < spans[-1].end + _NEARBY
             begin = spans.pop().start if near else start
@@ -90,13 +111,21 @@ class LoadProgress:
         """Note what will never be loaded."""
         lost = [(int(span.start), int(span.end)) for span in spans]
         for start, end in lost or ([(0, 0)] if call_id else ()):
-            last = self._missing[-1] if self._missing else [0, 0, "", None]
-            # What has expired over the years comes slice by slice, and is one loss.
-            if last[1:] == [start, reason, call_id]:
-                last[1] = end
-            elif [start, end, reason, call_id] not in self._missing:
-                self._missing.append([start, end, reason, call_id])
-        del self._missing[:-_MAX_MISSING]
+            self._lose(start, end, reason, call_id)
+
+    def _lose(self, start: int, end: int, reason: str, call_id: str | None) -> None:
+        last = self._missing[-1] if self._missing else [0, 0, "", None]
+        # What has expired over the years comes slice by slice, and is one loss.
+        if start and last[1:] == [start, reason, call_id]:
+            last[1] = end
+        elif [start, end, reason, call_id] not in self._missing:
+            self._missing.append([start, end, reason, call_id])
+            del self._missing[:-_MAX_MISSING]
+
+    def lose_rows(self, rows: Mapping[str | None, int], reason: str) -> None:
+        """Note rows that cannot be loaded, by the id of their call."""
+        for call_id, count in rows.items():
+            self._lose(0, 0, f"{count} {'row' if count == 1 else 'rows'} {reason}", call_id)
 
     def cut(self, reason: str) -> None:
         """Note why the run ends before everything was requested."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from agora_analytics._core import validation
 from agora_analytics.spans import Span, moment
 
 __all__ = ["LoadReport", "load_reports"]
@@ -58,6 +59,7 @@ def load_reports(pipeline: _Pipeline, *, source: str = "agora") -> tuple[LoadRep
             print(report.resource, report.cut or "complete", report.pending, "calls to come")
     ```
     """
+    source = validation.non_empty_str("source", source)
     resources = pipeline.state.get("sources", {}).get(source, {}).get("resources", {})
     return tuple(
         _report(resource, stream, state)

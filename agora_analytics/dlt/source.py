@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -18,7 +19,8 @@ from agora_analytics.dlt.call_loader import CallLoader
 from agora_analytics.dlt.details import DetailsFetcher
 from agora_analytics.dlt.insight_loader import InsightLoader
 from agora_analytics.dlt.progress import LoadProgress
-from agora_analytics.dlt.run_budget import CUTS, RunBudget, RunCutShortError, cut_reason
+from agora_analytics.dlt.run_budget import RunBudget, RunCutShortError, RunOutcome, cut_reason
+from agora_analytics.errors import AgoraError
 from agora_analytics.export.selection import Selection
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.priority import Priority
@@ -26,10 +28,16 @@ from agora_analytics.quota.priority import Priority
 if TYPE_CHECKING:
     from dlt.extract.source import DltSource
 
-__all__ = ["agora_source"]
+__all__ = ["agora_source", "agora_sources"]
 
 _ALLOWED_LATENESS: Final = 300
 """Seconds for which calls may still appear in lists."""
+
+_MAX_WAIT: Final = 120.0
+"""Seconds that one request may wait for quota."""
+
+_MIN_REQUESTS: Final = 10
+"""Least requests of a piece: with fewer, hardly any list would be complete."""
 
 # What decides about the rows of a dataset: with other settings, it is read from the start.
 _SETTINGS: Final = {
@@ -40,15 +48,13 @@ _SETTINGS: Final = {
     "insights": (),
 }
 
-log = logging.getLogger("agora_analytics")
-
 
 def agora_source(
     selection: Selection,
     *,
     client: Callable[[], AnalyticsClient] | None = None,
     max_requests: int | None = None,
-    max_wait: float = 120.0,
+    max_wait: float = _MAX_WAIT,
     allowed_lateness: int = _ALLOWED_LATENESS,
     name: str = "agora",
 ) -> DltSource:
@@ -77,8 +83,9 @@ def agora_source(
     read from the start.
 
     A run that the quota, `max_requests` or an outage cuts short loads what it has, logs a warning and is continued by
-    the next one; see `load_reports`. Errors that a retry does not fix, such as `Unauthorized`, fail the run, and dlt
-    then keeps neither its rows nor its state.
+    the next one; see `load_reports`. So does one whose credentials or App ID are refused after other requests were
+    answered. If nothing is answered, the refusal fails the run, and dlt then keeps neither its rows nor its state. The
+    same happens if the process ends while it requests: `agora_sources` loads a long history in pieces.
 
     Args:
         selection: what to load; all datasets but `realtime`.
@@ -92,22 +99,90 @@ def agora_source(
     Raises `ModuleNotFoundError` without dlt, and `ValueError` or `TypeError` for bad arguments.
 
     """
+    budget = RunBudget(validation.none_or(validation.int_in_range, "max_requests", max_requests, 1))
+    return _sources(selection, client, max_wait, allowed_lateness, name)(budget)
+
+
+def agora_sources(
+    selection: Selection,
+    *,
+    requests: int = 200,
+    client: Callable[[], AnalyticsClient] | None = None,
+    max_wait: float = _MAX_WAIT,
+    allowed_lateness: int = _ALLOWED_LATENESS,
+    name: str = "agora",
+) -> Iterator[DltSource]:
+    """Yield sources, each of which continues where the one before ended, until everything is loaded.
+
+    dlt keeps the rows and the progress of a run once it has ended. So a run that dies loses its requests, and a long
+    history is loaded in pieces:
+
+    ```python
+    def load(pipeline, selection):
+        from agora_analytics.dlt import agora_sources
+
+        for source in agora_sources(selection, requests=500):
+            pipeline.run(source)
+    ```
+
+    It ends when a source was not cut short by `requests`: everything was requested, the quota is spent, or the service
+    does not answer; see `load_reports`.
+
+    Args:
+        selection, client, max_wait, allowed_lateness, name: as for `agora_source`.
+        requests: requests of a piece, 10 or more.
+
+    Raises as `agora_source` does.
+
+    """
+    requests = validation.int_in_range("requests", requests, _MIN_REQUESTS)
+    return _pieces(_sources(selection, client, max_wait, allowed_lateness, name), requests)
+
+
+def _pieces(source: Callable[[RunBudget], DltSource], requests: int) -> Iterator[DltSource]:
+    unread = 0
+    # Packages that a run before left on disk are loaded in place of the first source. One that was left unread for
+    # another reason would never be read.
+    while unread < 2:  # noqa: PLR2004 - as above
+        budget = RunBudget(requests)
+        yield source(budget)
+        if budget.begun and not budget.exceeded:
+            return
+        unread = 0 if budget.begun else unread + 1
+
+
+def _sources(
+    selection: Selection,
+    client: Callable[[], AnalyticsClient] | None,
+    max_wait: float,
+    allowed_lateness: int,
+    name: str,
+) -> Callable[[RunBudget], DltSource]:
+    """Return what makes a source that spends a budget."""
+    title = validation.non_empty_str("name", name)
+    selection = _loadable(selection)
+    make_run = partial(
+        _SourceRun,
+        selection=selection,
+        clients=_SharedClient(_from_env() if client is None else validation.function("client", client, "a function")),
+        max_wait=validation.number_in_range("max_wait", max_wait),
+        allowed_lateness=validation.int_in_range("allowed_lateness", allowed_lateness, 0),
+        listed_open=defaultdict(set),
+    )
+
     try:
         import dlt  # noqa: PLC0415 - an extra
         import pyarrow as _  # noqa: F401, ICN001, PLC0415 - as above
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"this needs {error.name}: {install_command('dlt')}", name=error.name) from None
-    run = _SourceRun(
-        selection=_loadable(selection),
-        clients=_SharedClient(_from_env() if client is None else validation.function("client", client, "a function")),
-        budget=RunBudget(validation.none_or(validation.int_in_range, "max_requests", max_requests, 1)),
-        max_wait=validation.number_in_range("max_wait", max_wait),
-        allowed_lateness=validation.int_in_range("allowed_lateness", allowed_lateness, 0),
-    )
-    # Made here and not by decorators, so that this module can be imported without dlt.
-    resources = [_resource(dlt, run, dataset) for dataset in run.selection.datasets]
-    title = validation.non_empty_str("name", name)
-    return dlt.source(lambda: resources, name=title, section=title)()
+
+    def source(budget: RunBudget) -> DltSource:
+        # Made here and not by decorators, so that this module can be imported without dlt.
+        run = make_run(budget=budget)
+        resources = [_resource(dlt, run, dataset) for dataset in selection.datasets]
+        return dlt.source(lambda: resources, name=title, section=title)()
+
+    return source
 
 
 def _resource(dlt: Any, run: _SourceRun, dataset: str) -> Any:
@@ -157,28 +232,34 @@ class _SourceRun:
     budget: RunBudget
     max_wait: float
     allowed_lateness: int
+    listed_open: MutableMapping[str, set[str]]
 
     async def tables(self, dataset: str, states: MutableMapping[str, Any]) -> AsyncGenerator[Any]:
         """Yield the rows of a dataset; `states` are those of its resource."""
         from agora_analytics.dlt import tables  # noqa: PLC0415 - loads pyarrow
 
-        cut: str | None = None
         yield tables.empty(dataset)  # so that there is a table with all columns, also before the first row
+        outcome = RunOutcome(dataset)
         async with self.clients.use() as shared:
+            self.budget.begun = True
             # As exports wait for quota, but not for hours: the next run continues.
             client = with_options(shared, priority=Priority.EXPORT, max_wait=self.max_wait)
             for progress, loader in self._loaders(dataset, states, client):
-                # What the first one met awaits the others, too: they have the same counter of requests.
-                if cut is not None:
-                    progress.cut(cut)
+                if outcome.cut is not None:
+                    progress.cut(outcome.cut)
                     continue
                 try:
                     async for batch in loader.batches():
-                        yield tables.table(batch)
-                except (RunCutShortError, *CUTS) as error:
-                    cut = cut_reason(error)
-                    log.warning("the load of %s was cut short, and the next run continues it: %s", dataset, cut)
-                    progress.cut(cut)
+                        table, dropped = tables.table(batch)
+                        yield table
+                        outcome.answered = True
+                        progress.lose_rows(dropped, "without a valid time")
+                except (RunCutShortError, AgoraError) as error:
+                    progress.cut(cut_reason(error))
+                    outcome.failed(error)
+                else:
+                    outcome.completed()
+        outcome.finish()
 
     def _loaders(
         self, dataset: str, states: MutableMapping[str, Any], client: AnalyticsClient
@@ -192,9 +273,10 @@ class _SourceRun:
                 yield progress, InsightLoader(*common, insight, progress, self.budget)
             if dataset == "insights":
                 continue
-            progress = LoadProgress(states, _key(app, self._settings(dataset)), now)
+            progress = LoadProgress(states, key := _key(app, self._settings(dataset)), now)
             fetcher = None if dataset == "calls" else DetailsFetcher(dataset, *common, self.budget)
-            yield progress, CallLoader(*common, progress, self.budget, self.allowed_lateness, fetcher)
+            listed_open = self.listed_open[f"{dataset}-{key}"]
+            yield progress, CallLoader(*common, progress, self.budget, self.allowed_lateness, fetcher, listed_open)
 
     def _settings(self, dataset: str) -> dict[str, Any]:
         identity = self.selection.identity()

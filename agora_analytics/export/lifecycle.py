@@ -152,7 +152,8 @@ async def _opened(
             await state_thread.run_io(open_parts)
             (parts,) = opened
             target = parts.target
-            await translate_errors(state_thread.run_io(target.ready, abort=target.abort), partial(_not_opened, sink))
+            ready = partial(target.ready, await state_thread.change(ExportState.known_parts))
+            await translate_errors(state_thread.run_io(ready, abort=target.abort), partial(_not_opened, sink))
             await preflight.check_parts(target.writer)
             if remote:
                 await preflight.guard(remote.begin_run())

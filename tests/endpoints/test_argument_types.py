@@ -11,6 +11,7 @@ from helpers.argument_kinds import CLIENT, METHODS, Method
 from helpers.export_arguments import EXPORTS
 from helpers.ledger_arguments import LEDGERS
 from helpers.operation_arguments import OPERATIONS
+from helpers.reader_arguments import READERS
 from helpers.store_arguments import STORES
 from helpers.strange_values import INVALID, SECRET
 from hypothesis import given, settings
@@ -21,9 +22,8 @@ from agora_analytics import AnalyticsClient
 
 pytestmark = pytest.mark.real_time
 
-CASES = [
-    (method, name) for method in (*METHODS, *OPERATIONS, *ALERTS, *LEDGERS, *STORES, *EXPORTS) for name in method.kinds
-]
+TABLES = (METHODS, OPERATIONS, ALERTS, LEDGERS, STORES, EXPORTS, READERS)
+CASES = [(method, name) for table in TABLES for method in table for name in method.kinds]
 
 
 async def run(method: Method, arguments: dict[str, Any]) -> None:

@@ -28,7 +28,12 @@ _TYPES: Final[Mapping[str, str]] = {
     "boolean": "boolean",
     "time": "timestamp",
 }
+_ENGINE: Final = "agora-analytics"
 _PROTOCOL: Final = {"minReaderVersion": 1, "minWriterVersion": 2}
+
+
+class DamagedLogError(OSError):
+    """Entries of the log are gone, or cannot be read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,6 +54,7 @@ class DeltaLog:
         self._dataset = DATASETS[dataset]
         self._next = 0
         self._files: dict[str, str] = {}
+        self._removed_by_others: set[str] = set()
         self._schema: str | None = None
 
     def withdraw(self, name: str, sha256: str | None = None) -> None:
@@ -77,13 +83,26 @@ class DeltaLog:
         }
         self._commit(path, *self._table(file.written_ms), {"add": add})
 
-    def withdraw_missing(self) -> None:
-        """Take files out of the table that are gone, which a run has accepted: no reader could read the table."""
+    def agree(self, files: Mapping[str, DataFile]) -> None:
+        """Make the table agree with the files of an export, whatever became of its log.
+
+        Files that are gone, which a run has accepted, leave it: no reader could read the table. Those of `files` that
+        it lacks are added, unless another program has taken them out, and has their rows in a file of its own. Raises
+        `DamagedLogError` for a log with a gap.
+        """
+        log = f"{self._dataset.name}/_delta_log/"
+        numbers = [name.removeprefix(log).removesuffix(".json") for name in self._sink.files(log.rstrip("/"))]
+        last = max((int(number) for number in numbers if number.isdecimal()), default=-1)
         self._refresh()
-        if self._files:
-            there = {self._path(name) for name in self._sink.files(self._dataset.name)}
-            for path in sorted(self._files.keys() - there):
-                self._commit(path, {"remove": {"path": path, "dataChange": True}})
+        if self._next <= last:
+            raise DamagedLogError(f"{self._entry()} is gone, and later ones are there")
+        there = {self._path(name) for name in self._sink.files(self._dataset.name)} if self._files else set()
+        for path in sorted(self._files.keys() - there):
+            self._commit(path, {"remove": {"path": path, "dataChange": True}})
+        for name, file in files.items():
+            if self._path(name) not in self._removed_by_others:
+                self.withdraw(name, file.sha256)
+                self.add(name, file)
 
     def _path(self, name: str) -> str:
         """Return the path of a file relative to the table, as URLs encode it: an App ID in it is encoded already."""
@@ -109,7 +128,7 @@ class DeltaLog:
 
     def _commit(self, path: str, *actions: Mapping[str, Any]) -> None:
         commit_id = str(uuid4())
-        info = {"operation": "WRITE", "engineInfo": "agora-analytics", "txnId": commit_id}
+        info = {"operation": "WRITE", "engineInfo": _ENGINE, "txnId": commit_id}
         content = "".join(f"{_text(action)}\n" for action in ({"commitInfo": info}, *actions)).encode()
         while True:
             try:
@@ -128,29 +147,34 @@ class DeltaLog:
         """Read the entries that were added since, and return the ids of their commits."""
         commits: set[str] = set()
         while (content := self._sink.read(self._entry())) is not None:
-            commits |= self._read_entry(content)
+            commits.add(self._read_entry(content))
         # Only a log that another program has shortened has a checkpoint and no beginning.
         if not self._next and self._sink.stat(f"{self._dataset.name}/_delta_log/_last_checkpoint"):
-            raise OSError(f"the first entries of {self._dataset.name}/_delta_log are gone")
+            raise DamagedLogError(f"the first entries of {self._dataset.name}/_delta_log are gone")
         return commits
 
-    def _read_entry(self, content: bytes) -> set[str]:
-        commits = {self._apply(line) for line in content.splitlines()}
-        self._next += 1
-        return commits
-
-    def _apply(self, line: bytes) -> str:
+    def _read_entry(self, content: bytes) -> str:
+        """Apply an entry, and return the id of its commit."""
         try:
-            action: dict[str, Any] = json.loads(line)
+            actions: list[dict[str, Any]] = [json.loads(line) for line in content.splitlines()]
         except AgoraError as error:
-            raise OSError(f"{self._entry()} is damaged: {error}") from None
+            raise DamagedLogError(f"{self._entry()} is damaged: {error}") from None
+        info: dict[str, Any] = next((one["commitInfo"] for one in actions if "commitInfo" in one), {})
+        for action in actions:
+            self._apply(action, is_own=info.get("engineInfo") == _ENGINE)
+        self._next += 1
+        return str(info.get("txnId", ""))
+
+    def _apply(self, action: Mapping[str, Any], *, is_own: bool) -> None:
         if "add" in action:
             self._files[action["add"]["path"]] = (action["add"].get("tags") or {}).get("sha256", "")
+            self._removed_by_others.discard(action["add"]["path"])
         elif "remove" in action:
             self._files.pop(action["remove"]["path"], None)
+            if not is_own:
+                self._removed_by_others.add(action["remove"]["path"])
         elif "metaData" in action:
             self._schema = action["metaData"]["schemaString"]
-        return str(action.get("commitInfo", {}).get("txnId", ""))
 
     def _entry(self) -> str:
         return f"{self._dataset.name}/_delta_log/{self._next:020}.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from shutil import copyfile
@@ -58,8 +58,8 @@ class Target(Protocol):
     def writer(self) -> RowWriter:
         """The writer of the rows of a part."""
 
-    def ready(self) -> None:
-        """Wait until the target is open, if another program may have it locked."""
+    def ready(self, parts: Sequence[tuple[Part, PartInfo | None]]) -> None:
+        """Wait until the target is open, if another program may have it locked. `parts` are those of the state."""
 
     def expect(self, part: Part) -> None:
         """Let `publish` raise `ReplacedError` if another process changes the part from now on."""
@@ -117,10 +117,11 @@ class FileTarget(_TargetBase):
     _logs: Mapping[str, DeltaLog] = attrs.field(factory=dict)
     """Of a format that is a table: the transaction log by dataset."""
 
-    def ready(self) -> None:
+    def ready(self, parts: Sequence[tuple[Part, PartInfo | None]]) -> None:
         """Make the tables of the export agree with its files. The writer may still start meanwhile."""
-        for log in self._logs.values():
-            log.withdraw_missing()
+        for dataset, log in self._logs.items():
+            files = {self.name(part): _data_file(part, info) for part, info in parts if part.dataset == dataset}
+            log.agree({name: file for name, file in files.items() if file is not None})
 
     def expect(self, part: Part) -> None:
         """Expect the file as it is now."""
@@ -171,7 +172,7 @@ class DatabaseTarget(_TargetBase):
 
     _path: Path
 
-    def ready(self) -> None:
+    def ready(self, parts: Sequence[tuple[Part, PartInfo | None]]) -> None:  # noqa: ARG002 - of files
         """Wait until the database is open."""
         self.writer.ready()
 
@@ -212,6 +213,13 @@ class DatabaseTarget(_TargetBase):
         digest = files.digest(self._path)
         size = self._path.stat().st_size
         return PartInfo(rows=0, bytes=size, sha256=digest, mark=_mark(self._sink, self._path.name))
+
+
+def _data_file(part: Part, info: PartInfo | None) -> DataFile | None:
+    """Return what the state knows of a file; the time at which it was written is then that of its rows."""
+    if info is None or info.bytes is None or info.sha256 is None:
+        return None
+    return DataFile(size=info.bytes, rows=info.rows, sha256=info.sha256, written_ms=max(0, part.day) * DAY * 1_000)
 
 
 def _mark(sink: Sink, name: str) -> str:

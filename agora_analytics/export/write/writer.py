@@ -13,6 +13,7 @@ from agora_analytics.export.formats import DATABASE_FORMATS, FILE_FORMATS, open_
 from agora_analytics.export.formats.base import FormatWriter
 from agora_analytics.export.sinks import ReplacedError
 from agora_analytics.export.state.sqlite_store import is_damage
+from agora_analytics.export.write.delta_log import DamagedLogError
 from agora_analytics.export.write.lock_wait import LockWait, is_busy
 
 LOCK_FILE: Final = "writing.lock"
@@ -62,12 +63,12 @@ class BusyError(OSError):
 def error_kind(error: BaseException) -> Literal["running", "superseded", "disk", "writer", "state"]:
     """Return what failed.
 
-    `superseded`: another run continues the export; `state`: a damaged database; `running`: another process has it
-    locked; `writer`: the encoder or its process; `disk`: anything else.
+    `superseded`: another run continues the export; `state`: a damaged database or log; `running`: another process has
+    it locked; `writer`: the encoder or its process; `disk`: anything else.
     """
     if isinstance(error, ReplacedError):
         return "superseded"
-    if isinstance(error, DatabaseError) or is_damage(error) or _matches(error, _DUCKDB_DAMAGED):
+    if isinstance(error, DatabaseError | DamagedLogError) or is_damage(error) or _matches(error, _DUCKDB_DAMAGED):
         return "state"
     if isinstance(error, BusyError) or is_busy(error) or _matches(error, _DUCKDB_LOCKED):
         return "running"

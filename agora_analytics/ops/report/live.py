@@ -64,7 +64,9 @@ async def live_week(
         AgoraError: any other error of `agora_analytics.errors`.
 
     """
+    validation.instance("client", client, AnalyticsClient)
     most = validation.int_in_range("max_requests", max_requests, _ESTIMATE + 1)
+    on_price = validation.none_or(validation.function, "on_price", on_price, "a function")
     await client.quota.snapshot()  # so that the ledger's clock of the service is known
     start, end = map(int, client.calls.recent(timedelta(days=7)))
     products = Product if client.plan.offers(INSIGHT_QUALITY) else ()
@@ -114,8 +116,10 @@ async def live_call(
         AgoraError: the service refuses the credentials or the sessions of the call.
 
     """
+    validation.instance("client", client, AnalyticsClient)
     validation.instance("span", span, Span)
     most = validation.int_in_range("max_requests", max_requests, 1)
+    on_price = validation.none_or(validation.function, "on_price", on_price, "a function")
     queried, loads = await _loads(client, validation.non_empty_str("call_id", call_id), span)
     price = sum(load.requests for load in loads)
     _check_price(price, most, on_price)

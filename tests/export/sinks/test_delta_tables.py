@@ -13,6 +13,7 @@ from agora_analytics.export.sinks import ReplacedError, local
 from agora_analytics.export.sinks.local import LocalSink
 from agora_analytics.export.write.delta_log import DataFile, DeltaLog
 
+pq = pytest.importorskip("pyarrow.parquet")
 deltalake = pytest.importorskip("deltalake", reason="deltalake is not installed: pip install 'deltalake>=1.6'")
 
 DATASETS = ("calls", "sessions", "metrics")
@@ -28,8 +29,6 @@ def table_rows(folder: Path | str, dataset: str, options: dict[str, str] | None 
 
 
 def parquet_rows(folder: Path, dataset: str) -> list[str]:
-    import pyarrow.parquet as pq
-
     files = sorted((folder / dataset).glob("app=*/*/*.parquet"))  # not a checkpoint of the log
     return sorted(repr(row) for file in files for row in pq.ParquetFile(file).read().to_pylist())
 
@@ -118,6 +117,62 @@ async def test_a_lost_file_that_a_run_accepts_leaves_the_table_too(tmp_path, sim
         await export(simulation, selected(NOON - 600, "calls"), tmp_path, format="delta")
     await export(simulation, selected(NOON - 600, "calls"), tmp_path, format="delta", rebuild=True)
     assert table_rows(tmp_path, "calls") == parquet_rows(tmp_path, "calls") != []
+
+
+@pytest.mark.parametrize("trouble", ["gone", "altered"])
+async def test_a_file_that_is_put_back_is_in_the_table_again(tmp_path, simulation, trouble):
+    await export(simulation, selected(NOON - HOUR, "calls"), tmp_path, format="delta")
+    before = table_rows(tmp_path, "calls")
+    part = next((tmp_path / "calls").rglob("part-00001.parquet"))
+    content = part.read_bytes()
+    if trouble == "gone":
+        part.unlink()
+    else:
+        pq.write_table(pq.ParquetFile(part).read().slice(1), part)
+    await export(simulation, selected(NOON - HOUR, "calls"), tmp_path, format="delta", rebuild=True)
+    assert table_rows(tmp_path, "calls") == parquet_rows(tmp_path, "calls") != before
+    part.write_bytes(content)
+    await export(simulation, selected(NOON - HOUR, "calls"), tmp_path, format="delta", rebuild=True)
+    assert table_rows(tmp_path, "calls") == parquet_rows(tmp_path, "calls") == before
+
+
+@pytest.mark.parametrize("lost", ["last", "all"])
+async def test_rows_whose_log_is_lost_come_back_with_the_next_run(tmp_path, simulation, lost):
+    for end in (NOON - 2 * HOUR, NOON - HOUR):
+        await export(simulation, selected(end, "calls"), tmp_path, format="delta")
+    entries = sorted((tmp_path / "calls" / "_delta_log").glob("*.json"))
+    assert len(entries) == 2
+    for entry in entries if lost == "all" else entries[-1:]:
+        entry.unlink()
+    report = await export(simulation, selected(NOON - 600, "calls"), tmp_path, format="delta")
+    assert table_rows(tmp_path, "calls") == parquet_rows(tmp_path, "calls")
+    assert len(table_rows(tmp_path, "calls")) == report.rows["calls"]
+
+
+async def test_a_gap_in_the_log_is_named_and_not_filled(tmp_path, simulation):
+    for end in (NOON - 2 * HOUR, NOON - HOUR, NOON - HOUR // 2):
+        await export(simulation, selected(end, "calls"), tmp_path, format="delta")
+    log = tmp_path / "calls" / "_delta_log"
+    (log / f"{1:020}.json").unlink()
+    requests = simulation.service.counts.total()
+    with pytest.raises(ExportError, match=r"_delta_log/0+1\.json is gone") as caught:
+        await export(simulation, selected(NOON - 600, "calls"), tmp_path, format="delta")
+    assert caught.value.kind == "state"
+    assert not (log / f"{1:020}.json").exists()
+    assert simulation.service.counts.total() == requests
+
+
+async def test_rows_that_another_program_has_compacted_are_not_doubled(tmp_path, simulation):
+    for end in (NOON - 2 * HOUR, NOON - HOUR):
+        await export(simulation, selected(end, "calls"), tmp_path, format="delta")
+    before = table_rows(tmp_path, "calls")
+    deltalake.DeltaTable(tmp_path / "calls").optimize.compact()
+    assert len(deltalake.DeltaTable(tmp_path / "calls").file_uris()) == 1
+    with pytest.raises(ExportError, match="do not match the state"):  # the file of that program
+        await export(simulation, selected(NOON - HOUR, "calls"), tmp_path, format="delta")
+    log = DeltaLog(LocalSink(tmp_path), "calls")
+    log.agree({path.relative_to(tmp_path).as_posix(): FILE for path in (tmp_path / "calls").glob("app=*/*/part-*")})
+    assert table_rows(tmp_path, "calls") == before
 
 
 @pytest.mark.parametrize("app", ["a/b", "50%", "é\N{GRINNING FACE}?#"])
