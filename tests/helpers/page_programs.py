@@ -1,8 +1,8 @@
 """The programs of the pages' shell blocks: `python page_programs.py PROGRAM ARGUMENT ...`.
 
 `agora-analytics` is the real one without limits per second and minute. What runs until Ctrl-C ends by itself, and the
-span of an export is 200 seconds whose details are queryable already. `python -m pip install` looks up the extras,
-groups and files that it names, and installs nothing; all other Python runs.
+span of an export is 200 seconds whose details are queryable already. `python -m venv` makes an environment that changes
+nothing, and `python -m pip install` looks up the extras, groups and files that it names; all other Python runs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 import tomllib
 from itertools import pairwise
+from pathlib import Path
 
 from helpers.paths import ROOT
 from helpers.unlimited_rates import without_rate_limits
@@ -27,10 +28,15 @@ ENDS = {"watch": ["--windows", "9"], "follow": ["--last", "2h", "--events", "3"]
 UNTIL_INTERRUPTED = ("simulate", "serve")
 
 
-def recent(arguments: list[str]) -> list[str]:
-    """Return the arguments of an export or a search with a span of 200 seconds that ended an hour ago."""
+def recent_span() -> list[str]:
+    """Return the options for a span of 200 seconds that ended an hour ago."""
     end = int(time.time()) - 3_600
-    span = ["--start", f"{end - 200}", "--end", f"{end}"]
+    return ["--start", f"{end - 200}", "--end", f"{end}"]
+
+
+def recent(arguments: list[str]) -> list[str]:
+    """Return the arguments of an export or a search with a recent span."""
+    span = recent_span()
     if arguments[0] == "export" and "--last" in arguments:
         at = arguments.index("--last")
         return [*arguments[:at], *span, *arguments[at + 2 :]]
@@ -73,6 +79,13 @@ def look_up(requirements: list[str]) -> int:
     return len(missing)
 
 
+def make_environment(folder: Path) -> int:
+    """Make what a shell activates; the programs stay those of this module."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/activate").touch()
+    return 0
+
+
 def run(program: str, *arguments: str) -> int:
     """Run a program of a page; return its exit code."""
     if program == "agora-analytics":
@@ -80,6 +93,8 @@ def run(program: str, *arguments: str) -> int:
         return (run_until_ready if until_interrupted else run_command)(list(arguments))
     if arguments[:3] == ("-m", "pip", "install"):
         return look_up(list(arguments[3:]))
+    if arguments[:2] == ("-m", "venv"):
+        return make_environment(Path(arguments[2]))
     return subprocess.run([sys.executable, *arguments], check=False).returncode
 
 
