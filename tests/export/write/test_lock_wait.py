@@ -11,6 +11,7 @@ from contextlib import closing
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -116,15 +117,16 @@ def test_cancellation_does_not_wait_for_the_lock_of_a_database_being_opened(tmp_
             await client.export.run(selection, tmp_path, format="sqlite", max_requests=1)
             opening, ready = asyncio.Event(), DatabaseTarget.ready
 
-            def signal_and_open(self: DatabaseTarget) -> None:
+            def signal_and_open(self: DatabaseTarget, *parts: Any) -> None:
                 loop.call_soon_threadsafe(opening.set)
-                ready(self)
+                ready(self, *parts)
 
             monkeypatch.setattr(DatabaseTarget, "ready", signal_and_open)
             other_program = sqlite3.connect(tmp_path / "export.sqlite", isolation_level=None)
             other_program.execute("BEGIN EXCLUSIVE")
             task = asyncio.create_task(client.export.run(selection, tmp_path, format="sqlite"))
-            await opening.wait()
+            async with asyncio.timeout(60):
+                await opening.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
