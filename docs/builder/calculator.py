@@ -32,7 +32,7 @@ def calculator_json() -> str:
     return json.dumps(rules, indent=1)
 
 
-def _plan(plan: Plan) -> dict[str, object]:
+def _plan(plan: Plan) -> dict[str, dict[str, int | None]]:
     endpoints = {endpoint.table: endpoint for endpoint in ENDPOINTS if plan.offers(endpoint)}
     tables = {table: _table(plan, endpoint) for table, endpoint in endpoints.items()}
     if REALTIME_USAGE.table in tables:
