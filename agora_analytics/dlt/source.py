@@ -129,8 +129,12 @@ def agora_sources(
     does not answer; see `load_reports`.
 
     Args:
-        selection, client, max_wait, allowed_lateness, name: as for `agora_source`.
+        selection: as for `agora_source`.
         requests: requests of a piece, 10 or more.
+        client: as for `agora_source`.
+        max_wait: as for `agora_source`.
+        allowed_lateness: as for `agora_source`.
+        name: as for `agora_source`.
 
     Raises as `agora_source` does.
 
