@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
+from itertools import chain
 from typing import Final
 
 import attrs
@@ -140,8 +141,18 @@ def reduced(
             return groups[name].total if series.usage else groups[name].weight if weights else name in shown
 
         # A value of the service may itself be called `other`: it joins the rest.
-        groups = yield from _with_other(groups, nlargest(MAX_VALUES, groups.keys() - {OTHER}, key=rank))
+        kept = yield from _highest([name for name in groups if name != OTHER], rank)
+        groups = yield from _with_other(groups, kept)
     return {name: group.total if series.usage else group.mean for name, group in groups.items()}
+
+
+def _highest(names: Sequence[str], rank: Callable[[str], float]) -> Steps[list[str]]:
+    """Return the names of highest rank that are shown, the highest first."""
+    highest: list[str] = []
+    for start in range(0, len(names), _SLICE):
+        highest = nlargest(MAX_VALUES, chain(highest, names[start : start + _SLICE]), key=rank)
+        yield None
+    return highest
 
 
 def _with_other(groups: Mapping[str, _Group], kept: Iterable[str]) -> Steps[defaultdict[str, _Group]]:
