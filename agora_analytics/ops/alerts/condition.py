@@ -7,7 +7,6 @@ is *unknown*. An unknown window interrupts a run in both directions: it neither 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from heapq import nsmallest
 from typing import Any, Final
 
 import attrs
@@ -176,18 +175,19 @@ class Condition:
 
     def _track(self, values: Values, users: Values | None) -> Generator[None, None, int]:
         """Begin to track the values that hold, the worst first; return how many there is no room for."""
-        new: list[Group] = []
+        sign = -1 if self.rule.comparison in {">", ">="} else 1
+        room = max(self.rule.max_values - len(self._values), 0)
+        found, new = 0, list[tuple[Number, Group]]()
         for number, (group, value) in enumerate(values.items(), 1):
             if group not in self._values and self._verdict(group, value, users):
-                new.append(group)
+                found += 1
+                new.append((sign * value, group))
             if not number % SLICE:
+                _keep_first(new, room)
                 yield
-        worst_first = self.rule.comparison in {">", ">="}
-        room = max(self.rule.max_values - len(self._values), 0)
-        # With the group as tie-breaker, so that the same values give the same alerts in any order of rows.
-        worst = nsmallest(room, new, key=lambda group: (-values[group] if worst_first else values[group], group or ""))
-        self._values |= {group: ValueState(group=group) for group in worst}
-        return len(new) - len(worst)
+        _keep_first(new, room)
+        self._values |= {group: ValueState(group=group) for _, group in new}
+        return found - len(new)
 
     def _verdict(self, group: Group, value: Number, users: Values | None) -> bool | None:
         """Return whether a window holds; None if that depends on an unknown number of users."""
@@ -307,6 +307,12 @@ class Condition:
 
 def _one(group: Group, count: Number | None) -> Values:
     return {} if count is None else {group: count}
+
+
+def _keep_first(ranked: list[tuple[Number, Group]], room: int) -> None:
+    # With the group as tie-breaker, so that the same values give the same alerts in any order of rows.
+    ranked.sort(key=lambda one: (one[0], one[1] or ""))
+    del ranked[room:]
 
 
 def groups_of(points: Iterable[tuple[Group, Number | None]]) -> dict[Group, Number]:
