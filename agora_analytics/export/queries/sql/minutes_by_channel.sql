@@ -4,7 +4,7 @@
 SELECT
     app_id,
     cname AS channel,
-    sum(minutes) AS minutes,
+    total(minutes) AS minutes,
     count(*) AS sessions,
     count(DISTINCT call_id) AS calls
 FROM session_minutes

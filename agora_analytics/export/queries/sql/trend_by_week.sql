@@ -5,7 +5,7 @@
 SELECT
     date_trunc('week', created_ts)::TIMESTAMP AS week_utc,
     count(*) AS calls,
-    sum(minutes) AS call_minutes,
+    total(minutes) AS call_minutes,
     max(call_pcu) AS peak_users_of_a_call,
     weighted_mean(call_audio_freeze_rate, minutes * call_pcu) AS audio_freeze_rate,
     weighted_mean(call_video_freeze_rate, minutes * call_pcu) AS video_freeze_rate

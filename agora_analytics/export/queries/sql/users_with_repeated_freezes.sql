@@ -5,7 +5,7 @@ SELECT
     app_id,
     coalesce(account, uid) AS user,
     count(DISTINCT call_id) AS bad_calls,
-    sum(minutes) AS bad_minutes,
+    total(minutes) AS bad_minutes,
     weighted_mean(user_audio_freeze_rate, minutes) AS audio_freeze_rate,
     weighted_mean(user_video_freeze_rate, minutes) AS video_freeze_rate
 FROM session_minutes

@@ -10,6 +10,10 @@ SELECT *, greatest(0, epoch(destroyed_ts) - epoch(created_ts)) / 60 AS minutes
 FROM calls
 WHERE finished IS DISTINCT FROM false AND created_ts IS NOT NULL AND destroyed_ts IS NOT NULL;
 
+-- A sum, rounded: its last digits depend on the order in which threads add.
+CREATE OR REPLACE MACRO total(amount) AS
+round(sum(amount), 6);
+
 -- The mean of a rate by weight, of the rows that have one: a session of an hour counts 60 times as much as a minute.
 CREATE OR REPLACE MACRO weighted_mean(rate, weight) AS
-sum(rate * weight) / nullif(sum(weight) FILTER (rate IS NOT NULL), 0);
+round(sum(rate * weight) / nullif(sum(weight) FILTER (rate IS NOT NULL), 0), 12);

@@ -4,10 +4,10 @@
 SELECT
     coalesce(device_type, '(unknown)') AS device,
     count(*) AS sessions,
-    sum(minutes) AS minutes,
+    total(minutes) AS minutes,
     weighted_mean(user_audio_freeze_rate, minutes) AS audio_freeze_rate,
     weighted_mean(user_video_freeze_rate, minutes) AS video_freeze_rate
 FROM session_minutes
 GROUP BY 1
-HAVING sum(minutes) >= 10
+HAVING total(minutes) >= 10
 ORDER BY greatest(audio_freeze_rate, video_freeze_rate) DESC NULLS LAST, 1;
