@@ -54,7 +54,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the package and the builder of the site with mypy, and the public API with mypy and pyright."""
-    extras = "cli,export,ops,otel,pandas,polars,fleet,obstore,postgres,redis"
+    extras = "cli,dlt,export,fleet,obstore,ops,otel,pandas,polars,postgres,redis"
     session.install("-e", f".[{extras}]", "pytest", *_group("typing"), *_group("docs"))
     session.run("mypy")
     session.run("mypy", "docs/builder")
