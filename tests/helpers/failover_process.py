@@ -1,7 +1,7 @@
-"""A poller as the guide on failover has it: `failover_process.py URL PREFIX LEASE PAUSE`.
+"""A poller as the guide on failover has it: `failover_process.py URL PREFIX LEASE PAUSE WINDOWS`.
 
-It prints each of 150 windows and waits so many seconds after it; while another process polls, it prints why, and looks
-again. At the end of the windows it prints `done`.
+It prints each of so many windows and waits so many seconds after it; while another process polls, it prints why, and
+looks again. At the end of the windows it prints `done`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from agora_analytics.simulator import Simulation, World
 from agora_analytics.streams import PostgresCheckpoints, RedisCheckpoints
 
 USERS = Series("userCount", product="Native")
-FIRST, LAST = NOON - 3_000, NOON
+LAST = NOON
 
 
-async def poll(client: AnalyticsClient, pause: float) -> None:
-    async with client.realtime.watch(USERS, start=FIRST, stop=LAST, revisions=False, checkpoint="prod") as watch:
+async def poll(client: AnalyticsClient, pause: float, first: int) -> None:
+    async with client.realtime.watch(USERS, start=first, stop=LAST, revisions=False, checkpoint="prod") as watch:
         async for event in watch:
             print(event.ts, flush=True)
             await asyncio.sleep(pause)
 
 
-async def main(url: str, prefix: str, lease: float, pause: float) -> None:
+async def main(url: str, prefix: str, lease: float, pause: float, windows: float) -> None:
     simulation = Simulation(world=World(seed=7, calls_per_hour=20), plan="enterprise", clock=NOON + 60)
     if url.startswith("redis"):
         checkpoints: RedisCheckpoints | PostgresCheckpoints = RedisCheckpoints(url, prefix=prefix, lease=lease)
@@ -35,7 +35,7 @@ async def main(url: str, prefix: str, lease: float, pause: float) -> None:
     async with checkpoints, simulation.client(checkpoints=checkpoints) as client:
         while True:
             try:
-                await poll(client, pause)
+                await poll(client, pause, int(LAST - 20 * windows))
             except CheckpointError as error:
                 print(error.kind, flush=True)
             else:
