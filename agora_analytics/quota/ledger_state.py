@@ -52,6 +52,8 @@ class LedgerState:
     trust: DateTrust = attrs.field(factory=DateTrust)
     claims: dict[str, Claims] = attrs.field(factory=dict)
     """What processes wait for, by counter."""
+    newest_changes: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    """In a store that hosts share, the number of each process's newest change that is in the state, and its time."""
     format: int = 0
     """Set by `encode`."""
 

@@ -13,7 +13,8 @@ from agora_analytics._core.postgres import PostgresDatabase, PostgresResult, quo
 from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
-from agora_analytics.quota.shared_account import KEPT, LEASE, Exchange, StoreAnswer
+from agora_analytics.quota.ledger_store import Exchange, StoreAnswer
+from agora_analytics.quota.shared_account import KEPT, LEASE
 from agora_analytics.quota.shared_ledger import SharedLedger
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import logging
 import secrets
 import weakref
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from agora_analytics._core.decoding.json import DecodeFailures
 from agora_analytics._core.futures import retrieve_error, wait_until_done
@@ -23,6 +23,8 @@ from agora_analytics._core.responsive_timer import ResponsiveTimer
 from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.errors import LedgerError
 from agora_analytics.quota.ledger_state import LedgerState, decode
+from agora_analytics.quota.ledger_store import Exchange, Store, StoreAnswer
+from agora_analytics.quota.own_changes import Contents, OwnChanges, contents, has_all_changes_of
 from agora_analytics.quota.store_clock import StoreClock, elapsed
 
 T = TypeVar("T")
@@ -47,70 +49,20 @@ _RETRY_PAUSE: Final = 0.05
 log = logging.getLogger("agora_analytics.quota")
 
 
-class StoreAnswer(NamedTuple):
-    """What a store says to an exchange.
-
-    Attributes:
-        member: whether the process is still a member; if not, nothing was replaced.
-        replaced: whether the new state is stored.
-        tag: the tag of the state that is stored now, empty for none.
-        body: that state, if it is not the one that was expected.
-        now: the store's UTC seconds.
-        members: how many processes are members.
-        lost: the members whose lease has ended.
-
-    """
-
-    member: bool
-    replaced: bool
-    tag: str
-    body: bytes | None
-    now: float
-    members: int
-    lost: tuple[str, ...]
-
-
-class Exchange(NamedTuple):
-    """A state to store in place of the one with the tag `expected`; a `body` of None only looks.
-
-    `buried` are members whose lease had ended, and whose requests the new state has reclaimed.
-    """
-
-    expected: str
-    tag: str
-    body: bytes | None
-    buried: tuple[str, ...] = ()
-
-
-class Store(Protocol):
-    """What a shared store does; each call is one round trip, and raises `StoreFailedError`."""
-
-    name: str
-    """For errors, without credentials."""
-
-    async def join(self, account: str, name: str) -> str:
-        """Become a member under a slot that no other has; return `slot:name`."""
-
-    async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
-        """Renew the member's lease, and replace the state if it is the expected one; all or nothing.
-
-        Nothing is replaced either if a member that was to be buried has renewed its lease.
-        """
-
-    async def leave(self, account: str, member: str) -> None:
-        """End a membership."""
-
-
 class _Known(NamedTuple):
-    """The newest known state, how many changes made it, and the tag that is stored with it."""
+    """The newest known state, how many changes made it, the tag that is stored, and whether that is with this state."""
 
     changes: int = 0
     tag: str = ""
     body: bytes = b""
+    is_stored: bool = True
 
     @classmethod
     def of(cls, answer: StoreAnswer) -> _Known:
         return cls(int(answer.tag.partition("-")[0] or 0), answer.tag, answer.body or b"")
+
+    def state(self) -> LedgerState:
+        return decode(self.body) if self.body else LedgerState()
 
     def next_tag(self) -> str:
         # The random part tells two changes apart of which the store lost one.
@@ -127,6 +79,14 @@ class _Attempt(NamedTuple):
     limit: asyncio.Timeout
 
 
+class _Made(NamedTuple):
+    """A state on which changes were made, what its counters held before that, and the result of each change."""
+
+    state: LedgerState
+    before: Contents
+    results: list[Any]
+
+
 class SharedAccount:
     """Makes the changes of one account in one process; belongs to the event loop in which it was made."""
 
@@ -135,6 +95,7 @@ class SharedAccount:
         self._account = account
         self._clock = clock
         self._known = _Known()
+        self._own = OwnChanges(secrets.token_hex(4))
         self._member = ""
         self._members = 1
         self._lost: tuple[str, ...] = ()
@@ -185,13 +146,19 @@ class SharedAccount:
     async def _leave(self) -> None:
         # Forgotten first: a change that comes meanwhile joins again.
         member, self._member = self._member, ""
-        if not member:
+        # With requests in flight its lease ends by itself: then another process counts them as answered.
+        if not member or not self._is_reachable or self._has_anything(member):
             return
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._store.leave(self._account, member)
         except (StoreFailedError, TimeoutError) as error:
             log.info("the ledger could not be left in order, its lease ends by itself: %s", error)
+
+    def _has_anything(self, member: str) -> bool:
+        state = self._known.state()
+        state.process_slot = _slot(member)
+        return state.is_used_here
 
     async def renew_lease(self) -> bool:
         """Show that this process lives, unless a change has just done so; return whether it still needs a lease."""
@@ -249,25 +216,23 @@ class SharedAccount:
             # What has failed by now is not made any more.
             submitted = [one for one in submitted if not one.done.done()]
             buried, clocks = self._lost, self._clocks
-            state, results = self._run(submitted, buried)
-            body = state.encode()
+            made = self._run(submitted, buried)
+            body = self._encoded(made.state)
             # By a state that has just come, what changes nothing need not ask whether it is still the newest.
-            is_stored = (is_fresh and body == self._known.body and not buried) or await self._store_state(
-                body, buried, attempted
-            )
+            is_stored = (is_fresh and self._is_look(body, buried)) or await self._store_state(body, buried, attempted)
             is_fresh = True
             if is_stored:
+                self._own.on_stored(made.state, made.before, elapsed())
                 # Of before that answer: it may be the first to show that the clock was set.
                 self._adapted = clocks
-        for one, result in zip(submitted, results, strict=True):
+        for one, result in zip(submitted, made.results, strict=True):
             if one.done.done():
                 continue
             one.done.set_result(result) if not isinstance(result, _Raised) else one.done.set_exception(result.error)
 
     async def _store_state(self, body: bytes, buried: tuple[str, ...], attempted: set[str]) -> bool:
         """Store a state in place of the known one, and return whether that was possible; learn the newer one if not."""
-        # What did not change is not stored, as that would make the changes of all other processes run again.
-        is_look = body == self._known.body and not buried
+        is_look = self._is_look(body, buried)
         exchange = Exchange(self._known.tag, self._known.next_tag(), None if is_look else body, buried)
         attempted.add(exchange.tag)
         answer = await self._exchange(exchange)
@@ -284,11 +249,23 @@ class SharedAccount:
             return False
         return is_look
 
-    def _run(self, submitted: list[_Submitted], lost: tuple[str, ...]) -> tuple[LedgerState, list[Any]]:
+    def _encoded(self, state: LedgerState) -> bytes:
+        # What changes nothing is no change, and gets no number.
+        if (body := state.encode()) == self._known.body:
+            return body
+        self._own.number_next(state, self._clock.now())
+        return state.encode()
+
+    def _is_look(self, body: bytes, buried: tuple[str, ...]) -> bool:
+        # What did not change is not stored, as that would make the changes of all other processes run again.
+        return body == self._known.body and self._known.is_stored and not buried
+
+    def _run(self, submitted: list[_Submitted], lost: tuple[str, ...]) -> _Made:
         """Run all changes on the newest state; one that raises is undone by running the others again."""
         raised: dict[int, _Raised] = {}
         while True:
-            state, results = self._state(lost), []
+            state = self._state(lost)
+            before, results = contents(state), list[Any]()
             for place, one in enumerate(submitted):
                 if place in raised:
                     results.append(raised[place])
@@ -299,16 +276,18 @@ class SharedAccount:
                     raised[place] = _Raised(error)
                     break
             else:
-                return state, results
+                return _Made(state, before, results)
 
     def _state(self, lost: tuple[str, ...]) -> LedgerState:
-        state = decode(self._known.body) if self._known.body else LedgerState()
-        state.process_slot, state.processes = int(self._member.partition(":")[0]), max(1, self._members)
+        state = self._known.state()
+        state.process_slot, state.processes = _slot(self._member), max(1, self._members)
         now = self._clock.now()
+        if lost_changes := self._own.restore(state, elapsed()):
+            log.warning("the quota ledger lost %d changes of this process: they are restored", lost_changes)
         if self._adapted < self._clocks:
             state.change_clock(now)
         for member in lost:
-            state.reclaim(int(member.partition(":")[0]), now)
+            state.reclaim(_slot(member), now)
         return state
 
     async def _join(self) -> None:
@@ -325,6 +304,7 @@ class SharedAccount:
         if self._clock.observe(sent, received, answer.now):
             log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned again")
             self._clocks += 1
+            self._own.on_clock_set()
         self._members = answer.members
         if not self._is_reachable:
             self._is_reachable, self._reachable_since, self._reason = True, received, ""
@@ -334,12 +314,13 @@ class SharedAccount:
         return answer
 
     def _adopt(self, answer: StoreAnswer) -> None:
-        """Take over the stored state, unless the known one is newer."""
+        """Take over the stored state, unless the known one has all of it, and more."""
         stored = _Known.of(answer)
-        if lost := max(0, self._known.changes - stored.changes):
-            # It gets them back from the processes that know them: what they counted was sent.
-            log.warning("the quota ledger lost its last %d changes: they are restored", lost)
-            self._known = self._known._replace(tag=answer.tag)
+        # After a crash of the store; what others had stored is in the known state.
+        is_newer = stored.changes > self._known.changes
+        if not is_newer and has_all_changes_of(self._known.state(), stored.state()):
+            log.warning("the quota ledger lost its last changes: they are restored")
+            self._known = self._known._replace(tag=answer.tag, is_stored=False)
         else:
             self._known = stored
 
@@ -350,6 +331,8 @@ class SharedAccount:
         reason = self._reason or f"no answer in {_PATIENCE:g} s"
         if isinstance(error, (*DecodeFailures, ValueError)):
             reason = str(error)
+        elif isinstance(error, Exception) and not isinstance(error, TimeoutError):
+            reason = type(error).__name__  # its text may hold a credential
         # One for each: each raise adds a traceback.
         failure = LedgerError(
             f"the quota ledger in {self._store.name} cannot be used: {reason}",
@@ -374,6 +357,10 @@ class SharedAccount:
 
 class _Raised(NamedTuple):
     error: Exception
+
+
+def _slot(member: str) -> int:
+    return int(member.partition(":")[0])
 
 
 async def _renew_lease(account: weakref.ref[SharedAccount]) -> None:

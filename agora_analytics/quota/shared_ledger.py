@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 
 from agora_analytics._core.shared_store import Connections, SharedStore
 from agora_analytics.quota.ledger_state import LedgerState
-from agora_analytics.quota.shared_account import SharedAccount, Store
+from agora_analytics.quota.ledger_store import Store
+from agora_analytics.quota.shared_account import SharedAccount
 from agora_analytics.quota.store_clock import StoreClock
 
 __all__ = ["SharedLedger"]

@@ -19,7 +19,7 @@ import attrs
 from agora_analytics import AnalyticsClient, FileLedger, LedgerError, Plan
 from agora_analytics.protocols import Ledger
 from agora_analytics.quota import LedgerState, PostgresLedger, RedisLedger
-from agora_analytics.quota.shared_account import Exchange, Store, StoreAnswer
+from agora_analytics.quota.ledger_store import Exchange, Store, StoreAnswer
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
 
 T = TypeVar("T")

@@ -23,7 +23,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from agora_analytics import LedgerError
 from agora_analytics.quota import PostgresLedger, shared_account
-from agora_analytics.quota.shared_account import Exchange
+from agora_analytics.quota.ledger_store import Exchange
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process]
 

@@ -7,57 +7,13 @@ import time
 
 import pytest
 from helpers.ledger_changes import increment, read_count
+from helpers.memory_store import MemoryStore
 
 from agora_analytics import LedgerError
-from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.quota import shared_account
 from agora_analytics.quota.permit import Reservation
-from agora_analytics.quota.shared_account import Exchange, SharedAccount, StoreAnswer
-from agora_analytics.quota.store_clock import StoreClock, elapsed
-
-
-class MemoryStore:
-    """A store in memory that can refuse, or not answer at all."""
-
-    name = "memory"
-
-    def __init__(self) -> None:
-        self.refuses = False
-        self.hangs = False
-        self.loses_answers = False
-        self.stored = ("", b"")
-        self.exchanges = 0
-        self.ahead = 1e9
-        self.joined = 0
-        self.left: list[str] = []
-
-    async def join(self, account: str, name: str) -> str:
-        await self._reach()
-        self.joined += 1
-        return f"0:{name}"
-
-    async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
-        await self._reach()
-        self.exchanges += 1
-        tag, body = self.stored
-        replaced = tag == exchange.expected and exchange.body is not None
-        if replaced:
-            self.stored = (exchange.tag, exchange.body)
-        if self.loses_answers:
-            raise StoreFailedError("the answer was lost")
-        body = None if tag == exchange.expected else body
-        return StoreAnswer(True, replaced, self.stored[0], body, elapsed() + self.ahead, 1, ())
-
-    async def leave(self, account: str, member: str) -> None:
-        await self._reach()
-        self.left.append(member)
-
-    async def _reach(self) -> None:
-        await asyncio.sleep(0.001)
-        if self.hangs:
-            await asyncio.sleep(3_600)
-        if self.refuses:
-            raise StoreFailedError("it refuses")
+from agora_analytics.quota.shared_account import SharedAccount
+from agora_analytics.quota.store_clock import StoreClock
 
 
 @pytest.fixture
@@ -212,3 +168,19 @@ async def test_a_change_that_comes_while_an_account_is_left_keeps_its_lease(stor
     await asyncio.sleep(100)
     assert (store.joined, len(store.left), store.exchanges > before + 90) == (2, 1, True)
     await account.close()
+
+
+async def test_an_account_is_not_left_with_requests_in_flight_so_that_others_count_them_as_answered(store):
+    account = SharedAccount(store, "a", StoreClock())
+    number = await account.change(take)
+    await account.close()
+    assert not store.left
+    await account.change(lambda state: state.counter("realtime").in_flight.pop(number))
+    await account.close()
+    assert len(store.left) == 1
+
+
+def take(state) -> int:
+    number = state.next_permit_id()
+    state.counter("realtime").in_flight[number] = 2e9
+    return number

@@ -16,7 +16,7 @@ from helpers.tcp_proxy import TcpProxy
 
 from agora_analytics import AnalyticsClient, LedgerError
 from agora_analytics.quota import PostgresLedger, RedisLedger, shared_account
-from agora_analytics.quota.shared_account import Exchange
+from agora_analytics.quota.ledger_store import Exchange
 from agora_analytics.quota.shared_ledger import SharedLedger
 from agora_analytics.simulator import Simulation
 
