@@ -28,14 +28,14 @@ class _Contents(NamedTuple):
 
     used: Mapping[int, int]
     items: tuple[Mapping[Any, Any], ...]
-    times: tuple[Counter[float], ...]
+    times: tuple[list[float], ...]
     exhausted_day: int | None
 
 
 Contents = Mapping[str, _Contents]
 """What counters hold, by name."""
 
-_NOTHING: Final = _Contents({}, ({},) * 5, (Counter(),) * 2, None)
+_NOTHING: Final = _Contents({}, ({},) * 5, ([],) * 2, None)
 
 
 class _Difference(NamedTuple):
@@ -99,20 +99,13 @@ class OwnChanges:
             self._changes[place] = change._replace(differences=days)
 
 
-def has_all_changes_of(state: LedgerState, other: LedgerState) -> bool:
-    """Return whether a state has every change that another one has."""
-    return all(
-        number <= state.newest_changes.get(name, (0, 0))[0] for name, (number, _) in other.newest_changes.items()
-    )
-
-
 def contents(state: LedgerState) -> Contents:
     """Return what the counters of a state hold now."""
     return {
         name: _Contents(
             dict(counter.used_per_day),
             tuple(map(dict, _mappings(counter))),
-            tuple(map(Counter, _times(counter))),
+            tuple(map(list, _times(counter))),
             counter.exhausted_day,
         )
         for name, counter in state.counters.items()
@@ -138,7 +131,7 @@ def _difference(before: _Contents, after: _Contents) -> _Difference:
         {day: used - before.used.get(day, 0) for day, used in after.used.items() if used != before.used.get(day)},
         tuple(dict(new.items() - old.items()) for old, new in zip(before.items, after.items, strict=True)),
         tuple(old.keys() - new.keys() for old, new in zip(before.items, after.items, strict=True)),
-        tuple(new - old for old, new in zip(before.times, after.times, strict=True)),
+        tuple(Counter(new) - Counter(old) for old, new in zip(before.times, after.times, strict=True)),
         after.exhausted_day if after.exhausted_day != before.exhausted_day else None,
     )
 

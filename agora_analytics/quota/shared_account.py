@@ -24,7 +24,7 @@ from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.errors import LedgerError
 from agora_analytics.quota.ledger_state import LedgerState, decode
 from agora_analytics.quota.ledger_store import Exchange, Store, StoreAnswer
-from agora_analytics.quota.own_changes import Contents, OwnChanges, contents, has_all_changes_of
+from agora_analytics.quota.own_changes import Contents, OwnChanges, contents
 from agora_analytics.quota.store_clock import StoreClock, elapsed
 
 T = TypeVar("T")
@@ -314,12 +314,11 @@ class SharedAccount:
         return answer
 
     def _adopt(self, answer: StoreAnswer) -> None:
-        """Take over the stored state, unless the known one has all of it, and more."""
+        """Take over the stored state, unless more changes made the known one: then the store has crashed."""
         stored = _Known.of(answer)
-        # After a crash of the store; what others had stored is in the known state.
-        is_newer = stored.changes > self._known.changes
-        if not is_newer and has_all_changes_of(self._known.state(), stored.state()):
-            log.warning("the quota ledger lost its last changes: they are restored")
+        if lost := max(0, self._known.changes - stored.changes):
+            # Others had stored some of them, who may be gone. What was stored since the crash, its processes restore.
+            log.warning("the quota ledger lost its last %d changes: they are restored", lost)
             self._known = self._known._replace(tag=answer.tag, is_stored=False)
         else:
             self._known = stored
