@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -115,19 +116,23 @@ def session(environment, exported_call, run, tmp_path, monkeypatch):
     def session(text: str) -> str:
         for pattern, value in values.items():
             text = re.sub(pattern, value, text)
-        ran = subprocess.run(
+        with subprocess.Popen(
             [str(BASH), "-e", "-c", text],
             cwd=folder,
             env=os.environ | variables,
             stdin=subprocess.DEVNULL,
-            timeout=300,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
-        )
-        assert ran.returncode == 0, f"{text}\n{ran.stdout}"
-        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", ran.stdout)
+            start_new_session=True,
+        ) as shell:
+            try:
+                printed, _ = shell.communicate(timeout=300)
+            except subprocess.TimeoutExpired:
+                os.killpg(shell.pid, signal.SIGKILL)  # with what it has started
+                raise
+        assert shell.returncode == 0, f"{text}\n{printed}"
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", printed)
 
     session.folder = folder
     return session
