@@ -14,6 +14,7 @@ from agora_analytics._core import validation
 from agora_analytics._core.futures import cancellations, raise_lost_cancellation, retrieve_error
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.export_turns import ExportTurns
+from agora_analytics.fleet.freeze_watch import FreezeWatch
 from agora_analytics.fleet.job_list import JobList
 from agora_analytics.fleet.queue import Run, WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, Reporter
@@ -103,6 +104,7 @@ class FleetWorker:
         listing = asyncio.ensure_future(self._jobs.keep_forever())
         draining = asyncio.ensure_future(self._draining.wait())
         helpers = (reporting, tidying, listing, draining)
+        freezes = FreezeWatch(self._lost)
         for task in (*working, *helpers):
             task.add_done_callback(retrieve_error)
         try:
@@ -114,6 +116,7 @@ class FleetWorker:
                 # Also when it is cancelled once more, by one who does not want to wait.
                 for task in (*working, *helpers):
                     task.cancel()
+                freezes.stop()
                 self._cancel()
             await self._reporter.sign_off()
         for task in working:

@@ -15,8 +15,9 @@ from helpers.fleet_workers import BACK, Seen, fleet_of, status_when, until, work
 from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import FleetError, MemoryCheckpoints, Series
-from agora_analytics.fleet import Fleet, job_list
+from agora_analytics.fleet import Fleet, freeze_watch, job_list
 from agora_analytics.fleet.queue import WorkQueue
+from agora_analytics.quota.store_clock import elapsed
 
 pytestmark = pytest.mark.real_time
 on_redis = pytest.mark.skipif(REDIS is None, reason=MISSING)
@@ -116,6 +117,16 @@ async def test_turns_end_when_docket_lost_its_connections_before_others_take_the
             status = await status_when(fleet, lambda status: status.held.get("two", 0) >= 2)
     # One may have ended at the very moment at which that could not be written down.
     assert sum(job.takeovers for job in status.jobs) <= 1
+    assert set(seen.windows.values()) == {1}
+
+
+async def test_turns_end_as_soon_as_a_worker_that_stood_still_goes_on(service, monkeypatch):
+    fleet, seen = fleet_of(service, store="memory://stood-still", turn=600), Seen()
+    async with working(fleet, seen, "one"):
+        await until(lambda: len(seen.jobs) == 4)
+        async with working(fleet, seen, "two"):
+            monkeypatch.setattr(freeze_watch, "elapsed", lambda: elapsed() + 5)
+            await status_when(fleet, lambda status: status.held.get("two", 0) >= 2)
     assert set(seen.windows.values()) == {1}
 
 
