@@ -108,7 +108,12 @@ class LedgerState:
 
     def encode(self) -> bytes:
         """Return the state as JSON; `decode` reads it back. Equal states have equal bytes, in whichever process."""
-        return encode(attrs.evolve(self, process_slot=0, processes=1, format=_FORMAT))
+        slot, processes = self.process_slot, self.processes
+        self.process_slot, self.processes, self.format = 0, 1, _FORMAT
+        try:
+            return encode(self)
+        finally:
+            self.process_slot, self.processes = slot, processes
 
     def rebase(self, now: float, wall: float) -> None:
         """Adapt a stored state to this boot of the machine: a restart sets monotonic time back to zero."""

@@ -9,7 +9,7 @@ are added, and permits have numbers of their own.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
@@ -44,7 +44,7 @@ class _Difference(NamedTuple):
     used: Mapping[int, int]
     items: tuple[Mapping[Any, Any], ...]
     gone: tuple[AbstractSet[Any], ...]
-    times: tuple[Counter[float], ...]
+    times: tuple[Sequence[float], ...]
     exhausted_day: int | None
 
 
@@ -83,6 +83,8 @@ class OwnChanges:
     def restore(self, state: LedgerState, at: float) -> int:
         """Make those changes again that a state lacks, and return how many; `at` are seconds as in `on_stored`."""
         known, _ = state.newest_changes.get(self.name, (0, 0))
+        if known >= self._newest:
+            return 0
         missing = [one for one in self._changes if one.number > known and one.at > at - _KEPT]
         for change in missing:
             for name, difference in change.differences.items():
@@ -131,9 +133,15 @@ def _difference(before: _Contents, after: _Contents) -> _Difference:
         {day: used - before.used.get(day, 0) for day, used in after.used.items() if used != before.used.get(day)},
         tuple(dict(new.items() - old.items()) for old, new in zip(before.items, after.items, strict=True)),
         tuple(old.keys() - new.keys() for old, new in zip(before.items, after.items, strict=True)),
-        tuple(Counter(new) - Counter(old) for old, new in zip(before.times, after.times, strict=True)),
+        tuple(_added(old, new) for old, new in zip(before.times, after.times, strict=True)),
         after.exhausted_day if after.exhausted_day != before.exhausted_day else None,
     )
+
+
+def _added(old: list[float], new: list[float]) -> Sequence[float]:
+    if new[: len(old)] == old:  # as nearly always
+        return new[len(old) :]
+    return tuple((Counter(new) - Counter(old)).elements())
 
 
 def _apply(difference: _Difference, counter: WindowCounter) -> None:
@@ -144,7 +152,7 @@ def _apply(difference: _Difference, counter: WindowCounter) -> None:
         for key in gone:
             held.pop(key, None)
     for times, added in zip(_times(counter), difference.times, strict=False):
-        times.extend(added.elements())
+        times.extend(added)
         times.sort()
     # The oldest first, as they expire.
     counter.in_flight = dict(sorted(counter.in_flight.items()))
