@@ -27,7 +27,7 @@ from agora_analytics.quota.store_clock import StoreClock, elapsed
 if TYPE_CHECKING:
     from docket import Docket, Worker
 
-REDELIVERY: Final = 6.0
+REDELIVERY: Final = 5.0
 """Seconds after the last sign of life in which a worker keeps its jobs; it renews them four times as often.
 
 With the search for lost jobs, which runs every quarter of it, another worker has them within ten seconds.
@@ -63,7 +63,7 @@ _AT_ONCE: Final = 100
 """Jobs that are added between two breaks: the event loop is the user's."""
 
 _HEARTBEAT: Final = 1.0
-_MISSED: Final = 5
+_MISSED: Final = 4
 """A worker that died counts until then when the others compute their share: before they are offered its jobs."""
 
 log = logging.getLogger("agora_analytics.fleet")

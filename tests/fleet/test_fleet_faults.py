@@ -125,8 +125,10 @@ async def test_turns_end_as_soon_as_a_worker_that_stood_still_goes_on(service, m
     async with working(fleet, seen, "one"):
         await until(lambda: len(seen.jobs) == 4)
         async with working(fleet, seen, "two"):
-            monkeypatch.setattr(freeze_watch, "elapsed", lambda: elapsed() + 5)
+            # Again and again, until the first one knows of the second.
+            monkeypatch.setattr(freeze_watch, "elapsed", lambda: 100 * elapsed())
             await status_when(fleet, lambda status: status.held.get("two", 0) >= 2)
+            monkeypatch.undo()
     assert set(seen.windows.values()) == {1}
 
 
