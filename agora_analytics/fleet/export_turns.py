@@ -57,6 +57,7 @@ class ExportTurns:
         self._turns = Turns(pool, reporter)
         self._running: set[asyncio.Task[ExportReport]] = set()
         self._is_draining = False
+        self._ends = 0
 
     @property
     def keys(self) -> frozenset[str]:
@@ -67,13 +68,14 @@ class ExportTurns:
         """Run a shard; return the seconds until it is to be run again, or None if it is done."""
         if key not in self._tasks or key in self._turns or self._is_draining:
             return DECLINED
-        task = self._tasks[key]
-        return await self._turns.run(key, task.account, lambda status: self._turn(status, task))
+        task, ends = self._tasks[key], self._ends
+        return await self._turns.run(key, task.account, lambda status: self._turn(status, task, ends))
 
-    async def _turn(self, status: JobStatus, task: ShardTask) -> float | None:
+    async def _turn(self, status: JobStatus, task: ShardTask, ends: int) -> float | None:
         key = status.key
         async with self._pool.client(task.account) as client:
-            report = await self._run(key, task, client)
+            # While the turn began, those that ran were ended.
+            report = None if self._is_draining or ends != self._ends else await self._run(key, task, client)
             if report is not None:
                 await client.export.merge(task.job.shards(), task.job.to)
         if report is None:
@@ -96,9 +98,6 @@ class ExportTurns:
         def show(progress: ExportProgress) -> None:
             self._reporter.note(key, events=sum(progress.rows.values()))
 
-        # While the turn began: `drain` ended the exports that ran then.
-        if self._is_draining:
-            return None
         export = asyncio.ensure_future(
             client.export.run(
                 task.shard.selection, task.shard.place(task.job.to), format=task.job.format, on_progress=show
@@ -124,6 +123,7 @@ class ExportTurns:
 
     def stop(self) -> None:
         """End all exports where they are."""
+        self._ends += 1
         for export in self._running:
             export.cancel()
 

@@ -11,8 +11,8 @@ from agora_analytics.quota.store_clock import elapsed
 
 _EVERY: Final = 0.2
 
-_LONGEST: Final = REDELIVERY / 2
-"""Seconds that are no reason to give jobs up: docket renews a lease four times in its length."""
+_LONGEST: Final = REDELIVERY * 3 / 4
+"""Seconds after which leases may be over: docket renews them four times in their length."""
 
 
 class FreezeWatch:

@@ -46,6 +46,7 @@ class StreamTurns:
         self._turns = Turns(pool, reporter)
         self._running: dict[str, Stream] = {}
         self._is_draining = False
+        self._ends = 0
 
     @property
     def keys(self) -> frozenset[str]:
@@ -58,10 +59,14 @@ class StreamTurns:
         if key not in self._jobs or key in self._turns or self._is_draining or self._is_full():
             return DECLINED
         account, job = self._jobs[key]
+        ends = self._ends
 
         async def turn(status: JobStatus) -> float:
             async with self._pool.client(account) as client, self._sink.place(key) as place:
-                await self._deliver(key, place, _stream(client, job, place.checkpoint))
+                stream = _stream(client, job, place.checkpoint)
+                if ends != self._ends:  # while it began
+                    stream.stop()
+                await self._deliver(key, place, stream)
             await self._reporter.end(status.key, failures=0, error="")
             return 0.0
 
@@ -74,11 +79,13 @@ class StreamTurns:
 
     def drain_running(self) -> None:
         """End the turns that are under way without wasting a request."""
+        self._ends += 1
         for stream in self._running.values():
             stream.drain()
 
     def stop(self) -> None:
         """End all turns now."""
+        self._ends += 1
         for stream in self._running.values():
             stream.stop()
 

@@ -104,7 +104,7 @@ class FleetWorker:
         listing = asyncio.ensure_future(self._jobs.keep_forever())
         draining = asyncio.ensure_future(self._draining.wait())
         helpers = (reporting, tidying, listing, draining)
-        freezes = FreezeWatch(self._lost)
+        freezes = FreezeWatch(self._stop)
         for task in (*working, *helpers):
             task.add_done_callback(retrieve_error)
         try:
