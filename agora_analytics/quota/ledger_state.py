@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import attrs
 
@@ -34,6 +34,14 @@ MAX_PROCESSES: Final = 4096
 """Processes that can share a state at a time."""
 
 
+class NewestChange(NamedTuple):
+    """A process's newest change: its number, the store's UTC seconds, and its place among those of all processes."""
+
+    number: int
+    at: int
+    place: int
+
+
 @attrs.define
 class LedgerState:
     """The service's clock and why it is trusted, the counters by name, and how many permits were issued.
@@ -52,8 +60,10 @@ class LedgerState:
     trust: DateTrust = attrs.field(factory=DateTrust)
     claims: dict[str, Claims] = attrs.field(factory=dict)
     """What processes wait for, by counter."""
-    newest_changes: dict[str, tuple[int, int]] = attrs.field(factory=dict)
-    """In a store that hosts share, the number of each process's newest change that is in the state, and its time."""
+    newest_changes: dict[str, NewestChange] = attrs.field(factory=dict)
+    """In a store that hosts share, the newest change of each process that is in the state."""
+    forgotten_until: int = 0
+    """The last place of those of them that were dropped, as their processes made none for long."""
     format: int = 0
     """Set by `encode`."""
 

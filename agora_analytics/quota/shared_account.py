@@ -22,7 +22,7 @@ from agora_analytics._core.futures import retrieve_error, wait_until_done
 from agora_analytics._core.responsive_timer import ResponsiveTimer
 from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.errors import LedgerError
-from agora_analytics.quota.ledger_state import LedgerState, decode
+from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState, decode
 from agora_analytics.quota.ledger_store import Exchange, Store, StoreAnswer
 from agora_analytics.quota.own_changes import Contents, OwnChanges, contents
 from agora_analytics.quota.store_clock import StoreClock, elapsed
@@ -101,8 +101,9 @@ class SharedAccount:
         self._lost: tuple[str, ...] = ()
         self._reason = ""
         # How often the store's clock was set, and how often the known state was adapted to that.
-        self._clocks = self._adapted = 0
+        self._clocks = self._adapted = clock.steps
         self._is_reachable = True
+        self._lost_answers = 0
         self._reachable_since = self._renewed_at = elapsed()
         self._submitted: list[_Submitted] = []
         self._runner: asyncio.Task[None] | None = None
@@ -144,6 +145,7 @@ class SharedAccount:
         await self._leave()
 
     async def _leave(self) -> None:
+        self._own.forget_old(elapsed())
         # Forgotten first: a change that comes meanwhile joins again.
         member, self._member = self._member, ""
         # With requests in flight its lease ends by itself: then another process counts them as answered.
@@ -156,9 +158,9 @@ class SharedAccount:
             log.info("the ledger could not be left in order, its lease ends by itself: %s", error)
 
     def _has_anything(self, member: str) -> bool:
-        state = self._known.state()
-        state.process_slot = _slot(member)
-        return state.is_used_here
+        counters = self._known.state().counters.values()
+        numbers = (number for one in counters for number in (*one.in_flight, *one.reservations))
+        return any(number % MAX_PROCESSES == _slot(member) for number in numbers)
 
     async def renew_lease(self) -> bool:
         """Show that this process lives, unless a change has just done so; return whether it still needs a lease."""
@@ -208,21 +210,32 @@ class SharedAccount:
 
     async def _make_or_raise(self, submitted: list[_Submitted]) -> None:
         """Run the changes, and again on a newer state, until what they made of it is stored."""
+        # All ways to know that it is: longer than 25 lines for that.
         attempted: set[str] = set()
+        last: tuple[list[_Submitted], _Made] | None = None
+        lost_answers = self._lost_answers
         is_stored = is_fresh = False
         while not is_stored:
             if not self._member:
                 await self._join()
             # What has failed by now is not made any more.
             submitted = [one for one in submitted if not one.done.done()]
+            if last and lost_answers != self._lost_answers and self._own.has_last_attempt(self._known.state()):
+                # It was stored, its answer was lost, and another process has made the next change.
+                submitted, made = last
+                self._own.on_seen(self._known.state(), elapsed())
+                break
+            self._notice_clock()
             buried, clocks = self._lost, self._clocks
             made = self._run(submitted, buried)
-            body = self._encoded(made.state)
+            body, is_change = self._encoded(made)
+            if is_change:
+                last = submitted, made
             # By a state that has just come, what changes nothing need not ask whether it is still the newest.
             is_stored = (is_fresh and self._is_look(body, buried)) or await self._store_state(body, buried, attempted)
             is_fresh = True
             if is_stored:
-                self._own.on_stored(made.state, made.before, elapsed())
+                self._own.on_seen(made.state, elapsed())
                 # Of before that answer: it may be the first to show that the clock was set.
                 self._adapted = clocks
         for one, result in zip(submitted, made.results, strict=True):
@@ -249,12 +262,12 @@ class SharedAccount:
             return False
         return is_look
 
-    def _encoded(self, state: LedgerState) -> bytes:
-        # What changes nothing is no change, and gets no number.
-        if (body := state.encode()) == self._known.body:
-            return body
-        self._own.number_next(state, self._clock.now())
-        return state.encode()
+    def _encoded(self, made: _Made) -> tuple[bytes, bool]:
+        """Return what is to be stored, and whether that is a change: one that changes nothing gets no number."""
+        if (body := made.state.encode()) == self._known.body:
+            return body, False
+        self._own.attempt(made.state, made.before, self._known.changes + 1, self._clock.now(), elapsed())
+        return made.state.encode(), True
 
     def _is_look(self, body: bytes, buried: tuple[str, ...]) -> bool:
         # What did not change is not stored, as that would make the changes of all other processes run again.
@@ -303,8 +316,7 @@ class SharedAccount:
         received = self._renewed_at = elapsed()
         if self._clock.observe(sent, received, answer.now):
             log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned again")
-            self._clocks += 1
-            self._own.on_clock_set()
+        self._notice_clock()
         self._members = answer.members
         if not self._is_reachable:
             self._is_reachable, self._reachable_since, self._reason = True, received, ""
@@ -313,11 +325,17 @@ class SharedAccount:
         self._lost = tuple(member for member in answer.lost if member != self._member) if patient else ()
         return answer
 
+    def _notice_clock(self) -> None:
+        # Another account of the ledger may have been the first to see it.
+        if self._clocks < self._clock.steps:
+            self._clocks = self._clock.steps
+            self._own.on_clock_set()
+
     def _adopt(self, answer: StoreAnswer) -> None:
         """Take over the stored state, unless more changes made the known one: then the store has crashed."""
         stored = _Known.of(answer)
         if lost := max(0, self._known.changes - stored.changes):
-            # Others had stored some of them, who may be gone. What was stored since the crash, its processes restore.
+            # Others had stored some of them, who may be gone. What was stored since is restored by those who did it.
             log.warning("the quota ledger lost its last %d changes: they are restored", lost)
             self._known = self._known._replace(tag=answer.tag, is_stored=False)
         else:
@@ -351,6 +369,7 @@ class SharedAccount:
                 return await call(*arguments), sent
             except StoreFailedError as error:
                 self._reason, self._is_reachable = str(error), False
+                self._lost_answers += 1
                 await asyncio.sleep(_RETRY_PAUSE)
 
 

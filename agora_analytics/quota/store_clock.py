@@ -31,6 +31,8 @@ class StoreClock:
         self._error = math.inf
         self._measured_at = 0.0
         self._latest = -math.inf
+        self.steps = 0
+        """How often the store's clock was set."""
 
     def now(self) -> float:
         """Return the store's UTC seconds."""
@@ -55,4 +57,5 @@ class StoreClock:
             self._offset, self._error, self._measured_at = offset, error, received
         if stepped:
             self._latest = -math.inf
+            self.steps += 1
         return stepped
