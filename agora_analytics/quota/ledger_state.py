@@ -64,6 +64,8 @@ class LedgerState:
     """In a store that hosts share, the newest change of each process that is in the state."""
     forgotten_until: int = 0
     """The last place of those of them that were dropped, as their processes made none for long."""
+    restored_at: float = 0.0
+    """When a process last restored something that the store had forgotten."""
     format: int = 0
     """Set by `encode`."""
 

@@ -22,7 +22,8 @@ from agora_analytics._core.futures import retrieve_error, wait_until_done
 from agora_analytics._core.responsive_timer import ResponsiveTimer
 from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.errors import LedgerError
-from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState, decode
+from agora_analytics.quota.known_state import KnownState
+from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState
 from agora_analytics.quota.ledger_store import Exchange, Store, StoreAnswer
 from agora_analytics.quota.own_changes import Contents, OwnChanges, contents
 from agora_analytics.quota.store_clock import StoreClock, elapsed
@@ -43,30 +44,19 @@ _RENEW_EVERY: Final = 1.0
 _PATIENCE: Final = 1.0
 """Seconds after its submission in which a change that the store does not take fails."""
 
+_GATHERING: Final = 0.5
+"""Seconds after something was restored in which nothing is changed: each process brings back what it knows.
+
+Without them one would issue permits of a second of which another has issued some that the store has forgotten.
+"""
+
+_LOOK_EVERY: Final = 0.1
+"""Seconds between two looks meanwhile."""
+
 _RETRY_PAUSE: Final = 0.05
 """Seconds between two attempts to reach the store."""
 
 log = logging.getLogger("agora_analytics.quota")
-
-
-class _Known(NamedTuple):
-    """The newest known state, how many changes made it, the tag that is stored, and whether that is with this state."""
-
-    changes: int = 0
-    tag: str = ""
-    body: bytes = b""
-    is_stored: bool = True
-
-    @classmethod
-    def of(cls, answer: StoreAnswer) -> _Known:
-        return cls(int(answer.tag.partition("-")[0] or 0), answer.tag, answer.body or b"")
-
-    def state(self) -> LedgerState:
-        return decode(self.body) if self.body else LedgerState()
-
-    def next_tag(self) -> str:
-        # The random part tells two changes apart of which the store lost one.
-        return f"{self.changes + 1}-{secrets.token_hex(4)}"
 
 
 class _Submitted(NamedTuple):
@@ -80,11 +70,14 @@ class _Attempt(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """A state on which changes were made, what its counters held before that, and the result of each change."""
+    """A state on which changes were made, what its counters held before that, and the result of each change.
+
+    There are no results, and no change was made, while others bring back what the store has forgotten.
+    """
 
     state: LedgerState
     before: Contents
-    results: list[Any]
+    results: list[Any] | None
 
 
 class SharedAccount:
@@ -94,7 +87,7 @@ class SharedAccount:
         self._store = store
         self._account = account
         self._clock = clock
-        self._known = _Known()
+        self._known = KnownState()
         self._own = OwnChanges(secrets.token_hex(4))
         self._member = ""
         self._members = 1
@@ -229,7 +222,7 @@ class SharedAccount:
             buried, clocks = self._lost, self._clocks
             made = self._run(submitted, buried)
             body, is_change = self._encoded(made)
-            if is_change:
+            if is_change and made.results is not None:
                 last = submitted, made
             # By a state that has just come, what changes nothing need not ask whether it is still the newest.
             is_stored = (is_fresh and self._is_look(body, buried)) or await self._store_state(body, buried, attempted)
@@ -238,7 +231,10 @@ class SharedAccount:
                 self._own.on_seen(made.state, elapsed())
                 # Of before that answer: it may be the first to show that the clock was set.
                 self._adapted = clocks
-        for one, result in zip(submitted, made.results, strict=True):
+                if made.results is None:
+                    await asyncio.sleep(_LOOK_EVERY)
+                    attempted, is_stored, is_fresh = set(), False, False
+        for one, result in zip(submitted, made.results or (), strict=True):
             if one.done.done():
                 continue
             one.done.set_result(result) if not isinstance(result, _Raised) else one.done.set_exception(result.error)
@@ -254,7 +250,7 @@ class SharedAccount:
             return False
         # An attempt whose answer was lost may have succeeded.
         if answer.replaced or answer.tag in attempted:
-            self._known = _Known(self._known.changes + 1, answer.tag, body)
+            self._known = KnownState(self._known.changes + 1, answer.tag, body)
             return True
         # With the same tag, a member that was to be buried has renewed its lease, and the state is as it was.
         if answer.tag != self._known.tag:
@@ -279,6 +275,8 @@ class SharedAccount:
         while True:
             state = self._state(lost)
             before, results = contents(state), list[Any]()
+            if _is_gathering(state, self._clock.now()):
+                return _Made(state, before, None)
             for place, one in enumerate(submitted):
                 if place in raised:
                     results.append(raised[place])
@@ -296,6 +294,7 @@ class SharedAccount:
         state.process_slot, state.processes = _slot(self._member), max(1, self._members)
         now = self._clock.now()
         if lost_changes := self._own.restore(state, elapsed()):
+            _gather(state, now)
             log.warning("the quota ledger lost %d changes of this process: they are restored", lost_changes)
         if self._adapted < self._clocks:
             state.change_clock(now)
@@ -333,11 +332,13 @@ class SharedAccount:
 
     def _adopt(self, answer: StoreAnswer) -> None:
         """Take over the stored state, unless more changes made the known one: then the store has crashed."""
-        stored = _Known.of(answer)
+        stored = KnownState.of(answer)
         if lost := max(0, self._known.changes - stored.changes):
             # Others had stored some of them, who may be gone. What was stored since is restored by those who did it.
             log.warning("the quota ledger lost its last %d changes: they are restored", lost)
-            self._known = self._known._replace(tag=answer.tag, is_stored=False)
+            state = self._known.state()
+            _gather(state, self._clock.now())
+            self._known = self._known._replace(tag=answer.tag, body=state.encode(), is_stored=False)
         else:
             self._known = stored
 
@@ -375,6 +376,16 @@ class SharedAccount:
 
 class _Raised(NamedTuple):
     error: Exception
+
+
+def _gather(state: LedgerState, now: float) -> None:
+    if not _is_gathering(state, now):  # or it would never end
+        state.restored_at = now
+
+
+def _is_gathering(state: LedgerState, now: float) -> bool:
+    # A time that is later is of another clock.
+    return 0 <= now - state.restored_at < _GATHERING
 
 
 def _slot(member: str) -> int:

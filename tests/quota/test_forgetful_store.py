@@ -7,16 +7,23 @@ import random
 from collections.abc import Callable
 
 import pytest
+from helpers import memory_store
 from helpers.ledger_changes import increment, read_count
 from helpers.memory_store import MemoryStore
 
 from agora_analytics import LedgerError
 from agora_analytics._core.shared_store import StoreFailedError
-from agora_analytics.quota import LedgerState
+from agora_analytics.quota import LedgerState, shared_account, store_clock
 from agora_analytics.quota.blocked_units import BlockedUnit
 from agora_analytics.quota.bucket import IN_FLIGHT_TTL
 from agora_analytics.quota.shared_account import SharedAccount
 from agora_analytics.quota.store_clock import StoreClock
+
+
+@pytest.fixture(autouse=True)
+def _virtual_time(monkeypatch) -> None:
+    for module in (shared_account, store_clock, memory_store):
+        monkeypatch.setattr(module, "elapsed", lambda: asyncio.get_running_loop().time())
 
 
 @pytest.fixture
@@ -102,6 +109,7 @@ class Permits:
             await self.account.change(settle)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seed", range(20))
 async def test_after_any_crashes_the_state_has_what_each_process_did(store, accounts, seed):
     chance = random.Random(seed)
