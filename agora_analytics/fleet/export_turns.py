@@ -54,7 +54,8 @@ class ExportTurns:
         self._tasks = tasks
         self._pool = pool
         self._reporter = reporter
-        self._turns = Turns(pool, reporter)
+        # A successor may take hours: nobody waits for that, and files are fenced.
+        self._turns = Turns(pool, reporter, 0)
         self._running: set[asyncio.Task[ExportReport]] = set()
         self._is_draining = False
         self._ends = 0
@@ -119,6 +120,7 @@ class ExportTurns:
     def drain(self) -> None:
         """End all exports where they are, and begin no other."""
         self._is_draining = True
+        self._turns.drain()
         self.stop()
 
     def stop(self) -> None:

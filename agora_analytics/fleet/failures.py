@@ -25,12 +25,16 @@ _MAX_STORE_PAUSE: Final = 5.0
 log = logging.getLogger("agora_analytics.fleet")
 
 
+class JobTakenError(Exception):
+    """Another worker has the job."""
+
+
 async def pause_after(
     error: BaseException, status: JobStatus, account: Account, reporter: Reporter, pool: ClientPool
 ) -> float:
     """Write a failure down, and return the seconds until the job is tried again."""
     key, text = status.key, f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]
-    if _has_successor(error):
+    if has_successor(error):
         # The successor writes the status.
         reporter.forget(key)
         log.warning("worker %s: %s was taken over", reporter.worker, key)
@@ -54,7 +58,10 @@ async def pause_after(
     return backoff(1.0, failures, _MAX_STORE_PAUSE if of_store else _MAX_PAUSE)
 
 
-def _has_successor(error: BaseException) -> bool:
+def has_successor(error: BaseException) -> bool:
+    """Return whether a turn failed because another worker has the job."""
+    if isinstance(error, JobTakenError):
+        return True
     if isinstance(error, CheckpointError):
         return error.kind == "taken_over"
     return isinstance(error, ExportError) and error.kind == "superseded"

@@ -92,6 +92,14 @@ class Reporter:
                 self._changed.discard(key)
                 return
 
+    async def has_successor(self, key: str) -> bool:
+        """Return whether another worker is at work on a job, as far as that can be read."""
+        with suppress(Exception):  # of any store
+            async with asyncio.timeout(_PATIENCE):
+                status = job_status(key, await self._queue.read_one(JOBS, key))
+            return status.running and status.worker != self.worker
+        return False
+
     def forget(self, key: str) -> None:
         """End a turn of a job that another worker has now, and leave its status to that one."""
         self.running.discard(key)

@@ -11,6 +11,7 @@ from typing import Final
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, FollowJob, WatchJob
+from agora_analytics.fleet.failures import JobTakenError
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.sinks import EventSink, Place
 from agora_analytics.fleet.status import JobStatus
@@ -43,7 +44,7 @@ class StreamTurns:
         self._sink = sink
         self._reporter = reporter
         self._seconds = seconds
-        self._turns = Turns(pool, reporter)
+        self._turns = Turns(pool, reporter, seconds)
         self._running: dict[str, Stream] = {}
         self._is_draining = False
         self._ends = 0
@@ -67,6 +68,8 @@ class StreamTurns:
                 if ends != self._ends:  # while it began
                     stream.stop()
                 await self._deliver(key, place, stream)
+            if ends != self._ends and await self._reporter.has_successor(key):
+                raise JobTakenError
             await self._reporter.end(status.key, failures=0, error="")
             return 0.0
 
@@ -75,6 +78,7 @@ class StreamTurns:
     def drain(self) -> None:
         """End all turns without wasting a request, and begin no other."""
         self._is_draining = True
+        self._turns.drain()
         self.drain_running()
 
     def drain_running(self) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account
-from agora_analytics.fleet.failures import pause_after
+from agora_analytics.fleet.failures import has_successor, pause_after
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.status import JobStatus
 
@@ -22,16 +22,20 @@ Turn = Callable[[JobStatus], Awaitable[float | None]]
 class Turns:
     """Runs turns, each key once at a time."""
 
-    def __init__(self, pool: ClientPool, reporter: Reporter) -> None:
+    def __init__(self, pool: ClientPool, reporter: Reporter, seconds: float) -> None:
         self._pool = pool
         self._reporter = reporter
+        self._seconds = seconds
+        self._waiting = 0
+        self._drained = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[object] | None] = {}
 
     def __contains__(self, key: str) -> bool:
         return key in self._tasks
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        """Return how many are at work."""
+        return len(self._tasks) - self._waiting
 
     async def run(self, key: str, account: Account, turn: Turn) -> float | None:
         """Run a turn; return its result, or the seconds until it is tried again."""
@@ -50,13 +54,31 @@ class Turns:
         try:
             return await turn(status)
         except Exception as error:  # noqa: BLE001 - a fault of one job must not end, or hurry, any other
-            return await pause_after(error, status, account, self._reporter, self._pool)
+            pause = await pause_after(error, status, account, self._reporter, self._pool)
+            if has_successor(error):
+                await self._wait_for_successor()
+            return pause
         except asyncio.CancelledError as error:
             if not _is_cancelled():
                 # By the user's function, of something of its own: docket would take the job off the list for good.
                 return await pause_after(error, status, account, self._reporter, self._pool)
             await self._reporter.end(key)
             raise
+
+    async def _wait_for_successor(self) -> None:
+        """Wait for the length of a turn: to end offers the job, and who took it would work beside the successor."""
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._drained.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting -= 1
+
+    def drain(self) -> None:
+        """Wait for no successor any more."""
+        self._drained.set()
 
     def cancel(self) -> None:
         """Cancel all turns, wherever they wait."""

@@ -59,12 +59,15 @@ async def test_a_turn_that_is_just_beginning_ends_too(monkeypatch, end):
     async def note(key, **_):
         pass
 
+    async def no(key):
+        return False
+
     @asynccontextmanager
     async def given(_):
         yield SimpleNamespace(checkpoint="")
 
     monkeypatch.setattr(stream_turns, "_stream", lambda *_: stream)
-    reporter = SimpleNamespace(begin=begin, end=note, alive=1)
+    reporter = SimpleNamespace(begin=begin, end=note, has_successor=no, alive=1)
     pool, sink = SimpleNamespace(client=given), SimpleNamespace(place=given)
     turns = StreamTurns({"a": (None, None)}, pool=pool, sink=sink, reporter=reporter, seconds=60)
     turn = asyncio.create_task(turns.take("a"))
