@@ -17,7 +17,7 @@ from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.status import JobStatus
-from agora_analytics.fleet.turns import DECLINED, Turns
+from agora_analytics.fleet.turns import Turns
 
 _INCOMPLETE: Final = 600.0
 _MAX_INCOMPLETE: Final = 21_600.0
@@ -68,7 +68,7 @@ class ExportTurns:
     async def take(self, key: str) -> float | None:
         """Run a shard; return the seconds until it is to be run again, or None if it is done."""
         if key not in self._tasks or key in self._turns or self._is_draining:
-            return DECLINED
+            return self._turns.decline(key)
         task, ends = self._tasks[key], self._ends
         return await self._turns.run(key, task.account, lambda status: self._turn(status, task, ends))
 

@@ -15,7 +15,7 @@ from agora_analytics.fleet.failures import JobTakenError
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.sinks import EventSink, Place
 from agora_analytics.fleet.status import JobStatus
-from agora_analytics.fleet.turns import DECLINED, Turns
+from agora_analytics.fleet.turns import Turns
 from agora_analytics.protocols import ResumableSink
 from agora_analytics.streams.events import CallEvent, Event, Gap, Window
 from agora_analytics.streams.follow.follow import Follow
@@ -58,7 +58,7 @@ class StreamTurns:
         """Do a turn of a job; return the seconds until the next may begin, on any worker."""
         # One of a newer description than this worker's, or one that its successor should have.
         if key not in self._jobs or key in self._turns or self._is_draining or self._is_full():
-            return DECLINED
+            return self._turns.decline(key)
         account, job = self._jobs[key]
         ends = self._ends
 

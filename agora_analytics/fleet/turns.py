@@ -26,8 +26,8 @@ class Turns:
         self._pool = pool
         self._reporter = reporter
         self._seconds = seconds
-        self._waiting = 0
-        self._drained = asyncio.Event()
+        self._waiting: dict[str, asyncio.Event] = {}
+        self._is_drained = False
         self._tasks: dict[str, asyncio.Task[object] | None] = {}
 
     def __contains__(self, key: str) -> bool:
@@ -35,7 +35,7 @@ class Turns:
 
     def __len__(self) -> int:
         """Return how many are at work."""
-        return len(self._tasks) - self._waiting
+        return len(self._tasks) - len(self._waiting)
 
     async def run(self, key: str, account: Account, turn: Turn) -> float | None:
         """Run a turn; return its result, or the seconds until it is tried again."""
@@ -56,7 +56,7 @@ class Turns:
         except Exception as error:  # noqa: BLE001 - a fault of one job must not end, or hurry, any other
             pause = await pause_after(error, status, account, self._reporter, self._pool)
             if has_successor(error):
-                await self._wait_for_successor()
+                await self._wait_for_successor(key)
             return pause
         except asyncio.CancelledError as error:
             if not _is_cancelled():
@@ -65,20 +65,30 @@ class Turns:
             await self._reporter.end(key)
             raise
 
-    async def _wait_for_successor(self) -> None:
+    async def _wait_for_successor(self, key: str) -> None:
         """Wait for the length of a turn: to end offers the job, and who took it would work beside the successor."""
-        self._waiting += 1
+        if self._is_drained:
+            return
+        offered = self._waiting[key] = asyncio.Event()
         try:
             async with asyncio.timeout(self._seconds):
-                await self._drained.wait()
+                await offered.wait()
         except TimeoutError:
             pass
         finally:
-            self._waiting -= 1
+            del self._waiting[key]
+
+    def decline(self, key: str) -> float:
+        """Decline a job, and return the pause; one of which a successor has ended its turn can be taken after that."""
+        if key in self._waiting:
+            self._waiting[key].set()
+        return DECLINED
 
     def drain(self) -> None:
         """Wait for no successor any more."""
-        self._drained.set()
+        self._is_drained = True
+        for offered in self._waiting.values():
+            offered.set()
 
     def cancel(self) -> None:
         """Cancel all turns, wherever they wait."""
