@@ -7,7 +7,7 @@ does not change what it says, so neither do alerts depend on how often the watch
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from agora_analytics._core.redaction import fingerprint
 from agora_analytics.models import Point
 from agora_analytics.models.points import group_of
 from agora_analytics.ops.alerts.alert import Alert
-from agora_analytics.ops.alerts.condition import Condition, ConditionState, groups_of
+from agora_analytics.ops.alerts.condition import Condition, ConditionState, Values, groups_of
 from agora_analytics.ops.alerts.packing import SLICE, Rows, packed, unpacked
 from agora_analytics.ops.alerts.rules import Rule, unweighted, watched
 from agora_analytics.spans import WINDOW, Span
@@ -216,8 +216,7 @@ class Evaluator:
     def _take(self, condition: Condition, window: WaitingWindow) -> Iterator[Alert | None]:
         span, rule = Span(window.start, window.end), condition.rule
         text = self._texts[unweighted(rule.series)]
-        values = groups_of(unpacked(window.rows.get(text, [])))
-        yield None
+        values = yield from _values(window, text)
         if window.gap or not values:
             reason = window.gap or window.missing.get(text, "no data")
             yield from condition.skip(span, reason, window=not window.gap)
@@ -225,8 +224,7 @@ class Evaluator:
             yield from condition.take(window.start, values, None)
         else:
             users = self._texts[unweighted(rule.users)]
-            counts = groups_of(unpacked(window.rows.get(users, [])))
-            yield None
+            counts = yield from _values(window, users)
             yield from condition.take(window.start, values, counts or window.missing.get(users, "no data"))
 
 
@@ -238,6 +236,14 @@ def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
     if (twice := validation.repeated(map(str, found))) is not None:
         raise ValueError(f"rules: {twice!r} is there twice")
     return found
+
+
+def _values(window: WaitingWindow, series: str) -> Generator[None, None, Values]:
+    rows = unpacked(window.rows.get(series, []))
+    yield
+    values = groups_of(rows)
+    yield
+    return values
 
 
 def _rows(points: Iterable[Point]) -> Steps[Rows | str]:
