@@ -30,7 +30,7 @@ PROGRAMS = {"agora-analytics", "python", ".", "curl", "export", "head", "umask"}
 """What a block without a mark may use."""
 
 BASH = shutil.which("bash")
-VARYING = re.compile(r"^(?:\d\. |only calls |still open: |no room for: ).*$", re.MULTILINE)
+VARYING = re.compile(r"^(?:\d\. |only calls |still open: |no room for: |the first ).*$", re.MULTILINE)
 FILES = {"acme.toml": 'plan = "enterprise"\n', "webhook.url": "http://127.0.0.1:9/hook\n"}
 """Files that a page says are there."""
 
