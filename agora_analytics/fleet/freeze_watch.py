@@ -18,8 +18,9 @@ _LONGEST: Final = REDELIVERY * 3 / 4
 class FreezeWatch:
     """Calls `thawed` once the process goes on, before anything else that became due meanwhile.
 
-    A host may sleep, a virtual machine may be moved, a process may be stopped. Streams whose polls became due meanwhile
-    would all send them as it goes on, beside their successors.
+    A process may be stopped, and a host may sleep. Streams whose polls became due meanwhile would all send them as it
+    goes on, beside their successors. Where all clocks of the host stand still, as in a virtual machine that is paused,
+    nothing is noticed.
     """
 
     def __init__(self, thawed: Callable[[], object]) -> None:

@@ -16,7 +16,7 @@ from agora_analytics.quota.bucket import WindowCounter
 from agora_analytics.quota.ledger_state import LedgerState, NewestChange
 
 _KEPT: Final = 60.0
-"""Seconds in which a change can be made again: no store forgets more in a crash."""
+"""Seconds in which a change can be made again: a store that keeps a log forgets a few in a crash."""
 
 _MOST: Final = 2_048
 """Changes that are remembered at most; one has two kilobytes."""
@@ -102,7 +102,7 @@ class OwnChanges:
         self.forget_old(at)
 
     def forget_old(self, at: float) -> None:
-        """Forget changes that no store forgets any more."""
+        """Forget changes that are too old to be made again."""
         while self._stored and self._stored[0].at < at - _KEPT:
             self._stored.popleft()
 
