@@ -94,6 +94,8 @@ class Reporter:
 
     async def has_successor(self, key: str) -> bool:
         """Return whether another worker is at work on a job, as far as that can be read."""
+        if self.is_away:
+            return False
         with suppress(Exception):  # of any store
             async with asyncio.timeout(_PATIENCE):
                 status = job_status(key, await self._queue.read_one(JOBS, key))
