@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 
+import attrs
 import pytest
 from helpers import memory_store
 from helpers.ledger_changes import increment, read_count
@@ -13,9 +14,9 @@ from helpers.memory_store import MemoryStore
 
 from agora_analytics import LedgerError
 from agora_analytics._core.shared_store import StoreFailedError
-from agora_analytics.quota import LedgerState, shared_account, store_clock
+from agora_analytics.quota import LedgerState, own_changes, shared_account, store_clock
 from agora_analytics.quota.blocked_units import BlockedUnit
-from agora_analytics.quota.bucket import IN_FLIGHT_TTL
+from agora_analytics.quota.bucket import IN_FLIGHT_TTL, WindowCounter
 from agora_analytics.quota.shared_account import SharedAccount
 from agora_analytics.quota.store_clock import StoreClock
 
@@ -217,3 +218,16 @@ async def test_a_restored_refusal_replaces_no_newer_one(store, accounts):
     await first.change(read_count)
     counter = await second.change(lambda state: state.counter("lists"))
     assert (counter.blocked["second"].at, counter.rate_limited_at["second"]) == (5, 5)
+
+
+NOT_RESTORED = {"learned_limits", "refusals", "other_programs", "first_day"}
+"""What is learned again, or only shown."""
+
+
+def test_every_field_of_a_counter_is_restored_or_listed():
+    counter = WindowCounter()
+    restored = [*own_changes._mappings(counter), *own_changes._times(counter)]
+    names = {field.name for field in attrs.fields(WindowCounter)}
+    held = {name for name in names if any(getattr(counter, name) is one for one in restored)}
+    assert len(held) == len(restored)
+    assert held | {"used_per_day", "exhausted_day"} == names - NOT_RESTORED
