@@ -25,6 +25,8 @@ NETWORKS = Series("userCount", product="Native", dimension="net")
 DEFAULT = World(seed=7)
 SMALL = World(seed=7, calls_per_hour=20)
 BUSY = World(seed=7, calls_per_hour=60, typical_minutes=4, long_share=0.0, large_share=0.0)
+# In one window of fifty nobody is in a call of that world: a test that starts at the time of day cannot build on it.
+FULL = World(seed=7, calls_per_hour=240, typical_minutes=4, long_share=0.0, large_share=0.0)
 
 
 def simulated(plan="premium", *, at: float = NOON, world: World = SMALL, faults=None, **variants) -> Simulation:

@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 from helpers.paths import ROOT
 from helpers.prometheus import GUIDE, MISSING, PROMETHEUS, exporter, prometheus
-from helpers.streaming import BUSY, consuming
+from helpers.streaming import FULL, consuming
 from helpers.written_fleet import written_fleet
 
 from agora_analytics import Plan, Series
@@ -82,7 +82,7 @@ def test_queries_name_only_metrics_that_the_guide_lists():
 async def test_a_real_prometheus_that_scraped_the_exporter_has_series_for_every_query(tmp_path):
     pytest.importorskip("docket", reason="needs the extra fleet")
     plan = Plan.of("enterprise").with_limits("realtime", per_minute=1_000, per_day=100_000)  # none waits a minute
-    simulation = Simulation(world=BUSY, plan=plan)
+    simulation = Simulation(world=FULL, plan=plan)
     simulation.faults = Faults.script([Fault("refusal", code=300, message="qps limit error")])  # there are refusals
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(simulation.client())

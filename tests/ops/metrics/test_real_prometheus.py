@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import prometheus_client
 import pytest
 from helpers.prometheus import BLOCKS, GUIDE, MISSING, PROMETHEUS, exporter, prometheus
-from helpers.streaming import BUSY, consuming, latest_values
+from helpers.streaming import FULL, consuming, latest_values
 
 from agora_analytics import AnalyticsClient, Series
 from agora_analytics.ops import Collector
@@ -27,7 +27,7 @@ FREEZES = Series("videoFreezeRate", product="Native", dimension="country")
 
 @pytest.mark.skipif(PROMETHEUS is None, reason=MISSING)
 async def test_prometheus_has_the_series_and_values_of_the_client(tmp_path):
-    simulation = Simulation(world=BUSY, plan="enterprise")
+    simulation = Simulation(world=FULL, plan="enterprise")
     async with simulation.client() as client:
         collector = Collector(client, account="prod", apps={simulation.app_id: "shop"})
         watch = client.realtime.watch(USERS, FREEZES, start=timedelta(minutes=20))
@@ -65,7 +65,7 @@ async def test_prometheus_has_the_series_and_values_of_the_client(tmp_path):
 
 
 async def test_the_program_of_the_guide_serves_metrics(monkeypatch, capsys):
-    simulation = Simulation(world=BUSY, plan="enterprise")
+    simulation = Simulation(world=FULL, plan="enterprise")
     monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
     started = []
 

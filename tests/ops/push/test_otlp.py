@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 from helpers.otlp_receiver import PROTOBUF, OtlpReceiver, answer, receiving, window
-from helpers.streaming import BUSY, NETWORKS, NOON, USERS
+from helpers.streaming import FULL, NETWORKS, NOON, USERS
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 import agora_analytics
@@ -29,7 +29,7 @@ async def sent(*events) -> OtlpReceiver:
 
 
 async def test_each_window_is_a_gauge_at_its_own_time():
-    simulation, receiver, windows = Simulation(world=BUSY, plan="enterprise"), OtlpReceiver(), []
+    simulation, receiver, windows = Simulation(world=FULL, plan="enterprise"), OtlpReceiver(), []
     async with simulation.client() as client, receiving(receiver) as url:
         watch = client.realtime.watch(USERS, NETWORKS, start=timedelta(minutes=15), only_final=True)
         async with watch, Push(url, app="shop", protocol="otlp") as push:

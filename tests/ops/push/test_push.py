@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from helpers.echo_server import error_report
 from helpers.otlp_receiver import OtlpReceiver, answer, receiving, window
-from helpers.streaming import BUSY, NOON, USERS
+from helpers.streaming import FULL, NOON, USERS
 
 from agora_analytics import Gap, MemoryCheckpoints, Revision, Series, Span, Window, broadcast
 from agora_analytics.models import Point
@@ -156,7 +156,7 @@ async def test_the_users_that_are_kept_for_revisions_are_bounded():
 
 
 async def test_a_restart_sends_what_was_not_accepted_and_loses_nothing():
-    simulation, stores = Simulation(world=BUSY, plan="enterprise"), MemoryCheckpoints()
+    simulation, stores = Simulation(world=FULL, plan="enterprise"), MemoryCheckpoints()
     receiver = OtlpReceiver()
     sent: list[Window] = []
     async with receiving(receiver) as url, simulation.client(checkpoints=stores) as client:
@@ -173,7 +173,7 @@ async def test_a_restart_sends_what_was_not_accepted_and_loses_nothing():
 
 
 async def test_a_hub_buffers_events_while_the_receiver_is_slow():
-    simulation, receiver = Simulation(world=BUSY, plan="enterprise"), OtlpReceiver(web.Response(status=503))
+    simulation, receiver = Simulation(world=FULL, plan="enterprise"), OtlpReceiver(web.Response(status=503))
     async with simulation.client() as client, receiving(receiver) as url:
         watch = watched(client)
         async with watch, broadcast(watch, size=100) as hub, Push(url, app="shop", protocol="otlp") as push:

@@ -21,7 +21,7 @@ from helpers.prometheus import (
     prometheus,
     victoria_metrics,
 )
-from helpers.streaming import BUSY, FREEZES, NETWORKS, USERS, values_by_group
+from helpers.streaming import FREEZES, FULL, NETWORKS, USERS, values_by_group
 
 from agora_analytics import Revision
 from agora_analytics.ops import Push, PushError
@@ -75,7 +75,7 @@ def revision(ts: int, value: float) -> Revision:
     ],
 )
 async def test_a_receiver_has_each_window_at_its_own_time(server_in, tmp_path):
-    simulation, windows = Simulation(world=BUSY, plan="enterprise"), []
+    simulation, windows = Simulation(world=FULL, plan="enterprise"), []
     async with simulation.client() as client, server_in(tmp_path) as server, pushing(server) as push:
         watch = client.realtime.watch(USERS, NETWORKS, FREEZES, start=timedelta(minutes=15), only_final=True)
         async with watch:

@@ -9,7 +9,7 @@ import sys
 import pytest
 from aiohttp import web
 from helpers.paths import ROOT
-from helpers.streaming import BUSY, NETWORKS, USERS
+from helpers.streaming import FULL, NETWORKS, USERS
 from helpers.times import NOON
 from helpers.web_server import grouped, site, until, window
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.real_time
 
 @pytest.fixture
 async def client():
-    async with Simulation(world=BUSY, plan="enterprise").client() as found:
+    async with Simulation(world=FULL, plan="enterprise").client() as found:
         yield found
 
 
@@ -138,7 +138,7 @@ async def test_invalid_queries_are_refused_with_the_name_of_the_parameter(state,
 
 
 async def test_the_probes_say_what_is_wrong():
-    simulation = Simulation(world=BUSY, plan="enterprise", faults=Faults.always(Fault("status", status=401)))
+    simulation = Simulation(world=FULL, plan="enterprise", faults=Faults.always(Fault("status", status=401)))
     async with simulation.client() as client, LiveState(client, USERS) as state, site(routes(state)) as here:
         await until(lambda: any(view.error for view in state.streams))
         assert await here.status("/healthz") == 200
