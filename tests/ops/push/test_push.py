@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -14,7 +15,7 @@ from helpers.streaming import FULL, NOON, USERS
 from agora_analytics import Gap, MemoryCheckpoints, Revision, Series, Span, Window, broadcast
 from agora_analytics.models import Point
 from agora_analytics.ops import Push, PushError
-from agora_analytics.simulator import Simulation
+from agora_analytics.simulator import HostClock, Simulation
 
 pytestmark = pytest.mark.real_time
 
@@ -156,17 +157,19 @@ async def test_the_users_that_are_kept_for_revisions_are_bounded():
 
 
 async def test_a_restart_sends_what_was_not_accepted_and_loses_nothing():
-    simulation, stores = Simulation(world=FULL, plan="enterprise"), MemoryCheckpoints()
+    host = HostClock(time.time)
+    simulation, stores = Simulation(world=FULL, plan="enterprise", clock=host), MemoryCheckpoints()
     receiver = OtlpReceiver()
     sent: list[Window] = []
-    async with receiving(receiver) as url, simulation.client(checkpoints=stores) as client:
-        for _ in range(3):
-            watch = watched(client, checkpoint="history")
-            async with watch, Push(url, app="shop", protocol="otlp", max_wait=0.1) as push:
-                sent += await pushed(push, watch, 4)
-                receiver.answers = [web.Response(status=400)]
-                with pytest.raises(PushError):
-                    await push.send(await anext(watch))
+    async with receiving(receiver) as url:
+        for host.wrong in (0, 60, 120):  # a restart takes a minute: by then a watch polls again
+            async with simulation.client(checkpoints=stores) as client:
+                watch = watched(client, checkpoint="history")
+                async with watch, Push(url, app="shop", protocol="otlp", max_wait=0.1) as push:
+                    sent += await pushed(push, watch, 4)
+                    receiver.answers = [web.Response(status=400)]
+                    with pytest.raises(PushError):
+                        await push.send(await anext(watch))
     stamps = receiver.timestamps()
     assert stamps == list(range(stamps[0], stamps[-1] + 20, 20))
     assert {one.ts for one in sent} == set(stamps)
