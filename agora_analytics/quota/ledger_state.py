@@ -24,7 +24,7 @@ T = TypeVar("T")
 _REBOOT_JUMP: Final = 60.0
 """Seconds by which wall and monotonic clock must part to show that the machine was restarted since."""
 
-_UNDER_WAY: Final = 10.0
+UNDER_WAY: Final = 10.0
 """Seconds for which a request stays in flight whose time is of another clock, unless its answer comes sooner."""
 
 _FORMAT: Final = 1
@@ -65,7 +65,7 @@ class LedgerState:
     forgotten_until: int = 0
     """The last place of those of them that were dropped, as their processes made none for long."""
     restored_at: float = 0.0
-    """When a process last restored something that the store had forgotten."""
+    """When a process last made changes again that the store had forgotten."""
     format: int = 0
     """Set by `encode`."""
 
@@ -158,7 +158,7 @@ def _count_as_recent(counter: WindowCounter, now: float) -> None:
     counter.completed_early, counter.early_in_flight = [], {}
     # Those in hand can be released by their own time, so what is possible by the new clock stays.
     for number, until in counter.in_flight.items():
-        counter.in_flight[number] = until if now < until <= now + IN_FLIGHT_TTL else now + _UNDER_WAY
+        counter.in_flight[number] = until if now < until <= now + IN_FLIGHT_TTL else now + UNDER_WAY
     counter.rate_limited_at = dict.fromkeys(counter.rate_limited_at, now)
     blocked = counter.blocked.items()
     counter.blocked = {unit: block._replace(at=now, until=now + block.until - block.at) for unit, block in blocked}

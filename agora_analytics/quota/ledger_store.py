@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+import secrets
+from typing import Final, NamedTuple, Protocol
+
+from agora_analytics.quota.ledger_state import LedgerState, decode
+
+LEASE: Final = 3.0
+"""Seconds after its last sign of life in which a process is still a member."""
+
+KEPT: Final = 45 * 86_400
+"""Seconds in which a store keeps an account that nobody uses: learned limits and habits outlast a month."""
 
 
 class StoreAnswer(NamedTuple):
@@ -57,3 +66,36 @@ class Store(Protocol):
 
     async def leave(self, account: str, member: str) -> None:
         """End a membership."""
+
+
+class KnownState(NamedTuple):
+    """The newest state of an account that a process knows.
+
+    Attributes:
+        changes: how many changes made it.
+        tag: the tag that the store has.
+        body: the encoded state, empty for none.
+        is_stored: whether the store has this body under that tag; False after it went back to an older one.
+        at: when the store last said so, in seconds of `elapsed`.
+
+    """
+
+    changes: int = 0
+    tag: str = ""
+    body: bytes = b""
+    is_stored: bool = True
+    at: float = 0.0
+
+    @classmethod
+    def of(cls, answer: StoreAnswer, at: float) -> KnownState:
+        """Return the state that a store has answered."""
+        return cls(int(answer.tag.partition("-")[0] or 0), answer.tag, answer.body or b"", at=at)
+
+    def state(self) -> LedgerState:
+        """Return a copy of the state."""
+        return decode(self.body) if self.body else LedgerState()
+
+    def next_tag(self) -> str:
+        """Return a tag for the next state."""
+        # The random part tells two changes apart of which the store lost one.
+        return f"{self.changes + 1}-{secrets.token_hex(4)}"

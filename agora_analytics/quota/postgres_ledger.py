@@ -13,8 +13,7 @@ from agora_analytics._core.postgres import PostgresDatabase, PostgresResult, quo
 from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
-from agora_analytics.quota.ledger_store import Exchange, StoreAnswer
-from agora_analytics.quota.shared_account import KEPT, LEASE
+from agora_analytics.quota.ledger_store import KEPT, LEASE, Exchange, StoreAnswer
 from agora_analytics.quota.shared_ledger import SharedLedger
 
 if TYPE_CHECKING:
@@ -100,11 +99,12 @@ class PostgresLedger(SharedLedger):
 
     Its time is that of the store, so the clocks of the hosts do not matter. A process that does not come by for three
     seconds loses its lease, and its requests count as sent. Methods raise `LedgerError` where the store does not answer
-    within a second; then nothing is sent, while streams and exports wait.
+    within a second; then nothing is sent, while streams and exports wait. For two seconds after an outage no permit is
+    issued, so that each process can first make those changes again that the store has forgotten.
 
-    What the store forgets of its last second, in a crash or a power cut, is restored by the processes that live on. If
-    none does, as many requests of the day may be refused as it forgot; `synchronous_commit=True` prevents that, and
-    waits for the store's disk at each change. Needs `psycopg` (extra `postgres`). Belongs to the event loop that first
+    In a crash or a power cut the store may forget its last second. If no process lives on that knows of it, as many
+    requests of the day may be refused as it forgot; `synchronous_commit=True` prevents that, and waits for the store's
+    disk at each change. Needs `psycopg` (extra `postgres`). Belongs to the event loop that first
     uses it; a forked child opens its own connections, unless a pool was passed: then it needs a ledger of its own.
     """
 

@@ -8,8 +8,7 @@ from agora_analytics._core import validation
 from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.redis import RedisConnections, as_bytes, as_text
 from agora_analytics.quota.ledger_state import MAX_PROCESSES
-from agora_analytics.quota.ledger_store import Exchange, StoreAnswer
-from agora_analytics.quota.shared_account import KEPT, LEASE
+from agora_analytics.quota.ledger_store import KEPT, LEASE, Exchange, StoreAnswer
 from agora_analytics.quota.shared_ledger import SharedLedger
 
 if TYPE_CHECKING:
@@ -80,11 +79,12 @@ class RedisLedger(SharedLedger):
 
     Its time is that of the store, so the clocks of the hosts do not matter. A process that does not come by for three
     seconds loses its lease, and its requests count as sent. Methods raise `LedgerError` where the store does not answer
-    within a second; then nothing is sent, while streams and exports wait.
+    within a second; then nothing is sent, while streams and exports wait. For two seconds after an outage no permit is
+    issued, so that each process can first make those changes again that the store has forgotten.
 
-    What the store forgets of its last second, for example in a power cut with `appendfsync everysec`, is restored by
-    the processes that live on. If none does, as many requests of the day may be refused as it forgot; `appendfsync
-    always` prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it; a forked child
+    In a crash the store may forget its last second, for example in a power cut with `appendfsync everysec`. If no
+    process lives on that knows of it, as many requests of the day may be refused as it forgot; `appendfsync always`
+    prevents that. Needs `redis` (extra `redis`). Belongs to the event loop that first uses it; a forked child
     opens its own connections, unless a client was passed: then it needs a ledger of its own.
     """
 

@@ -20,41 +20,33 @@ from typing import Any, Final, NamedTuple, TypeVar
 from agora_analytics._core.decoding.json import DecodeFailures
 from agora_analytics._core.futures import retrieve_error, wait_until_done
 from agora_analytics._core.responsive_timer import ResponsiveTimer
-from agora_analytics._core.shared_store import StoreFailedError
 from agora_analytics.errors import LedgerError
-from agora_analytics.quota.known_state import KnownState
-from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState
-from agora_analytics.quota.ledger_store import Exchange, Store, StoreAnswer
-from agora_analytics.quota.own_changes import Contents, OwnChanges, contents
+from agora_analytics.quota.ledger_state import LedgerState
+from agora_analytics.quota.ledger_store import Exchange, KnownState, Store, StoreAnswer
+from agora_analytics.quota.membership import Membership, slot_of
+from agora_analytics.quota.own_changes import REPLAYABLE, ContentsByName, OwnChanges, contents
 from agora_analytics.quota.store_clock import StoreClock, elapsed
 
 T = TypeVar("T")
-
-LEASE: Final = 3.0
-"""Seconds after its last sign of life in which a process is still a member."""
-
-KEPT: Final = 45 * 86_400
-"""Seconds in which a store keeps an account that nobody uses: learned limits and habits outlast a month."""
 
 _IDLE: Final = 120.0
 """Seconds without a change after which a process that has nothing in the state leaves: in a fleet, each worker has had
 each account after a while. Who waits for a permit tries again each minute."""
 
 _RENEW_EVERY: Final = 1.0
+_RENEW_PAUSE: Final = 0.05
 _PATIENCE: Final = 1.0
 """Seconds after its submission in which a change that the store does not take fails."""
 
-_GATHERING: Final = 0.5
-"""Seconds after something was restored in which nothing is changed: each process brings back what it knows.
+_GATHERING: Final = 2.1
+"""Seconds after an outage of the store, or a replay, in which no change is made: all processes look meanwhile.
 
-Without them one would issue permits of a second of which another has issued some that the store has forgotten.
+Each looks once in a second, after it has given up a call that hung. One that did not wait would issue permits of a
+window of which another has issued some that the store has forgotten.
 """
 
 _LOOK_EVERY: Final = 0.1
 """Seconds between two looks meanwhile."""
-
-_RETRY_PAUSE: Final = 0.05
-"""Seconds between two attempts to reach the store."""
 
 log = logging.getLogger("agora_analytics.quota")
 
@@ -70,14 +62,30 @@ class _Attempt(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """A state on which changes were made, what its counters held before that, and the result of each change.
+    """A state on which changes were made.
 
-    There are no results, and no change was made, while others bring back what the store has forgotten.
+    Attributes:
+        state: the state.
+        body: the state, encoded.
+        number: the number of the change in it, 0 if nothing was changed.
+        results: the result of each submitted change; None where none was made, as others look first.
+        submitted: those changes.
+        buried: the members whose requests it has reclaimed.
+        replayed: how many changes were replayed that the store had forgotten.
+        clocks: how often the store's clock had been set.
+        failures: how often the store had failed.
+
     """
 
     state: LedgerState
-    before: Contents
+    body: bytes
+    number: int
     results: list[Any] | None
+    submitted: list[_Submitted]
+    buried: tuple[str, ...]
+    replayed: int
+    clocks: int
+    failures: int
 
 
 class SharedAccount:
@@ -85,19 +93,13 @@ class SharedAccount:
 
     def __init__(self, store: Store, account: str, clock: StoreClock) -> None:
         self._store = store
-        self._account = account
         self._clock = clock
+        self._membership = Membership(store, account, clock)
         self._known = KnownState()
         self._own = OwnChanges(secrets.token_hex(4))
-        self._member = ""
-        self._members = 1
-        self._lost: tuple[str, ...] = ()
-        self._reason = ""
         # How often the store's clock was set, and how often the known state was adapted to that.
         self._clocks = self._adapted = clock.steps
-        self._is_reachable = True
-        self._lost_answers = 0
-        self._reachable_since = self._renewed_at = elapsed()
+        self._gathers_until = 0.0
         self._submitted: list[_Submitted] = []
         self._runner: asyncio.Task[None] | None = None
         self._attempt: _Attempt | None = None
@@ -135,29 +137,23 @@ class SharedAccount:
         await asyncio.wait([self._heartbeat])
         if self._runner is not None:
             await asyncio.wait([self._runner])
-        await self._leave()
+        await self._membership.leave(is_used=self._is_used())
 
-    async def _leave(self) -> None:
-        self._own.forget_old(elapsed())
-        # Forgotten first: a change that comes meanwhile joins again.
-        member, self._member = self._member, ""
-        # With requests in flight its lease ends by itself: then another process counts them as answered.
-        if not member or not self._is_reachable or self._has_anything(member):
-            return
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._store.leave(self._account, member)
-        except (StoreFailedError, TimeoutError) as error:
-            log.info("the ledger could not be left in order, its lease ends by itself: %s", error)
+    def _is_used(self) -> bool:
+        if not self._membership.is_member:
+            return False
+        state = self._known.state()
+        state.process_slot = self._membership.slot
+        return state.is_used_here
 
-    def _has_anything(self, member: str) -> bool:
-        counters = self._known.state().counters.values()
-        numbers = (number for one in counters for number in (*one.in_flight, *one.reservations))
-        return any(number % MAX_PROCESSES == _slot(member) for number in numbers)
+    @property
+    def renewal_due_in(self) -> float:
+        """Seconds until the lease is to be renewed."""
+        return max(self._membership.renewed_at + _RENEW_EVERY - elapsed(), _RENEW_PAUSE)
 
     async def renew_lease(self) -> bool:
         """Show that this process lives, unless a change has just done so; return whether it still needs a lease."""
-        if elapsed() < self._renewed_at + _RENEW_EVERY:
+        if elapsed() < self._membership.renewed_at + _RENEW_EVERY:
             return True
         try:
             is_used = await self._submit(lambda state: state.is_used_here)
@@ -167,7 +163,7 @@ class SharedAccount:
         used_at = self._used_at
         if is_used or asyncio.get_running_loop().time() < used_at + _IDLE:
             return True
-        await self._leave()
+        await self._membership.leave(is_used=is_used)
         # By a change that came meanwhile.
         return self._used_at != used_at
 
@@ -187,7 +183,6 @@ class SharedAccount:
                 self._attempt = _Attempt(submitted[-1], limit)
                 await self._make_or_raise(submitted)
         except BaseException as error:
-            self._is_reachable = False
             for one in submitted:
                 self._fail(one, error)
             if not isinstance(error, Exception):
@@ -195,88 +190,84 @@ class SharedAccount:
         finally:
             self._attempt = None
 
-    def _expire(self, one: _Submitted) -> None:
+    def _expire(self, one: _Submitted, *, is_last: bool = False) -> None:
+        if not is_last and elapsed() < self._gathers_until + _PATIENCE:
+            # It had to wait for others while the store answered. Late ones may make it longer, but not forever.
+            timer = ResponsiveTimer(2 * _GATHERING, lambda: self._expire(one, is_last=True))
+            one.done.add_done_callback(lambda _: timer.cancel())
+            return
         # The last one that was submitted is the last to expire: nobody waits for the attempt any more.
         if self._attempt is not None and self._attempt.last is one:
             self._attempt.limit.reschedule(0)
         self._fail(one)
 
     async def _make_or_raise(self, submitted: list[_Submitted]) -> None:
-        """Run the changes, and again on a newer state, until what they made of it is stored."""
-        # All ways to know that it is: longer than 25 lines for that.
-        attempted: set[str] = set()
-        last: tuple[list[_Submitted], _Made] | None = None
-        lost_answers = self._lost_answers
-        is_stored = is_fresh = False
-        while not is_stored:
-            if not self._member:
-                await self._join()
-            # What has failed by now is not made any more.
-            submitted = [one for one in submitted if not one.done.done()]
-            if last and lost_answers != self._lost_answers and self._own.has_last_attempt(self._known.state()):
-                # It was stored, its answer was lost, and another process has made the next change.
-                submitted, made = last
-                self._own.on_seen(self._known.state(), elapsed())
-                break
-            self._notice_clock()
-            buried, clocks = self._lost, self._clocks
-            made = self._run(submitted, buried)
-            body, is_change = self._encoded(made)
-            if is_change and made.results is not None:
-                last = submitted, made
-            # By a state that has just come, what changes nothing need not ask whether it is still the newest.
-            is_stored = (is_fresh and self._is_look(body, buried)) or await self._store_state(body, buried, attempted)
-            is_fresh = True
-            if is_stored:
-                self._own.on_seen(made.state, elapsed())
-                # Of before that answer: it may be the first to show that the clock was set.
-                self._adapted = clocks
-                if made.results is None:
-                    await asyncio.sleep(_LOOK_EVERY)
-                    attempted, is_stored, is_fresh = set(), False, False
-        for one, result in zip(submitted, made.results or (), strict=True):
-            if one.done.done():
+        """Run the changes, and again on a newer state, until the stored one has them."""
+        made: _Made | None = None
+        is_fresh = False
+        while made is None or not self._membership.is_member or not self._is_stored(made):
+            if not self._membership.is_member:
+                await self._join()  # the state that it reads may have them
                 continue
-            one.done.set_result(result) if not isinstance(result, _Raised) else one.done.set_exception(result.error)
+            made = self._run([one for one in submitted if not one.done.done()])
+            # By a state that has just come, what changes nothing need not ask whether it is still the newest.
+            if not (is_fresh and self._is_look(made)):
+                await self._store_state(made)
+            is_fresh = True
+            if made.results is None and self._is_stored(made):
+                self._on_stored(made)
+                await asyncio.sleep(_LOOK_EVERY)
+                made, is_fresh = None, False
+        self._on_stored(made)
+        for one, result in zip(made.submitted, made.results or (), strict=True):
+            if not one.done.done():
+                one.done.set_exception(result.error) if isinstance(result, _Raised) else one.done.set_result(result)
 
-    async def _store_state(self, body: bytes, buried: tuple[str, ...], attempted: set[str]) -> bool:
-        """Store a state in place of the known one, and return whether that was possible; learn the newer one if not."""
-        is_look = self._is_look(body, buried)
-        exchange = Exchange(self._known.tag, self._known.next_tag(), None if is_look else body, buried)
-        attempted.add(exchange.tag)
-        answer = await self._exchange(exchange)
-        if not answer.member:
-            self._member = ""
-            return False
-        # An attempt whose answer was lost may have succeeded.
-        if answer.replaced or answer.tag in attempted:
-            self._known = KnownState(self._known.changes + 1, answer.tag, body)
-            return True
-        # With the same tag, a member that was to be buried has renewed its lease, and the state is as it was.
-        if answer.tag != self._known.tag:
-            self._adopt(answer)
-            return False
-        return is_look
+    def _is_stored(self, made: _Made) -> bool:
+        """Whether the newest stored state is this one, or has the change: others may have made theirs since."""
+        if not self._known.is_stored or self._known.body == made.body:
+            return self._known.is_stored
+        # Unless an answer was lost, the state that came instead does not have it.
+        return made.number > 0 and made.failures != self._membership.failures and self._has_number(made.number)
 
-    def _encoded(self, made: _Made) -> tuple[bytes, bool]:
-        """Return what is to be stored, and whether that is a change: one that changes nothing gets no number."""
-        if (body := made.state.encode()) == self._known.body:
-            return body, False
-        self._own.attempt(made.state, made.before, self._known.changes + 1, self._clock.now(), elapsed())
-        return made.state.encode(), True
+    def _has_number(self, number: int) -> bool:
+        return self._own.number_in(self._known.state()) == number
 
-    def _is_look(self, body: bytes, buried: tuple[str, ...]) -> bool:
+    def _is_look(self, made: _Made) -> bool:
         # What did not change is not stored, as that would make the changes of all other processes run again.
-        return body == self._known.body and self._known.is_stored and not buried
+        return made.body == self._known.body and self._known.is_stored and not made.buried
 
-    def _run(self, submitted: list[_Submitted], lost: tuple[str, ...]) -> _Made:
+    def _on_stored(self, made: _Made) -> None:
+        self._own.on_seen(made.state, elapsed=elapsed())
+        # Of before the answer: that may be the first to show that the clock was set.
+        self._adapted = made.clocks
+        if made.replayed:
+            log.warning("the quota ledger had lost %d changes of this process: they were made again", made.replayed)
+
+    async def _store_state(self, made: _Made) -> None:
+        """Store a state in place of the known one, or learn the one that is stored instead."""
+        body = None if self._is_look(made) else made.body
+        exchange = Exchange(self._known.tag, self._known.next_tag(), body, made.buried)
+        answer = await self._membership.exchange(exchange)
+        if not answer.member:
+            return
+        if answer.replaced or answer.tag == exchange.tag:  # the latter: its answer was lost
+            self._known = KnownState(self._known.changes + 1, answer.tag, made.body, at=elapsed())
+        # With the same tag, a member that was to be buried may have renewed its lease: the state is as it was.
+        elif answer.tag != self._known.tag:
+            self._adopt(answer)
+        else:
+            self._known = self._known._replace(at=elapsed())
+
+    def _run(self, submitted: list[_Submitted]) -> _Made:
         """Run all changes on the newest state; one that raises is undone by running the others again."""
+        self._notice_clock()
         raised: dict[int, _Raised] = {}
         while True:
-            state = self._state(lost)
+            state, replayed = self._state()
+            if self._is_gathering(state):
+                return self._encoded(state, {}, None, submitted, replayed)
             before, results = contents(state), list[Any]()
-            if _is_gathering(state, self._clock.now()):
-                return _Made(state, before, None)
             for place, one in enumerate(submitted):
                 if place in raised:
                     results.append(raised[place])
@@ -287,66 +278,82 @@ class SharedAccount:
                     raised[place] = _Raised(error)
                     break
             else:
-                return _Made(state, before, results)
+                return self._encoded(state, before, results, submitted, replayed)
 
-    def _state(self, lost: tuple[str, ...]) -> LedgerState:
+    def _state(self) -> tuple[LedgerState, int]:
+        """Return the newest state, as this process sees it, and how many of its changes it lacked."""
         state = self._known.state()
-        state.process_slot, state.processes = _slot(self._member), max(1, self._members)
+        state.process_slot, state.processes = self._membership.slot, self._membership.processes
         now = self._clock.now()
-        if lost_changes := self._own.restore(state, elapsed()):
-            _gather(state, now)
-            log.warning("the quota ledger lost %d changes of this process: they are restored", lost_changes)
+        if replayed := self._own.replay(state, elapsed=elapsed()):
+            _begin_gathering(state, now)
         if self._adapted < self._clocks:
             state.change_clock(now)
-        for member in lost:
-            state.reclaim(_slot(member), now)
-        return state
+        for member in self._membership.lost:
+            state.reclaim(slot_of(member), now)
+        return state, replayed
+
+    def _encoded(
+        self,
+        state: LedgerState,
+        before: ContentsByName,
+        results: list[Any] | None,
+        submitted: list[_Submitted],
+        replayed: int,
+    ) -> _Made:
+        """Return a state with what is to be stored; what changes nothing gets no number."""
+        number = 0
+        if (body := state.encode()) != self._known.body:
+            # What was replayed has its differences already.
+            before = contents(state) if results is None else before
+            place = self._known.changes + 1
+            number = self._own.attempt(state, before, place, now=self._clock.now(), elapsed=elapsed())
+            body = state.encode()
+        lost, failures = self._membership.lost, self._membership.failures
+        return _Made(state, body, number, results, submitted, lost, replayed, self._clocks, failures)
+
+    def _is_gathering(self, state: LedgerState) -> bool:
+        """Whether other processes may bring back what the store has forgotten."""
+        # Two hosts read the store's clock a little differently; a time that is much later is of another clock.
+        since = elapsed() - abs(self._clock.now() - state.restored_at)
+        self._gathers_until = max(since, self._membership.recovered_at) + _GATHERING
+        return elapsed() < self._gathers_until
 
     async def _join(self) -> None:
-        self._member, _ = await self._reach(self._store.join, self._account, secrets.token_hex(4))
+        await self._membership.join()
         # A look before the first change, which needs the store's time.
-        answer = await self._exchange(Exchange(self._known.tag, "", None))
+        answer = await self._membership.exchange(Exchange(self._known.tag, "", None))
         if answer.body is not None:
             self._adopt(answer)
-
-    async def _exchange(self, exchange: Exchange) -> StoreAnswer:
-        answer: StoreAnswer
-        answer, sent = await self._reach(self._store.exchange, self._account, self._member, exchange)
-        received = self._renewed_at = elapsed()
-        if self._clock.observe(sent, received, answer.now):
-            log.warning("the clock of the quota ledger was set, or another host has taken over: it is learned again")
-        self._notice_clock()
-        self._members = answer.members
-        if not self._is_reachable:
-            self._is_reachable, self._reachable_since, self._reason = True, received, ""
-        # After an outage of the store all leases have ended: the others get the time to renew theirs.
-        patient = received > self._reachable_since + LEASE
-        self._lost = tuple(member for member in answer.lost if member != self._member) if patient else ()
-        return answer
 
     def _notice_clock(self) -> None:
         # Another account of the ledger may have been the first to see it.
         if self._clocks < self._clock.steps:
             self._clocks = self._clock.steps
-            self._own.on_clock_set()
+            self._own.on_clock_set(self._clock.now())
 
     def _adopt(self, answer: StoreAnswer) -> None:
         """Take over the stored state, unless more changes made the known one: then the store has crashed."""
-        stored = KnownState.of(answer)
-        if lost := max(0, self._known.changes - stored.changes):
-            # Others had stored some of them, who may be gone. What was stored since is restored by those who did it.
-            log.warning("the quota ledger lost its last %d changes: they are restored", lost)
-            state = self._known.state()
-            _gather(state, self._clock.now())
-            self._known = self._known._replace(tag=answer.tag, body=state.encode(), is_stored=False)
-        else:
+        stored, known = KnownState.of(answer, elapsed()), self._known
+        lost = known.changes - stored.changes
+        # An old one would replace what others have stored for longer than they can replay.
+        if lost <= 0 or known.at < elapsed() - REPLAYABLE:
             self._known = stored
+            return
+        # Others had stored some of them, who may be gone. What was stored since is replayed by those who did it.
+        if known.is_stored:
+            log.warning("the quota ledger had lost its last %d changes: they are made again", lost)
+        state = known.state()
+        _begin_gathering(state, self._clock.now())
+        self._known = known._replace(tag=answer.tag, body=state.encode(), is_stored=False)
 
     def _fail(self, one: _Submitted, error: BaseException | None = None) -> None:
         """Report an error to who submitted a change; nothing if its result is known."""
         if one.done.done():
             return
-        reason = self._reason or f"no answer in {_PATIENCE:g} s"
+        reason = self._membership.reason or f"no answer in {_PATIENCE:g} s"
+        if elapsed() < self._gathers_until + _PATIENCE:
+            reason = "after an outage, processes still bring back what it has forgotten"
         if isinstance(error, (*DecodeFailures, ValueError)):
             reason = str(error)
         elif isinstance(error, Exception) and not isinstance(error, TimeoutError):
@@ -359,40 +366,18 @@ class SharedAccount:
         one.done.set_exception(failure)
         retrieve_error(one.done)
 
-    async def _reach(self, call: Callable[..., Any], *arguments: object) -> tuple[Any, float]:
-        """Call the store, and again while it cannot be reached; return its answer, and when it was asked for that.
-
-        The caller has a time limit.
-        """
-        while True:
-            try:
-                sent = elapsed()
-                return await call(*arguments), sent
-            except StoreFailedError as error:
-                self._reason, self._is_reachable = str(error), False
-                self._lost_answers += 1
-                await asyncio.sleep(_RETRY_PAUSE)
-
 
 class _Raised(NamedTuple):
     error: Exception
 
 
-def _gather(state: LedgerState, now: float) -> None:
-    if not _is_gathering(state, now):  # or it would never end
+def _begin_gathering(state: LedgerState, now: float) -> None:
+    if abs(now - state.restored_at) >= _GATHERING:  # or it would never end
         state.restored_at = now
-
-
-def _is_gathering(state: LedgerState, now: float) -> bool:
-    # Two hosts read the store's clock a little differently; a time that is much later is of another clock.
-    return abs(now - state.restored_at) < _GATHERING
-
-
-def _slot(member: str) -> int:
-    return int(member.partition(":")[0])
 
 
 async def _renew_lease(account: weakref.ref[SharedAccount]) -> None:
     while (found := account()) is not None and await found.renew_lease():
+        pause = found.renewal_due_in
         del found
-        await asyncio.sleep(_RENEW_EVERY)
+        await asyncio.sleep(pause)

@@ -23,14 +23,25 @@ class MemoryStore:
         self.ahead = 1e9
         self.joined = 0
         self.left: list[str] = []
+        self._cut: set[str] = set()
+        self._members: set[str] = set()
 
     async def join(self, account: str, name: str) -> str:
         await self._reach()
         self.joined += 1
         return f"{self.joined - 1}:{name}"
 
+    def crash(self, on_disk: tuple[str, bytes]) -> None:
+        """Go back to an earlier state, and cut all connections: what is sent next over each fails."""
+        self.stored = on_disk
+        self._cut = set(self._members)
+
     async def exchange(self, account: str, member: str, exchange: Exchange) -> StoreAnswer:
         await self._reach()
+        self._members.add(member)
+        if member in self._cut:
+            self._cut.remove(member)
+            raise StoreFailedError("the connection was cut")
         self.exchanges += 1
         tag, body = self.stored
         replaced = tag == exchange.expected and exchange.body is not None

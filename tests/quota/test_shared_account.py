@@ -6,14 +6,21 @@ import asyncio
 import time
 
 import pytest
+from helpers import memory_store
 from helpers.ledger_changes import increment, read_count
 from helpers.memory_store import MemoryStore
 
 from agora_analytics import LedgerError
-from agora_analytics.quota import shared_account
+from agora_analytics.quota import membership, shared_account, store_clock
 from agora_analytics.quota.permit import Reservation
 from agora_analytics.quota.shared_account import SharedAccount
 from agora_analytics.quota.store_clock import StoreClock
+
+
+@pytest.fixture(autouse=True)
+def _virtual_time(monkeypatch) -> None:
+    for module in (shared_account, membership, store_clock, memory_store):
+        monkeypatch.setattr(module, "elapsed", lambda: asyncio.get_running_loop().time())
 
 
 @pytest.fixture
@@ -108,13 +115,6 @@ async def test_the_state_is_adapted_once_to_a_clock_that_was_set(store, account,
     assert later == at
 
 
-@pytest.fixture
-def on_virtual_time(monkeypatch) -> None:
-    """Let leases last as long as the event loop's clock says."""
-    monkeypatch.setattr(shared_account, "elapsed", lambda: asyncio.get_running_loop().time())
-
-
-@pytest.mark.usefixtures("on_virtual_time")
 async def test_an_account_that_nobody_uses_is_left_and_joined_again_when_it_is_used(store):
     account = SharedAccount(store, "a", StoreClock())
     assert await account.change(increment) == 1
@@ -138,7 +138,6 @@ def reserve(state) -> int:
     return number
 
 
-@pytest.mark.usefixtures("on_virtual_time")
 async def test_an_account_is_kept_while_a_stream_has_a_reservation(store):
     account = SharedAccount(store, "a", StoreClock())
     number = await account.change(reserve)
@@ -150,7 +149,6 @@ async def test_an_account_is_kept_while_a_stream_has_a_reservation(store):
     await account.close()
 
 
-@pytest.mark.usefixtures("on_virtual_time")
 async def test_a_change_that_comes_while_an_account_is_left_keeps_its_lease(store):
     account = SharedAccount(store, "a", StoreClock())
     await account.change(increment)

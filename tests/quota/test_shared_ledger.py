@@ -100,7 +100,7 @@ async def test_processes_that_join_at_the_same_time_have_slots_of_their_own(open
 
 @pytest.mark.usefixtures("patient")
 async def test_a_lost_process_is_reclaimed_after_its_lease(open_ledger, monkeypatch):
-    for module in ("shared_account", "redis_ledger", "postgres_ledger"):
+    for module in ("membership", "redis_ledger", "postgres_ledger"):
         monkeypatch.setattr(f"agora_analytics.quota.{module}.LEASE", 0.3)
     monkeypatch.setattr(shared_account, "_RENEW_EVERY", 0.1)
     async with open_ledger() as ledger:

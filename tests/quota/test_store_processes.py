@@ -95,7 +95,7 @@ async def finish(processes: list[Process]) -> None:
     """Let processes end, and check that none of them has raised; each may have logged what the store has lost."""
     for process in processes:
         _, err = await process.communicate(b"")  # closes its standard input
-        unexpected = [line for line in err.splitlines() if not line.endswith(b"restored") and b"yet have" not in line]
+        unexpected = [line for line in err.splitlines() if not line.endswith(b"made again") and b"yet have" not in line]
         assert (process.returncode, unexpected) == (0, [])
 
 
