@@ -17,7 +17,7 @@ from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.status import JobStatus
-from agora_analytics.fleet.turns import Turns
+from agora_analytics.fleet.turns import DECLINED, Turns
 
 _INCOMPLETE: Final = 600.0
 _MAX_INCOMPLETE: Final = 21_600.0
@@ -54,8 +54,7 @@ class ExportTurns:
         self._tasks = tasks
         self._pool = pool
         self._reporter = reporter
-        # A successor may take hours: nobody waits for that, and files are fenced.
-        self._turns = Turns(pool, reporter, 0)
+        self._turns = Turns(pool, reporter)
         self._running: set[asyncio.Task[ExportReport]] = set()
         self._is_draining = False
         self._ends = 0
@@ -68,7 +67,7 @@ class ExportTurns:
     async def take(self, key: str) -> float | None:
         """Run a shard; return the seconds until it is to be run again, or None if it is done."""
         if key not in self._tasks or key in self._turns or self._is_draining:
-            return self._turns.decline(key)
+            return DECLINED
         task, ends = self._tasks[key], self._ends
         return await self._turns.run(key, task.account, lambda status: self._turn(status, task, ends))
 
@@ -120,7 +119,6 @@ class ExportTurns:
     def drain(self) -> None:
         """End all exports where they are, and begin no other."""
         self._is_draining = True
-        self._turns.drain()
         self.stop()
 
     def stop(self) -> None:

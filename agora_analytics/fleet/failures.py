@@ -9,6 +9,7 @@ from agora_analytics._core.retry import backoff
 from agora_analytics.errors import AgoraError, CheckpointError, ExportError, LedgerError, Unauthorized
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account
+from agora_analytics.fleet.queue import JobTakenError
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.status import JobStatus
 
@@ -25,40 +26,42 @@ _MAX_STORE_PAUSE: Final = 5.0
 log = logging.getLogger("agora_analytics.fleet")
 
 
-class JobTakenError(Exception):
-    """Another worker has the job."""
-
-
 async def pause_after(
     error: BaseException, status: JobStatus, account: Account, reporter: Reporter, pool: ClientPool
 ) -> float:
-    """Write a failure down, and return the seconds until the job is tried again."""
-    key, text = status.key, f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]
-    if has_successor(error):
+    """Write a failure down, and return the seconds until the job is tried again.
+
+    Raises `JobTakenError` if the turn failed because another worker has the job.
+    """
+    key, text = status.key, _text(error)
+    if is_takeover(error):
         # The successor writes the status.
         reporter.forget(key)
         log.warning("worker %s: %s was taken over", reporter.worker, key)
-        return 0.0
+        raise JobTakenError from error
     if isinstance(error, Unauthorized):
         # With the next turn the secret is read again: it may have been rotated.
         await pool.forget(account.name)
-    if isinstance(error, CheckpointError) and error.kind == "invalid":
-        text = f"{text} In a fleet: give a job with other series another name."
     failures = status.failures + 1
     await reporter.end(key, failures=failures, error=text)
     # A store is back for all jobs at once; what is wrong with one account may take a person.
     of_store = isinstance(error, LedgerError) or _is_busy(error)
     # Repeated warnings of one kind are only counted: one account must not hide what another one's trouble is.
-    kind = type(error).__name__ if of_store else f"{account.name} {type(error).__name__}"
-    log.warning(
-        "worker %s: %s failed (%d in a row): %s", reporter.worker, key, failures, text, extra={"throttle_kind": kind}
-    )
+    kind = {"throttle_kind": type(error).__name__ if of_store else f"{account.name} {type(error).__name__}"}
+    log.warning("worker %s: %s failed (%d in a row): %s", reporter.worker, key, failures, text, extra=kind)
     if not isinstance(error, FAILURES):
         log.error("worker %s: %s failed by a fault of a program", reporter.worker, key, exc_info=error)
     return backoff(1.0, failures, _MAX_STORE_PAUSE if of_store else _MAX_PAUSE)
 
 
-def has_successor(error: BaseException) -> bool:
+def _text(error: BaseException) -> str:
+    text = f"{type(error).__name__}: {error}"[:_LONGEST_TEXT]
+    if isinstance(error, CheckpointError) and error.kind == "invalid":
+        return f"{text} In a fleet: give a job with other series another name."
+    return text
+
+
+def is_takeover(error: BaseException) -> bool:
     """Return whether a turn failed because another worker has the job."""
     if isinstance(error, JobTakenError):
         return True

@@ -71,7 +71,14 @@ log = logging.getLogger("agora_analytics.fleet")
 T = TypeVar("T")
 
 Run = Callable[[str], Awaitable[float | None]]
-"""Does a job's turn, given its key; returns the seconds until the next, or None if there is none."""
+"""Does a job's turn, given its key; returns the seconds until the next, or None if there is none.
+
+Raises `JobTakenError` if another worker has the job.
+"""
+
+
+class JobTakenError(Exception):
+    """Another worker has the job, so the queue does nothing more with it here."""
 
 
 class WorkQueue:
@@ -292,10 +299,20 @@ async def _supervised(worker: Worker) -> None:
 
 def _task(run: Run, clock: StoreClock) -> Callable[..., Awaitable[None]]:
     """Return the function that docket calls with a key; its name is stored with each job, so it must not change."""
-    from docket import Perpetual  # noqa: PLC0415 - as above
+    from docket import CurrentExecution, Execution, Perpetual  # noqa: PLC0415 - as above
+    from docket.dependencies import AdmissionBlocked  # noqa: PLC0415 - as above
 
-    async def turn(key: str, perpetual: Perpetual = Perpetual()) -> None:  # noqa: B008 - how docket injects
-        pause = await run(key)
+    async def turn(
+        key: str,
+        perpetual: Perpetual = Perpetual(),  # noqa: B008 - how docket injects
+        execution: Execution = CurrentExecution(),  # noqa: B008 - as above
+    ) -> None:
+        try:
+            pause = await run(key)
+        except JobTakenError:
+            # The one end of a task that neither acknowledges nor reschedules it. To reschedule would offer the job
+            # beside the successor; to wait here would renew the lease of a successor that has died.
+            raise AdmissionBlocked(execution, "a takeover", handled=True) from None
         if pause is None:
             perpetual.cancel()
         else:

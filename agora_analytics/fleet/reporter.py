@@ -92,7 +92,7 @@ class Reporter:
                 self._changed.discard(key)
                 return
 
-    async def has_successor(self, key: str) -> bool:
+    async def is_taken(self, key: str) -> bool:
         """Return whether another worker is at work on a job, as far as that can be read."""
         if self.is_away:
             return False

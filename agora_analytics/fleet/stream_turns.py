@@ -11,11 +11,11 @@ from typing import Final
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, FollowJob, WatchJob
-from agora_analytics.fleet.failures import JobTakenError
+from agora_analytics.fleet.queue import JobTakenError
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.sinks import EventSink, Place
 from agora_analytics.fleet.status import JobStatus
-from agora_analytics.fleet.turns import Turns
+from agora_analytics.fleet.turns import DECLINED, Turns
 from agora_analytics.protocols import ResumableSink
 from agora_analytics.streams.events import CallEvent, Event, Gap, Window
 from agora_analytics.streams.follow.follow import Follow
@@ -44,7 +44,7 @@ class StreamTurns:
         self._sink = sink
         self._reporter = reporter
         self._seconds = seconds
-        self._turns = Turns(pool, reporter, seconds)
+        self._turns = Turns(pool, reporter)
         self._running: dict[str, Stream] = {}
         self._is_draining = False
         self._ends = 0
@@ -58,7 +58,7 @@ class StreamTurns:
         """Do a turn of a job; return the seconds until the next may begin, on any worker."""
         # One of a newer description than this worker's, or one that its successor should have.
         if key not in self._jobs or key in self._turns or self._is_draining or self._is_full():
-            return self._turns.decline(key)
+            return DECLINED
         account, job = self._jobs[key]
         ends = self._ends
 
@@ -68,7 +68,7 @@ class StreamTurns:
                 if ends != self._ends:  # while it began
                     stream.stop()
                 await self._deliver(key, place, stream)
-            if ends != self._ends and await self._reporter.has_successor(key):
+            if ends != self._ends and await self._reporter.is_taken(key):
                 raise JobTakenError
             await self._reporter.end(status.key, failures=0, error="")
             return 0.0
@@ -78,7 +78,6 @@ class StreamTurns:
     def drain(self) -> None:
         """End all turns without wasting a request, and begin no other."""
         self._is_draining = True
-        self._turns.drain()
         self.drain_running()
 
     def drain_running(self) -> None:

@@ -1,0 +1,81 @@
+"""A worker that has lost a job leaves it to its successor, and to nobody else if that one dies."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import docket.worker
+import pytest
+from helpers.fleet_workers import until
+from helpers.redis_server import MISSING, REDIS
+
+from agora_analytics.fleet import queue as work_queue
+from agora_analytics.fleet.queue import JobTakenError, WorkQueue
+from agora_analytics.fleet.turns import Turns
+
+pytestmark = [pytest.mark.real_time, pytest.mark.skipif(REDIS is None, reason=MISSING)]
+KEY = "a0.watch.web"
+LEASE = 1.0
+
+
+class Jobs:
+    """Two workers with one job: each begins a turn, and `lose` ends those of a worker, as a fence does."""
+
+    def __init__(self, url: str) -> None:
+        self.offers: list[str] = []
+        self.lost = {"one": asyncio.Event(), "two": asyncio.Event()}
+        self._url = url
+
+    async def work(self, worker: str) -> None:
+        reporter = SimpleNamespace(worker=worker, begin=self._begin, forget=lambda _: None)
+        turns = Turns(SimpleNamespace(), reporter)
+
+        async def turn(_):
+            self.offers.append(worker)
+            await self.lost[worker].wait()
+            raise JobTakenError
+
+        async def run(key):
+            return await turns.run(key, None, turn)
+
+        async with WorkQueue(self._url, "taken").opened() as queue:
+            await queue.add([KEY], run)
+            await queue.work(run, worker=worker, concurrency=1)
+
+    async def _begin(self, key):
+        return SimpleNamespace(key=key)
+
+
+@pytest.fixture
+def frozen(monkeypatch):
+    """Names of workers that renew no lease."""
+    names, renew = set(), docket.worker.renew_leases
+
+    async def renew_unless_frozen(redis, **options):
+        if options["consumer_name"] not in names:
+            await renew(redis, **options)
+
+    monkeypatch.setattr(docket.worker, "renew_leases", renew_unless_frozen)
+    monkeypatch.setattr(work_queue, "REDELIVERY", LEASE)
+    return names
+
+
+async def test_a_job_that_was_lost_stays_with_its_successor_and_comes_back_when_that_one_dies(redis, frozen):
+    jobs = Jobs(redis.url)
+    one = asyncio.create_task(jobs.work("one"))
+    await until(lambda: jobs.offers == ["one"])
+    two = asyncio.create_task(jobs.work("two"))
+    frozen.add("one")
+    await until(lambda: jobs.offers == ["one", "two"])
+    frozen.clear()
+    jobs.lost["one"].set()
+    await asyncio.sleep(3 * LEASE)
+    assert jobs.offers == ["one", "two"], "nobody is offered the job beside the successor"
+    # Its slot is free again, though it has but one.
+    frozen.add("two")
+    await until(lambda: len(jobs.offers) > 2, 20)
+    for task in (one, two):
+        task.cancel()
+    jobs.lost["two"].set()
+    await asyncio.gather(one, two)
