@@ -15,6 +15,7 @@ from agora_analytics.export.report import ExportProgress, ExportReport
 from agora_analytics.export.selection import Shard
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob
+from agora_analytics.fleet.queue import JobTakenError
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.status import JobStatus
 from agora_analytics.fleet.turns import DECLINED, Turns
@@ -75,10 +76,12 @@ class ExportTurns:
         key = status.key
         async with self._pool.client(task.account) as client:
             # While the turn began, those that ran were ended.
-            report = None if self._is_draining or ends != self._ends else await self._run(key, task, client)
+            report = None if ends != self._ends else await self._run(key, task, client)
             if report is not None:
                 await client.export.merge(task.job.shards(), task.job.to)
         if report is None:
+            if not self._is_draining and await self._reporter.is_taken(key):
+                raise JobTakenError
             await self._reporter.end(key)
             return 0.0
         if not report.complete:

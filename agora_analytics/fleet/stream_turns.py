@@ -61,19 +61,21 @@ class StreamTurns:
             return DECLINED
         account, job = self._jobs[key]
         ends = self._ends
+        return await self._turns.run(key, account, lambda status: self._turn(status, account, job, ends))
 
-        async def turn(status: JobStatus) -> float:
-            async with self._pool.client(account) as client, self._sink.place(key) as place:
-                stream = _stream(client, job, place.checkpoint)
-                if ends != self._ends:  # while it began
-                    stream.stop()
-                await self._deliver(key, place, stream)
-            if ends != self._ends and await self._reporter.is_taken(key):
-                raise JobTakenError
-            await self._reporter.end(status.key, failures=0, error="")
-            return 0.0
-
-        return await self._turns.run(key, account, turn)
+    async def _turn(self, status: JobStatus, account: Account, job: WatchJob | FollowJob, ends: int) -> float:
+        key = status.key
+        async with self._pool.client(account) as client:
+            # Not if the turns were ended while this one began: its place would be taken from a successor.
+            if ends == self._ends:
+                async with self._sink.place(key) as place:
+                    if ends == self._ends:
+                        await self._deliver(key, place, _stream(client, job, place.checkpoint))
+        # A worker that drains hands its jobs over by itself: it asks for no successor.
+        if ends != self._ends and not self._is_draining and await self._reporter.is_taken(key):
+            raise JobTakenError
+        await self._reporter.end(key)
+        return 0.0
 
     def drain(self) -> None:
         """End all turns without wasting a request, and begin no other."""
@@ -103,8 +105,6 @@ class StreamTurns:
         self._running[key] = stream
         # Turns of different lengths, so that jobs that began together do not end together.
         length = random.uniform(0.5, 1.0) * self._seconds  # noqa: S311 - no secret
-        if self._is_draining:
-            stream.drain()
         timer = asyncio.get_running_loop().call_later(length, stream.drain)
         try:
             async with stream:
@@ -114,6 +114,7 @@ class StreamTurns:
             if isinstance(stream, Follow) and (read_to := stream.health.last_window) is not None:
                 # Calls may not change for hours, and what was read of them is new all the same.
                 self._reporter.note(key, read_to=float(read_to))
+            self._reporter.note(key, failures=0, error="")
         finally:
             timer.cancel()
             del self._running[key]
