@@ -58,13 +58,18 @@ class Reporter:
         self._writing = asyncio.Lock()
 
     async def begin(self, key: str) -> JobStatus:
-        """Begin a turn of a job: read what was written down of it, and count a takeover."""
+        """Begin a turn of a job: read what was written down of it, count a takeover, and write that down at once.
+
+        A worker that comes back after a freeze reads it in `is_taken`, maybe before the next report.
+        """
         async with asyncio.timeout(_PATIENCE):
             known = job_status(key, await self._queue.read_one(JOBS, key))
-        status = known.taken_by(self.worker, self._queue.now())
+            status = known.taken_by(self.worker, self._queue.now())
+            await self._queue.write(JOBS, {key: encoded(status)})
         if status.takeovers > known.takeovers:
             log.warning("worker %s took over %s from %s", self.worker, key, known.worker)
         self._statuses[key] = status
+        # Once more: a report under way may replace it with the end of the turn before.
         self._changed.add(key)
         self.running.add(key)
         return status
@@ -101,6 +106,10 @@ class Reporter:
                 status = job_status(key, await self._queue.read_one(JOBS, key))
             return status.running and status.worker != self.worker
         return False
+
+    def discard_changes(self) -> None:
+        """Do not report what has changed of the jobs under way: other workers may have them, and have reported so."""
+        self._changed -= self.running
 
     def forget(self, key: str) -> None:
         """End a turn of a job that another worker has now, and leave its status to that one."""

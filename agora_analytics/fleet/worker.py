@@ -125,10 +125,12 @@ class FleetWorker:
 
     def _lost(self) -> None:
         """End what is under way: others may have it already."""
+        self._reporter.discard_changes()
         self._streams.drain_running()
         self._exports.stop()
 
     def _stop(self) -> None:
+        self._reporter.discard_changes()
         self._streams.stop()
         self._exports.stop()
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from helpers.redis_server import MISSING, REDIS
 
+from agora_analytics.fleet.export_turns import ExportTurns
 from agora_analytics.fleet.queue import WorkQueue
 from agora_analytics.fleet.reporter import JOBS, Reporter
+from agora_analytics.fleet.stream_turns import StreamTurns
+from agora_analytics.fleet.worker import FleetWorker
 
 pytestmark = [pytest.mark.real_time, pytest.mark.skipif(REDIS is None, reason=MISSING)]
 KEY = "a0.watch.web"
@@ -41,6 +45,41 @@ async def test_a_report_under_way_does_not_undo_the_end_of_a_turn(redis):
         await asyncio.gather(report, end)
         status = await Reporter("two", queue).begin(KEY)
     assert (status.worker, status.takeovers) == ("two", 0)
+
+
+async def test_a_worker_that_comes_back_reads_at_once_that_a_job_was_taken_over(redis):
+    async with WorkQueue(redis.url, "begins").opened() as queue:
+        one, two = Reporter("one", queue), Reporter("two", queue)
+        # Frozen before its first report, and the other one asked for before its own.
+        await one.begin(KEY)
+        assert not await one.is_taken(KEY)
+        assert (await two.begin(KEY)).takeovers == 1
+        assert await one.is_taken(KEY)
+        assert not await two.is_taken(KEY)
+        await two.end(KEY)
+        assert not await one.is_taken(KEY)
+
+
+@pytest.mark.parametrize("end", ["_stop", "_lost"])
+async def test_a_worker_that_comes_back_does_not_report_the_jobs_that_others_have(redis, end):
+    async with WorkQueue(redis.url, f"back{end}").opened() as queue:
+        one, two = Reporter("one", queue), Reporter("two", queue)
+        pool = SimpleNamespace()
+        worker = FleetWorker(
+            one,
+            pool,
+            streams=StreamTurns({}, pool=pool, sink=SimpleNamespace(), reporter=one, seconds=60),
+            stream_queue=queue,
+            exports=ExportTurns({}, pool=pool, reporter=one),
+            export_queue=queue,
+            turn=60,
+        )
+        await one.begin(KEY)
+        one.delivered(KEY, 1.0)  # just before the freeze
+        await two.begin(KEY)
+        getattr(worker, end)()
+        await one.report(draining=False)
+        assert await one.is_taken(KEY)
 
 
 async def test_all_that_live_are_asked_for_at_once(redis):
