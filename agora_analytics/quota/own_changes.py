@@ -10,70 +10,91 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
+import attrs
+
 from agora_analytics.quota.bucket import WindowCounter
-from agora_analytics.quota.ledger_state import UNDER_WAY, LedgerState, NewestChange
+from agora_analytics.quota.ledger_state import UNDER_WAY, LedgerState, NewestChange, decode
 
 REPLAYABLE: Final = 60.0
 """Seconds in which a change can be replayed: a store that keeps a log forgets a few in a crash."""
 
-_MAX_CHANGES: Final = 2_048
-"""Changes that are remembered at most, each of up to two kilobytes: 34 a second are remembered for a minute."""
+_MAX_CHANGES: Final = 512
+"""Changes that are remembered at most, each of up to four kilobytes: eight a second are remembered for a minute."""
+
+_EMPTY: Final = WindowCounter()
 
 
-class _Contents(NamedTuple):
-    """What a counter holds.
+class _Difference(NamedTuple):
+    """What a change has done to a counter.
 
     Attributes:
-        used: requests by day.
-        own: what is kept for each permit or reservation, by its number.
-        shared: what is kept of refusals, by unit.
-        times: when requests were answered.
-        exhausted_day: the day that is spent.
+        used: requests that it added, by day.
+        own: what it set for permits and reservations, by number.
+        own_gone: the numbers that it dropped.
+        shared: what it set of refusals, by unit.
+        shared_gone: what it dropped of them.
+        times: answers that it added.
+        exhausted_day: the day that it found spent.
 
     """
 
     used: Mapping[int, int]
     own: tuple[Mapping[int, Any], ...]
+    own_gone: tuple[AbstractSet[int], ...]
     shared: tuple[Mapping[Any, Any], ...]
+    shared_gone: tuple[Mapping[Any, Any], ...]
     times: tuple[Sequence[float], ...]
     exhausted_day: int | None
 
-
-ContentsByName = Mapping[str, _Contents]
-
-_EMPTY: Final = _Contents({}, ({},) * 3, ({},) * 2, ((),) * 2, None)
-
-
-class _Difference(NamedTuple):
-    """What a change has done to a counter: what it `set`, of `used` and `times` what it added, and what it dropped."""
-
-    set: _Contents
-    own_gone: tuple[Mapping[int, Any], ...]
-    shared_gone: tuple[Mapping[Any, Any], ...]
-
     def at(self, now: float) -> _Difference:
         """Return it as if it had happened now: its times are of another clock."""
-        in_flight, _, reservations = self.set.own
-        answered = [now] * sum(map(len, self.set.times))
+        in_flight, _, reservations = self.own
+        answered = [now] * sum(map(len, self.times))
         none: Mapping[int, Any] = {}
-        own = (dict.fromkeys(in_flight, now + UNDER_WAY), none, reservations)
-        made = self.set._replace(own=own, shared=(none, none), times=(answered, ()))
-        return self._replace(set=made, shared_gone=(none, none))
+        return self._replace(
+            own=(dict.fromkeys(in_flight, now + UNDER_WAY), none, reservations),
+            shared=(none, none),
+            shared_gone=(none, none),
+            times=(answered, ()),
+        )
 
 
-class _Change(NamedTuple):
-    """A change by its number, and its place among those of all processes; when it was sent, and what it has done."""
+@attrs.define(slots=False)
+class _Change:
+    """A change by its number, and its place among those of all processes; when it was sent, and between which states.
+
+    What it has done is found out where it is replayed: nearly all changes never are.
+    """
 
     number: int
     place: int
     sent: float
-    issued: int
-    differences: Mapping[str, _Difference]
+    before: bytes
+    after: bytes
+    clock_set_at: float | None = None
 
-    def at(self, now: float) -> _Change:
-        return self._replace(differences={name: one.at(now) for name, one in self.differences.items()})
+    @cached_property
+    def issued(self) -> int:
+        """How many permits had been issued."""
+        return decode(self.after).issued
+
+    @cached_property
+    def differences(self) -> Mapping[str, _Difference]:
+        """What it has done to each counter."""
+        before, after = decode(self.before).counters if self.before else {}, decode(self.after).counters
+        pairs = ((name, before.get(name, _EMPTY), one) for name, one in after.items())
+        return {name: _difference(earlier, later) for name, earlier, later in pairs if later != earlier}
+
+    def replay(self, state: LedgerState) -> None:
+        for name, difference in self.differences.items():
+            now = self.clock_set_at
+            _apply(difference if now is None else difference.at(now), state.counter(name))
+        # Or the next permit would get the number of one of these.
+        state.issued = max(state.issued, self.issued)
 
 
 class OwnChanges:
@@ -84,23 +105,24 @@ class OwnChanges:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._drawn = self._newest = self._issued = 0
+        self._drawn = self._newest = 0
         self._attempted: dict[int, _Change] = {}
         self._stored = deque[_Change](maxlen=_MAX_CHANGES)
 
-    def attempt(self, state: LedgerState, before: ContentsByName, place: int, *, now: float, elapsed: float) -> int:
-        """Number a change that is about to be stored, and return the number; `before` is what `contents` returned.
+    def attempt(
+        self, state: LedgerState, before: bytes, place: int, *, now: float, elapsed: float
+    ) -> tuple[int, bytes]:
+        """Number a change that is about to be stored; return the number, and the state with it, encoded.
 
-        Until a state shows its number nobody knows whether it was stored.
+        `before` is the encoded state before it. Until a state shows its number nobody knows whether it was stored.
         """
         self._drawn += 1  # never the same again
         _forget_processes(state, now)
         state.newest_changes[self.name] = NewestChange(self._drawn, int(now), place)
-        pairs = ((name, before.get(name, _EMPTY), after) for name, after in contents(state).items())
-        changed = {name: _difference(earlier, after) for name, earlier, after in pairs if after != earlier}
+        after = state.encode()
         self._attempted = {number: one for number, one in self._attempted.items() if one.sent > elapsed - REPLAYABLE}
-        self._attempted[self._drawn] = _Change(self._drawn, place, elapsed, state.issued, changed)
-        return self._drawn
+        self._attempted[self._drawn] = _Change(self._drawn, place, elapsed, before, after)
+        return self._drawn, after
 
     def number_in(self, state: LedgerState) -> int:
         """Return the number of the newest change that a state has, 0 for none."""
@@ -112,8 +134,7 @@ class OwnChanges:
             return
         self._newest = number
         change = self._attempted.get(number)
-        if change is not None and change.differences:
-            self._issued = max(self._issued, change.issued)
+        if change is not None:
             self._stored.append(change)
         self._attempted.clear()  # the others expected a state that is gone
         self._drop_old(elapsed)
@@ -129,17 +150,13 @@ class OwnChanges:
         self._drop_old(elapsed)
         missing = [one for one in self._stored if one.number > known and one.place > after]
         for change in missing:
-            for name, difference in change.differences.items():
-                _apply(difference, state.counter(name))
-        if missing:
-            # Or the next permit would get the number of one of them.
-            state.issued = max(state.issued, self._issued)
+            change.replay(state)
         return len(missing)
 
     def on_clock_set(self, now: float) -> None:
         """Let all changes have happened now, by another clock: nobody knows how long ago they were."""
-        self._stored = deque((one.at(now) for one in self._stored), maxlen=_MAX_CHANGES)
-        self._attempted = {number: one.at(now) for number, one in self._attempted.items()}
+        for change in (*self._stored, *self._attempted.values()):
+            change.clock_set_at = now
 
     def _drop_old(self, elapsed: float) -> None:
         while self._stored and self._stored[0].sent < elapsed - REPLAYABLE:
@@ -159,20 +176,6 @@ def _forget_processes(state: LedgerState, now: float) -> None:
             del newest[name]
 
 
-def contents(state: LedgerState) -> ContentsByName:
-    """Return what the counters of a state hold now."""
-    return {
-        name: _Contents(
-            dict(counter.used_per_day),
-            tuple(map(dict, _own(counter))),
-            tuple(map(dict, _shared(counter))),
-            tuple(map(tuple, _times(counter))),
-            counter.exhausted_day,
-        )
-        for name, counter in state.counters.items()
-    }
-
-
 def _own(counter: WindowCounter) -> tuple[dict[int, Any], ...]:
     return counter.in_flight, counter.early_in_flight, counter.reservations
 
@@ -185,17 +188,16 @@ def _times(counter: WindowCounter) -> tuple[list[float], ...]:
     return counter.completed, counter.completed_early
 
 
-def _difference(before: _Contents, after: _Contents) -> _Difference:
+def _difference(before: WindowCounter, after: WindowCounter) -> _Difference:
+    days, own, shared = before.used_per_day, (_own(before), _own(after)), (_shared(before), _shared(after))
     return _Difference(
-        _Contents(
-            {day: used - before.used.get(day, 0) for day, used in after.used.items() if used != before.used.get(day)},
-            tuple(map(_new, before.own, after.own)),
-            tuple(map(_new, before.shared, after.shared)),
-            tuple(map(_added, before.times, after.times)),
-            after.exhausted_day if after.exhausted_day != before.exhausted_day else None,
-        ),
-        tuple(map(_gone, before.own, after.own)),
-        tuple(map(_gone, before.shared, after.shared)),
+        used={day: used - days.get(day, 0) for day, used in after.used_per_day.items() if used != days.get(day)},
+        own=tuple(map(_new, *own)),
+        own_gone=tuple(old.keys() - new.keys() for old, new in zip(*own, strict=True)),
+        shared=tuple(map(_new, *shared)),
+        shared_gone=tuple(map(_gone, *shared)),
+        times=tuple(map(_added, _times(before), _times(after))),
+        exhausted_day=after.exhausted_day if after.exhausted_day != before.exhausted_day else None,
     )
 
 
@@ -214,21 +216,21 @@ def _added(old: Sequence[float], new: Sequence[float]) -> Sequence[float]:
 
 
 def _apply(difference: _Difference, counter: WindowCounter) -> None:
-    for day, used in difference.set.used.items():
+    for day, used in difference.used.items():
         counter.used_per_day[day] = max(0, counter.used_per_day.get(day, 0) + used)
-    for held, items, own_gone in zip(_own(counter), difference.set.own, difference.own_gone, strict=True):
+    for held, items, own_gone in zip(_own(counter), difference.own, difference.own_gone, strict=True):
         held.update(items)
         for number in own_gone:
             held.pop(number, None)
     # Refusals are everybody's: the newest holds.
-    for held, items, gone in zip(_shared(counter), difference.set.shared, difference.shared_gone, strict=True):
+    for held, items, gone in zip(_shared(counter), difference.shared, difference.shared_gone, strict=True):
         held.update({unit: max(item, held.get(unit, item)) for unit, item in items.items()})
         for unit in [unit for unit, item in gone.items() if held.get(unit) == item]:
             del held[unit]
-    for times, added in zip(_times(counter), difference.set.times, strict=True):
+    for times, added in zip(_times(counter), difference.times, strict=True):
         times.extend(added)
         times.sort()
     # The oldest first, as they expire.
     counter.in_flight = dict(sorted(counter.in_flight.items()))
-    if difference.set.exhausted_day is not None:
-        counter.exhausted_day = max(counter.exhausted_day or 0, difference.set.exhausted_day)
+    if difference.exhausted_day is not None:
+        counter.exhausted_day = max(counter.exhausted_day or 0, difference.exhausted_day)

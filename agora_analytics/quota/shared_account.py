@@ -24,7 +24,7 @@ from agora_analytics.errors import LedgerError
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.ledger_store import Exchange, KnownState, Store, StoreAnswer
 from agora_analytics.quota.membership import Membership, slot_of
-from agora_analytics.quota.own_changes import REPLAYABLE, ContentsByName, OwnChanges, contents
+from agora_analytics.quota.own_changes import REPLAYABLE, OwnChanges
 from agora_analytics.quota.store_clock import StoreClock, elapsed
 
 T = TypeVar("T")
@@ -264,10 +264,10 @@ class SharedAccount:
         self._notice_clock()
         raised: dict[int, _Raised] = {}
         while True:
-            state, replayed = self._state()
+            state, before, replayed = self._state()
             if self._is_gathering(state):
-                return self._encoded(state, {}, None, submitted, replayed)
-            before, results = contents(state), list[Any]()
+                return self._encoded(state, before, None, submitted, replayed)
+            results = list[Any]()
             for place, one in enumerate(submitted):
                 if place in raised:
                     results.append(raised[place])
@@ -280,8 +280,8 @@ class SharedAccount:
             else:
                 return self._encoded(state, before, results, submitted, replayed)
 
-    def _state(self) -> tuple[LedgerState, int]:
-        """Return the newest state, as this process sees it, and how many of its changes it lacked."""
+    def _state(self) -> tuple[LedgerState, bytes, int]:
+        """Return the newest state as this process sees it, also encoded, and how many of its changes it lacked."""
         state = self._known.state()
         state.process_slot, state.processes = self._membership.slot, self._membership.processes
         now = self._clock.now()
@@ -291,12 +291,13 @@ class SharedAccount:
             state.change_clock(now)
         for member in self._membership.lost:
             state.reclaim(slot_of(member), now)
-        return state, replayed
+        is_known = not replayed and self._adapted == self._clocks and not self._membership.lost
+        return state, self._known.body if is_known else state.encode(), replayed
 
     def _encoded(
         self,
         state: LedgerState,
-        before: ContentsByName,
+        before: bytes,
         results: list[Any] | None,
         submitted: list[_Submitted],
         replayed: int,
@@ -304,11 +305,8 @@ class SharedAccount:
         """Return a state with what is to be stored; what changes nothing gets no number."""
         number = 0
         if (body := state.encode()) != self._known.body:
-            # What was replayed has its differences already.
-            before = contents(state) if results is None else before
             place = self._known.changes + 1
-            number = self._own.attempt(state, before, place, now=self._clock.now(), elapsed=elapsed())
-            body = state.encode()
+            number, body = self._own.attempt(state, before, place, now=self._clock.now(), elapsed=elapsed())
         lost, failures = self._membership.lost, self._membership.failures
         return _Made(state, body, number, results, submitted, lost, replayed, self._clocks, failures)
 
