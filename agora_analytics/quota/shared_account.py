@@ -350,8 +350,8 @@ class SharedAccount:
         if one.done.done():
             return
         reason = self._membership.reason or f"no answer in {_PATIENCE:g} s"
-        if elapsed() < self._gathers_until + _PATIENCE:
-            reason = "after an outage, processes still bring back what it has forgotten"
+        if not self._membership.reason and elapsed() < self._gathers_until + _PATIENCE:
+            reason = "processes still make changes again that it has forgotten"
         if isinstance(error, (*DecodeFailures, ValueError)):
             reason = str(error)
         elif isinstance(error, Exception) and not isinstance(error, TimeoutError):
