@@ -118,6 +118,7 @@ async def test_a_state_that_was_not_read_for_long_replaces_no_newer_one(store, s
     assert await second.account.change(read_count) == before
 
 
+@pytest.mark.slow_except("0", "1", "2")
 @pytest.mark.parametrize("seed", range(30))
 async def test_whatever_the_store_forgets_no_window_is_exceeded_and_all_is_counted(store, spenders, seed):
     chance, history = random.Random(seed), [store.stored]
