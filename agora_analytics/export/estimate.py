@@ -32,7 +32,8 @@ class ExportEstimate:
         requests: estimated requests, by quota counter of the plan.
         spent: requests that the estimate itself made.
         estimates: rows and bytes of each dataset about calls.
-        done_at: when the export will be done if nothing else uses the quota; None if the client enforces no quota.
+        done_at: when the export will be done if it has all of the quota but what exports leave to others: what streams
+            have reserved, what other programs probably use, and 5 % of each day; None if the client enforces no quota.
         expired: what the export cannot fetch: it has expired, will expire before its turn, or its App ID is refused.
 
     """

@@ -34,6 +34,7 @@ from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.models import Call, CallPage, Session, SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint, Limits
+from agora_analytics.quota.priority import Priority
 from agora_analytics.spans import Span
 
 _SAMPLE_ID: Final = "x" * 32
@@ -302,7 +303,7 @@ class Estimator:
             return []
 
         async def done_at(requests: int) -> float:
-            return (await quota.forecast(requests, CALL_SESSIONS)).at.timestamp()
+            return (await quota.forecast(requests, CALL_SESSIONS, priority=Priority.EXPORT)).at.timestamp()
 
         lost = await costs.expiring(slices, per_call, retention, done_at, worst=self._worst)
         if not lost:
@@ -312,10 +313,11 @@ class Estimator:
         return [Skipped(app_id="", what="details", reason="expires first", span=when, calls=calls)]
 
     async def _done_at(self, requests: Mapping[str, int]) -> datetime | None:
-        if not self._dispatcher.quota.enforced:
+        quota = self._dispatcher.quota
+        if not quota.enforced:
             return None
         times = [
-            (await self._dispatcher.quota.forecast(self._within_budget(count), counter)).at
+            (await quota.forecast(self._within_budget(count), counter, priority=Priority.EXPORT)).at
             for counter, count in requests.items()
             if count
         ]

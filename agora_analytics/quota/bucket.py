@@ -166,28 +166,28 @@ class WindowCounter:
         soonest = reading.next_second_start if unit == "second" and reading.calibrated else frees_at(now, unit, reading)
         return max(first, next(islice(freed, index, None), soonest) - now) + rounds * WINDOWS[unit]
 
-    def reserved_by_streams(self, reading: ClockReading) -> int:
-        """Return how many requests of the day streams have reserved."""
+    def reserved_by_streams(self, reading: ClockReading, *, later: bool = False) -> int:
+        """Return how many requests of the day, or of each `later` one, streams have reserved."""
         if not self.reservations:
             return 0
-        today = possible_days(reading)[-1]
+        today = None if later else possible_days(reading)[-1]
         return sum(kept.rest if kept.day == today else kept.daily for kept in self.reservations.values())
 
     def used_by_others(self, reading: ClockReading) -> int:
         """Return how many requests of the day other programs will probably make."""
         return self.other_programs.expected_on(possible_days(reading)[-1])
 
-    def forecast(self, requests: int, rates: Rates, reading: ClockReading) -> float:
-        """Return seconds until so many more can have been accepted, if no others are made."""
+    def forecast(self, requests: int, rates: Rates, reading: ClockReading, reserved: tuple[int, int] = (0, 0)) -> float:
+        """Return seconds until so many more are accepted alone; leaves `reserved` of today and of each later day."""
         limits = {unit: self.limit(unit, planned, reading) for unit, planned in rates.items()}
         daily = limits.pop("day", None)
-        today = requests if daily is None else self.remaining_today(daily, reading)
+        today = requests if daily is None else max(0, self.remaining_today(daily, reading) - reserved[0])
         # Within today the short units decide; beyond it, midnight comes first.
         if requests <= today or daily is None:
             pauses = (unit.until - reading.monotonic for unit in self.blocked.values())
             waits = (self.time_until(unit, limit, reading, requests - 1) for unit, limit in limits.items())
             return max(0.0, *pauses, *waits)
-        days, before = divmod(requests - today - 1, daily)
+        days, before = divmod(requests - today - 1, max(1, daily - reserved[1]))
         windows = (before // limit * WINDOWS[unit] for unit, limit in limits.items())
         return seconds_until_next_day(reading) + days * DAY + max(windows, default=0.0)
 

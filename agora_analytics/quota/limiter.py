@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
@@ -21,7 +21,7 @@ from agora_analytics.quota.clock_reading import ClockReading, possible_days, sec
 from agora_analytics.quota.ledger_account import LedgerAccount
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.permit import Permit, Rejection, Reservation
-from agora_analytics.quota.priority import Priority
+from agora_analytics.quota.priority import Priority, interactive_reserve
 from agora_analytics.quota.service_clock import DRIFT, TICK_TOLERANCE, ServiceClock
 from agora_analytics.quota.settlement import Settlement
 from agora_analytics.quota.spare_permits import Issue, SparePermits
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-INTERACTIVE_SHARE: Final = 0.05
-"""Fraction of the day's requests that exports leave to interactive ones."""
-
 
 class Limiter:
     """Rate limiter of one counter: gives a permit to each request once the plan allows it."""
@@ -46,8 +43,7 @@ class Limiter:
         self.name = name
         self.queue = WaitQueue(self)
         self._rates = rates
-        # Rounded up, so that even the smallest plan leaves one request to interactive use.
-        self._interactive_reserve = math.ceil(INTERACTIVE_SHARE * rates["day"])
+        self._interactive_reserve = interactive_reserve(rates["day"])
         self._account = account
         self._time = account.time
         self._spare = SparePermits()
@@ -116,9 +112,9 @@ class Limiter:
         """Delete a stream's reservation."""
         await self._account.change(lambda state: state.counter(self.name).reservations.pop(number, None))
 
-    async def forecast(self, requests: int) -> Forecast:
-        """Return when so many more requests will have been accepted."""
-        return await self._account.change(partial(self._forecast, requests))
+    async def forecast(self, requests: int, priority: Priority) -> Forecast:
+        """Return when so many more requests of a priority will have been accepted."""
+        return await self._account.change(partial(self._forecast, requests, priority))
 
     def quota_exhausted(self, rejection: Rejection, max_wait: float) -> QuotaExhausted:
         """Return the error for a wait that would take longer than `max_wait` seconds."""
@@ -269,10 +265,7 @@ class Limiter:
         turn = self._turn(priority, state)
         # A single request is no burst, and must not wait for a tick.
         held = self._hold_for_sync(counter, state.clock, reading, waiting) if waiting > 1 else None
-        reserved = 0
-        if priority is Priority.EXPORT:
-            reserved = counter.reserved_by_streams(reading) + counter.used_by_others(reading)
-            reserved += self._interactive_reserve
+        reserved = self._reserved_from(priority, counter, reading)
         result = held or counter.acquire(state.upcoming_id, self._rates, reading, reserved, turn.claimed if turn else 0)
         # A rejection draws no number: a state that did not change need not be stored.
         if isinstance(result, Permit):
@@ -280,6 +273,15 @@ class Limiter:
         elif turn is not None:
             result = turn.rejection(result, held=held is not None)
         return result
+
+    def _reserved_from(
+        self, priority: Priority, counter: WindowCounter, reading: ClockReading, *, later: bool = False
+    ) -> int:
+        """Return how many requests of the day, or of each `later` one, a priority leaves to others."""
+        if priority is not Priority.EXPORT:
+            return 0
+        streams = counter.reserved_by_streams(reading, later=later)
+        return streams + counter.used_by_others(reading) + self._interactive_reserve
 
     def _hold_for_sync(
         self, counter: WindowCounter, clock: ServiceClock, reading: ClockReading, waiting: int
@@ -334,12 +336,13 @@ class Limiter:
             del reservations[number]
         return False
 
-    def _forecast(self, requests: int, state: LedgerState) -> Forecast:
+    def _forecast(self, requests: int, priority: Priority, state: LedgerState) -> Forecast:
         from agora_analytics.quota.snapshot import Forecast  # noqa: PLC0415 - as above
 
-        reading = self._time.reading(state)
+        reading, counter = self._time.reading(state), state.counter(self.name)
         ahead = sum(self._waiting().values())
-        seconds = state.counter(self.name).forecast(ahead + requests, self._rates, reading)
+        today, daily = (self._reserved_from(priority, counter, reading, later=later) for later in (False, True))
+        seconds = counter.forecast(ahead + requests, self._rates, reading, (today, daily))
         return Forecast.of(self.name, requests, seconds, reading)
 
     def _min_wait(self, ahead: int, state: LedgerState) -> Rejection:

@@ -116,7 +116,9 @@ class Limiters:
         """Return the snapshot of a ledger in memory; None for any other, which must be awaited."""
         return None if self._account.state is None else self._snapshot(self._account.state)
 
-    async def forecast(self, requests: int, counter: str | Endpoint) -> Forecast:
+    async def forecast(
+        self, requests: int, counter: str | Endpoint, priority: Priority | str = Priority.INTERACTIVE
+    ) -> Forecast:
         """See `Quota.forecast`."""
         if isinstance(counter, Endpoint):
             name = self.plan.counter(counter)
@@ -126,9 +128,10 @@ class Limiters:
             known = ", ".join(self.plan.all_counters())
             raise ValueError(f"counter={validation.short_repr(name)}: plan {self.plan.name!r} has {known}")
         count = validation.int_in_range("requests", requests, 1)
+        chosen = Priority(validation.one_of("priority", priority, Priority))
         limiter = self._limiters.get(name)
         if limiter is not None:
-            return await limiter.forecast(count)
+            return await limiter.forecast(count, chosen)
         from agora_analytics.quota.snapshot import Forecast  # noqa: PLC0415 - most programs never look
 
         return await self._account.change(lambda state: Forecast.of(name, count, 0.0, self.time.reading(state)))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.quota.limiters import Limiters, Reserve
+from agora_analytics.quota.priority import Priority
 
 if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import Forecast, QuotaSnapshot
@@ -57,13 +58,16 @@ class Quota:
         """
         return await self._limiters.snapshot()
 
-    async def forecast(self, requests: int, counter: str | Endpoint) -> Forecast:
+    async def forecast(
+        self, requests: int, counter: str | Endpoint, *, priority: Priority | str = Priority.INTERACTIVE
+    ) -> Forecast:
         """Return when so many more requests will have been accepted, after those that wait in this process.
 
-        `counter` is one of the plan's, as `snapshot` names them, or an endpoint. Raises `ValueError` for another, and
-        for less than one request; `LedgerError` where the ledger cannot be read.
+        `counter` is one of the plan's, as `snapshot` names them, or an endpoint. With the priority of exports, each day
+        has only what they do not leave to others. Raises `ValueError` for another counter or priority, and for less
+        than one request; `LedgerError` where the ledger cannot be read.
         """
-        return await self._limiters.forecast(requests, counter)
+        return await self._limiters.forecast(requests, counter, priority)
 
     def reserve(self, endpoint: Endpoint) -> Reserve:
         """Return a reservation of requests that exports leave to a stream: `async with quota.reserve(…) as kept: …`.

@@ -8,6 +8,7 @@ from typing import Final
 from agora_analytics._core import validation
 from agora_analytics.catalogue import Product
 from agora_analytics.plans import ENDPOINTS, PLANS, REALTIME_USAGE, Endpoint, Plan
+from agora_analytics.quota.priority import interactive_reserve
 from agora_analytics.spans import DAY, WINDOW
 from agora_analytics.streams.watch.schedule import max_windows_per_request
 
@@ -45,4 +46,5 @@ def _table(plan: Plan, endpoint: Endpoint) -> dict[str, int | None]:
     names = ("per_second", "per_minute", "per_day", "retention", "delay", "longest_query")
     # The strict bounds, and the margin for requests that have to queue, are the plan's to know.
     history = plan.recent(endpoint, _EVER, now=_EVER).duration
-    return {**{name: getattr(limits, name) for name in names}, "longest_history": history}
+    reserve = interactive_reserve(limits.per_day)
+    return {**{name: getattr(limits, name) for name in names}, "longest_history": history, "reserve": reserve}

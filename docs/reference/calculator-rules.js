@@ -101,6 +101,8 @@ function loads(rules, plan, input, span) {
 // what each day leaves. `missing` are tables that the plan lacks, `cut` those that keep less than was wanted, in seconds.
 export function answer(rules, input) {
   const plan = rules.plans[input.plan];
+  // An export leaves the reserve of each day to people.
+  const spare = (table, each) => plan[table].per_day - plan[table].reserve - each;
   const watched = input.metrics * input.products * input.apps;
   const watch = watched && plan.realtime ? coverage(rules, plan.realtime, watched, input.every) : null;
   const found = { watch, missing: watched && !watch ? ["realtime"] : [], daily: {}, cut: {}, history: {}, done: {}, calls: 0, expired: 0 };
@@ -116,13 +118,13 @@ export function answer(rules, input) {
     else found.daily[table] = each;
     if (!past) continue;
     found.history[table] = past;
-    found.done[table] = seconds(rules, plan[table], past, plan[table].per_day - each);
+    found.done[table] = seconds(rules, plan[table], past, spare(table, each));
   }
   if (found.history.call_lists) {
     const duration = span("call_lists");
     const parts = slices(-plan.call_lists.delay - 1 - duration, duration, plan.call_lists.longest_query);
     found.calls = (input.calls * duration) / rules.day;
-    found.expired = expired(rules, plan, input, parts, plan.call_details.per_day - found.daily.call_details);
+    found.expired = expired(rules, plan, input, parts, spare("call_details", found.daily.call_details));
   }
   return found;
 }

@@ -20,6 +20,7 @@ from agora_analytics import (
     Series,
     Skipped,
 )
+from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.simulator import Fault, Faults, Service, Simulation
 
 # Days
@@ -90,6 +91,23 @@ async def test_an_estimate_takes_few_requests_and_is_close(tmp_path, simulation)
     size = sum(path.stat().st_size for path in (tmp_path / "calls").rglob("*.jsonl"))
     assert expected["calls"].bytes == pytest.approx(size, rel=0.2)
     assert estimate.done_at is not None
+
+
+@pytest.mark.parametrize(("rest", "daily"), [(0, 0), (2, 4)], ids=["alone", "beside a stream"])
+async def test_an_export_takes_as_many_days_as_its_estimate_promises(tmp_path, simulation, rest, daily):
+    """At 20 requests a day, of which one is left to people and some to a stream: 208 requests take over a week."""
+    simulation.service.plan = Plan.of("enterprise").with_limits("call_details", per_day=20)
+    selection = last_hours(20, "calls", "sessions")
+    async with simulation.client() as client, client.quota.reserve(CALL_SESSIONS) as reserve:
+        await reserve.keep(rest, daily)
+        estimate = await client.export.estimate(selection)
+        report = await client.export.run(selection, tmp_path, format="jsonl")
+    assert report.complete
+    # The estimate itself measured three calls.
+    assert estimate.requests["call_details"] == simulation.service.counts["call_sessions"] - 3 == 208
+    assert estimate.done_at is not None
+    assert 0 <= simulation.clock() - estimate.done_at.timestamp() < 60
+    assert simulation.clock() > NOON + 10 * DAY
 
 
 @pytest.mark.parametrize("filters", [{"min_freeze_rate": 0.02}, {"min_freeze_rate": 0.99}, {"finished": True}], ids=str)

@@ -343,7 +343,7 @@ METHODS = [
         "Quota.forecast",
         CLIENT.quota.forecast,
         {"requests": 1, "counter": CALL_LISTS},
-        {"requests": "count", "counter": "choice"},
+        {"requests": "count", "counter": "choice", "priority": "choice"},
     ),
     Method(
         "broadcast",

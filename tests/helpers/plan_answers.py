@@ -16,6 +16,7 @@ from agora_analytics.export import costs
 from agora_analytics.export.fetch.sources import CallSource, InsightSource, Source
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, REALTIME_USAGE, is_cut
 from agora_analytics.quota.bucket import WindowCounter
+from agora_analytics.quota.priority import interactive_reserve
 from agora_analytics.spans import DAY, WINDOW
 from agora_analytics.streams.watch.schedule import coverage
 
@@ -87,9 +88,10 @@ class _Answer:
         return [one.span for one in source.split(span, limits.longest_query)]
 
     def add(self, table: str, each: int, past: int) -> int:
-        """Add the requests of a table, and return how many each day leaves."""
+        """Add the requests of a table, and return how many each day leaves to an export."""
         self.found["daily"][table] = each
-        spare = self.plan.limits[table].per_day - each
+        per_day = self.plan.limits[table].per_day
+        spare = per_day - interactive_reserve(per_day) - each
         if past:
             self.found["history"][table] = past
             self.found["done"][table] = seconds(self.plan, table, past, spare)

@@ -357,6 +357,12 @@ def test_a_forecast_counts_windows_and_days(requests, seconds):
     assert found == pytest.approx(seconds, abs=2)
 
 
+@pytest.mark.parametrize(("requests", "seconds"), [(60, 300), (61, 43_200), (130, 43_200 + 360), (131, 43_200 + DAY)])
+def test_a_forecast_leaves_what_is_reserved_of_today_and_of_each_later_day(requests, seconds):
+    found = WindowCounter().forecast(requests, {"minute": 10, "day": 80}, known_clock(NOON), (20, 10))
+    assert found == pytest.approx(seconds, abs=2)
+
+
 def test_a_forecast_without_a_daily_limit_counts_windows():
     assert WindowCounter().forecast(601, {"minute": 10}, known_clock(NOON)) == pytest.approx(3_600, abs=2)
 

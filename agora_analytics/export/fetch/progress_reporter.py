@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from agora_analytics._core.dispatcher import Dispatcher
@@ -16,6 +17,7 @@ from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write.part_writer import PartWriter
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
+from agora_analytics.quota.priority import Priority
 from agora_analytics.spans import moment
 
 _INTERVAL: Final = 1.0
@@ -88,13 +90,13 @@ class ProgressReporter:
         """Return when the pending lists, and the details of calls listed so far, will be done; None without quota."""
         if not self._dispatcher.quota.enforced:
             return None
-        selection = self._selection
+        selection, forecast = self._selection, partial(self._dispatcher.quota.forecast, priority=Priority.EXPORT)
         # One request of each kind at least; that a call has many sessions is known only once they are listed.
         per_call = sum((selection.sessions, selection.metrics, len(selection.breakdowns)))
         forecasts = []
         if calls and per_call:
-            forecasts.append(await self._dispatcher.quota.forecast(calls * per_call, CALL_SESSIONS))
+            forecasts.append(await forecast(calls * per_call, CALL_SESSIONS))
         if slices and selection.of_calls:
-            forecasts.append(await self._dispatcher.quota.forecast(slices, CALL_LISTS))
+            forecasts.append(await forecast(slices, CALL_LISTS))
         # Counters are spent side by side: the slowest decides.
         return max(filter(None, (moment(queryable_at), *(one.at for one in forecasts))), default=None)

@@ -6,7 +6,6 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +21,7 @@ from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, ca
 from agora_analytics.ops.web.loads import Load
 from agora_analytics.ops.web.parts import CallParts
 from agora_analytics.plans import CALL_FREEZE, CALL_LISTS, CALL_SESSIONS, INSIGHT_QUALITY
-from agora_analytics.quota.limiter import INTERACTIVE_SHARE
+from agora_analytics.quota.priority import Priority
 from agora_analytics.spans import HOUR, MINUTE, Span, iso
 
 __all__ = ["live_call", "live_week"]
@@ -153,12 +152,8 @@ def _check_price(price: int, most: int, on_price: Callable[[int], None] | None, 
 
 async def _check_quota(client: AnalyticsClient, requests: Mapping[str, int]) -> None:
     """Raise `QuotaExhausted` if requests of an export, by counter, would wait for longer than a report may take."""
-    days = {one.counter: one for one in await client.quota.snapshot() if one.unit == "day"}
     for counter, count in requests.items():
-        day = days.get(counter)
-        # What exports leave to streams, to other programs and to people.
-        left = day.expected + day.others + ceil(INTERACTIVE_SHARE * day.planned) if day else 0
-        forecast = await client.quota.forecast(count + left, counter)
+        forecast = await client.quota.forecast(count, counter, priority=Priority.EXPORT)
         if forecast.seconds > _MAX_WAIT:
             raise QuotaExhausted(
                 f"the report would wait for the quota of {counter!r} until {iso(forecast.at.timestamp())}",
