@@ -119,7 +119,7 @@ class Limiter:
     def quota_exhausted(self, rejection: Rejection, max_wait: float) -> QuotaExhausted:
         """Return the error for a wait that would take longer than `max_wait` seconds."""
         limit = rejection.limit
-        spent = f"the plan's {limit} requests per {rejection.unit} of {self.name!r} are spent"
+        spent = f"the plan's {limit} requests per {rejection.unit} of {self.name!r} are spent or reserved"
         # A gateway may count in a unit of its own, of which the plan knows no limit.
         if rejection.unit not in self._rates:
             spent = f"the service refuses more requests per {rejection.unit} of {self.name!r}"
