@@ -10,6 +10,7 @@ import pytest
 from helpers.written_exports import write_export
 
 from agora_analytics.export import queries
+from agora_analytics.simulator import Fault, Faults, World
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,48 @@ def test_a_report_that_cannot_be_written_costs_nothing(run, call_id, tmp_path):
     assert "the report takes" not in result.err
     (tmp_path / "file").touch()
     assert run("report", "--call", call_id, "--last", "4h", "--to", str(tmp_path / "file" / "page.html")).code == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [(Fault("refusal", code=403, message="not in the plan"), "not in the plan"), (Fault("garbage"), "JSON")],
+    ids=["refused", "damaged"],
+)
+def test_a_live_report_of_which_a_part_fails_is_written_with_the_rest(
+    run, served, call_id, monkeypatch, tmp_path, fault, reason
+):
+    page = tmp_path / "call.html"
+    monkeypatch.setattr(served.service, "faults", Faults.always(fault).only("call_statistics"))
+    result = run("report", "--call", call_id, "--last", "4h", "--to", str(page), "--json")
+    assert result.code == 1
+    assert result.lines == [{"report": str(page), "bytes": page.stat().st_size}]
+    for part in ("audio_freeze_rate by net", "video_freeze_rate by net"):
+        assert re.search(rf"^missing: {part}: .*{reason}", result.err, re.MULTILINE)
+        assert re.search(rf"<li>{part}: .*{reason}", page.read_text())
+    assert re.search(r"\d+ of \d+ sessions, worst freeze rate first", page.read_text())
+
+
+def test_a_live_report_shows_on_a_terminal_how_far_it_is(run, call_id, monkeypatch, tmp_path):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    result = run("report", "--call", call_id, "--last", "4h", "--to", str(tmp_path / "call.html"))
+    assert result.code == 0, result.err
+    assert " 8 requests" in result.err.split("--max-requests allows")[1]
+
+
+@pytest.mark.slow
+def test_a_live_week_shows_on_a_terminal_how_many_requests_it_has_made(run, served, monkeypatch, tmp_path):
+    # Few calls, and no Data Insights: few requests.
+    monkeypatch.setattr(served.service, "world", World(seed=7, calls_per_hour=1.0))
+    monkeypatch.setenv("AGORA_PLAN", "standard")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    page = tmp_path / "week.html"
+    result = run("report", "--max-requests", "200", "--to", str(page))
+    assert result.code == 0, result.err
+    made = re.search(r"Source: Call Inspector, (\d+) requests", page.read_text())
+    assert made
+    assert f" {made[1]} requests" in result.err.split("--max-requests allows")[1]
 
 
 @pytest.mark.parametrize("words", [("sql", "worst_calls"), ("sql", "views"), ("report",)], ids=" ".join)

@@ -34,4 +34,6 @@ async def reporting(client: AnalyticsClient) -> None:
     assert_type(report.call(Path("data"), "id"), str)
     assert_type(await report.live_week(client, max_requests=100, on_price=print), str)
     assert_type(await report.live_call(client, "id", Span(1, 2), max_requests=20), str)
+    await report.live_call(client, "id", Span(1, 2), max_requests=20, on_progress=print, on_missing=print)
+    await report.live_week(client, max_requests=100, on_progress=print, on_missing=print)
     await report.live_week(client)  # type: ignore[call-arg]

@@ -13,13 +13,14 @@ from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
 from agora_analytics.catalogue import Product, QualityMetric
 from agora_analytics.client import AnalyticsClient, service_time
-from agora_analytics.errors import AgoraError, QuotaExhausted, Unauthorized
+from agora_analytics.errors import AgoraError, QuotaExhausted
+from agora_analytics.export.report import ExportReport
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.models import Call
 from agora_analytics.ops.report import from_export
 from agora_analytics.ops.report.call_page import CallData, Chart, SessionRow, call_page, freezes_by
 from agora_analytics.ops.web.loads import Load
-from agora_analytics.ops.web.parts import CallParts
+from agora_analytics.ops.web.parts import CallParts, FailureCallback
 from agora_analytics.plans import CALL_FREEZE, CALL_LISTS, CALL_SESSIONS, INSIGHT_QUALITY
 from agora_analytics.quota.priority import Priority
 from agora_analytics.spans import HOUR, MINUTE, Span, iso
@@ -44,7 +45,12 @@ _CHARTS: Final = (
 
 
 async def live_week(
-    client: AnalyticsClient, *, max_requests: int, on_price: Callable[[int], None] | None = None
+    client: AnalyticsClient,
+    *,
+    max_requests: int,
+    on_price: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    on_missing: Callable[[str], None] | None = None,
 ) -> str:
     """Return the report of the newest 7 days that the plan keeps, as an HTML document; needs the extra `duckdb`.
 
@@ -56,6 +62,9 @@ async def live_week(
         max_requests: the most requests to send. An estimate takes up to 12 of them, so it must be more than that.
         on_price: called with the estimated requests of the report before they are sent; an exception from it ends the
             report.
+        on_progress: called with the requests made so far, those of the estimate included: after the estimate, then
+            about once a second; an exception from it ends the report.
+        on_missing: called at the end with each part that was refused or is pending, and why; the report says it too.
 
     Raises:
         ValueError: the report would take more than `max_requests`; only the estimate was sent.
@@ -65,28 +74,27 @@ async def live_week(
     """
     validation.instance("client", client, AnalyticsClient)
     most = validation.int_in_range("max_requests", max_requests, _ESTIMATE + 1)
-    on_price = validation.none_or(validation.function, "on_price", on_price, "a function")
+    on_price, on_progress, on_missing = _callbacks(on_price, on_progress, on_missing)
     await client.quota.snapshot()  # so that the ledger's clock of the service is known
-    start, end = map(int, client.calls.recent(timedelta(days=7)))
-    products = Product if client.plan.offers(INSIGHT_QUALITY) else ()
-    joins = [Insight(QualityMetric.JOIN_SUCCESS_RATE, product=product) for product in products]
-    selection = Selection(start, end, datasets=("calls", "insights") if joins else ("calls",), insights=joins)
+    span = Span(*map(int, client.calls.recent(timedelta(days=7))))
+    selection = _selection(client, span)
     await _check_quota(client, {client.plan.counter(CALL_LISTS): 1})
     with tempfile.TemporaryDirectory() as folder:
         try:
             async with asyncio.timeout(_MAX_WAIT):
-                estimate = await client.export.estimate(selection)
-                _check_price(sum(estimate.requests.values()), most, on_price, spent=estimate.spent)
-                await _check_quota(client, estimate.requests)
-                made = await client.export.run(selection, folder, format="jsonl", max_requests=most - estimate.spent)
+                requests, made = await _export(
+                    client, selection, folder, most, on_price=on_price, on_progress=on_progress
+                )
         except TimeoutError:
             raise QuotaExhausted(
                 f"the report was not done within {_MAX_WAIT} s: it waited for the plan's quota, or for the service",
                 hint="See what is left in client.quota.snapshot() (agora-analytics quota), and make it later.",
             ) from None
-        names = "Call Inspector and Data Insights" if joins else "Call Inspector"
-        source = f"{names}, {made.requests + estimate.spent} requests"
-        return await asyncio.to_thread(from_export.week_from, Path(folder), Span(start, end), source)
+        on_progress(requests)
+        _report_missing(made, on_missing)
+        names = "Call Inspector and Data Insights" if selection.insights else "Call Inspector"
+        source = f"{names}, {requests} requests"
+        return await asyncio.to_thread(from_export.week_from, Path(folder), span, source)
 
 
 async def live_call(
@@ -96,11 +104,13 @@ async def live_call(
     *,
     max_requests: int,
     on_price: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    on_missing: Callable[[str], None] | None = None,
 ) -> str:
     """Return the report of one call as an HTML document.
 
     It has the first 100 sessions of each slice of the call, its timeline, and its freeze rates by network. A part that
-    the service refuses is missing, and the report says so.
+    is refused, or fails, after sessions were answered is missing, and the report says so.
 
     Args:
         client: the client.
@@ -108,43 +118,117 @@ async def live_call(
         span: a time that the call lies in: each slice of it costs requests, so the call's own is best.
         max_requests: the most requests to send.
         on_price: called with the exact number of requests before they are sent; an exception from it ends the report.
+        on_progress: called after each part with the price of all parts so far; an exception from it ends the report.
+        on_missing: called at the end with each part that was refused or failed, and why; the report says it too.
 
     Raises:
         ValueError: the report would take more than `max_requests`, or nothing of the span is queryable; nothing was
             sent.
-        AgoraError: the service refuses the credentials or the sessions of the call.
+        AgoraError: the first request, for the sessions of the call, was refused or failed.
 
     """
     validation.instance("client", client, AnalyticsClient)
     validation.instance("span", span, Span)
     most = validation.int_in_range("max_requests", max_requests, 1)
-    on_price = validation.none_or(validation.function, "on_price", on_price, "a function")
-    queried, loads = await _loads(client, validation.non_empty_str("call_id", call_id), span)
-    price = sum(load.requests for load in loads)
+    on_price, on_progress, on_missing = _callbacks(on_price, on_progress, on_missing)
+    failures: list[tuple[Span, AgoraError]] = []
+    call_id = validation.non_empty_str("call_id", call_id)
+    queried, loads = await _loads(client, call_id, span, lambda *failure: failures.append(failure))
+    price = sum(load.requests for load in loads if not load.reason)
     _check_price(price, most, on_price)
+    found, missing = await _fetch(loads, failures, on_progress)
+    for part in missing:
+        on_missing(part)
+    notes = [*(f"{load.title}: {load.reason}" for load in loads if load.reason), *missing]
+    # Of a part that fails, the remaining slices are not requested.
+    source = f"Call Inspector, {'at most ' if missing else ''}{price} requests"
+    # In a thread: hundreds of sessions would hold the event loop.
+    return await asyncio.to_thread(lambda: call_page(_call_data(call_id, queried, found, notes, source)))
+
+
+async def _fetch(
+    loads: Sequence[Load], failures: list[tuple[Span, AgoraError]], on_progress: Callable[[int], None]
+) -> tuple[list[tuple[Load, Mapping[str, Any]]], list[str]]:
+    """Return what was answered, and what is missing and why; `failures` are slices that the running load lacks."""
     found: list[tuple[Load, Mapping[str, Any]]] = []
-    notes = []
+    missing: list[str] = []
+    price = 0
     for load in loads:
         if load.reason or load.fetch is None:
-            notes.append(f"{load.title}: {load.reason}")
             continue
         try:
             found.append((load, json.loads(await load.fetch())))
-        except Unauthorized:
-            raise
         except AgoraError as error:
-            # Without sessions there is nothing to report; anything else is one part less.
+            # The first load, so nothing is lost; without sessions there is nothing to report.
             if load.endpoint == CALL_SESSIONS:
                 raise
-            notes.append(f"{load.title}: {error.args[0]}")
-    # In a thread: hundreds of sessions would hold the event loop.
-    return await asyncio.to_thread(lambda: call_page(_call_data(call_id, queried, found, notes, price)))
+            missing.append(f"{load.title}: {error.args[0]}")
+        missing += [f"{load.title}, {span}: {error.args[0]}" for span, error in failures]
+        failures.clear()
+        price += load.requests
+        on_progress(price)
+    return found, missing
 
 
-def _check_price(price: int, most: int, on_price: Callable[[int], None] | None, *, spent: int = 0) -> None:
+async def _export(
+    client: AnalyticsClient,
+    selection: Selection,
+    folder: str,
+    most: int,
+    *,
+    on_price: Callable[[int], None],
+    on_progress: Callable[[int], None],
+) -> tuple[int, ExportReport]:
+    """Export what the report of a week is made from; return all requests, those of the estimate included."""
+    estimate = await client.export.estimate(selection)
+    spent = estimate.spent
+    _check_price(sum(estimate.requests.values()), most, on_price, spent=spent)
+    on_progress(spent)
+    await _check_quota(client, estimate.requests)
+    made = await client.export.run(
+        selection,
+        folder,
+        format="jsonl",
+        max_requests=most - spent,
+        on_progress=lambda progress: on_progress(spent + progress.requests),
+    )
+    return spent + made.requests, made
+
+
+def _selection(client: AnalyticsClient, span: Span) -> Selection:
+    """Return what the report of a week is made from."""
+    products = Product if client.plan.offers(INSIGHT_QUALITY) else ()
+    joins = [Insight(QualityMetric.JOIN_SUCCESS_RATE, product=product) for product in products]
+    return Selection(*span, datasets=("calls", "insights") if joins else ("calls",), insights=joins)
+
+
+def _report_missing(made: ExportReport, on_missing: Callable[[str], None]) -> None:
+    for one in made.skipped:
+        when = f", {one.span}" if one.span else ""
+        on_missing(f"{one.what}{when}: {one.reason}")
+    if made.pending:
+        on_missing(f"{made.pending} spans of lists: max_requests does not suffice")
+
+
+def _callbacks(
+    on_price: Callable[[int], None] | None,
+    on_progress: Callable[[int], None] | None,
+    on_missing: Callable[[str], None] | None,
+) -> tuple[Callable[[int], None], Callable[[int], None], Callable[[str], None]]:
+    """Return the callbacks of a report; one that is not given does nothing."""
+    given = {"on_price": on_price, "on_progress": on_progress, "on_missing": on_missing}
+    for name, one in given.items():
+        validation.none_or(validation.function, name, one, "a function")
+    return on_price or _ignore, on_progress or _ignore, on_missing or _ignore
+
+
+def _ignore(_: object) -> None:
+    """Do nothing."""
+
+
+def _check_price(price: int, most: int, on_price: Callable[[int], None], *, spent: int = 0) -> None:
     """Report the price; raises `ValueError` if it is too high, with what an estimate has spent."""
-    if on_price is not None:
-        on_price(price)
+    on_price(price)
     if price + spent > most:
         after = f" after the {spent} of an estimate" if spent else ""
         raise ValueError(f"max_requests={most}: the report takes {price} requests{after}")
@@ -164,7 +248,9 @@ async def _check_quota(client: AnalyticsClient, requests: Mapping[str, int]) -> 
             )
 
 
-async def _loads(client: AnalyticsClient, call_id: str, span: Span) -> tuple[Span, list[Load]]:
+async def _loads(
+    client: AnalyticsClient, call_id: str, span: Span, on_failure: FailureCallback
+) -> tuple[Span, list[Load]]:
     """Return what is queryable of a span, and the loads of the report."""
     await client.quota.snapshot()
     now = service_time(client).utc_second()
@@ -174,7 +260,7 @@ async def _loads(client: AnalyticsClient, call_id: str, span: Span) -> tuple[Spa
         raise ValueError(f"span={span}: details of calls are queryable only some minutes later")
     # As if it were a call that is over: the list of calls would cost more than all of its details.
     call = Call(call_id=call_id, created_ts=span.start, destroyed_ts=end - 1, finished=True)
-    parts = CallParts(client, service_time(client).utc_second).standard(call)
+    parts = CallParts(client, service_time(client).utc_second, on_failure=on_failure).standard(call)
     # Not how many users froze how much: each session says it.
     loads = [load for load in parts if load.endpoint != CALL_FREEZE]
     if all(load.reason for load in loads):
@@ -183,7 +269,7 @@ async def _loads(client: AnalyticsClient, call_id: str, span: Span) -> tuple[Spa
 
 
 def _call_data(
-    call_id: str, span: Span, found: Sequence[tuple[Load, Mapping[str, Any]]], notes: list[str], price: int
+    call_id: str, span: Span, found: Sequence[tuple[Load, Mapping[str, Any]]], notes: list[str], source: str
 ) -> CallData:
     by_part = {(load.params["part"], load.params.get("metric")): data for load, data in found}
     listed = by_part["sessions", None]
@@ -200,7 +286,7 @@ def _call_data(
         call_id=call_id,
         channel=next((one["cname"] for one in listed["sessions"] if one.get("cname")), None),
         span=own,
-        source=f"Call Inspector, {price} requests",
+        source=source,
         totals=totals,
         charts=_charts(points),
         sessions=sessions,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -13,6 +13,7 @@ from agora_analytics._core.decoding.json import encode
 from agora_analytics._core.validation import PAGE_SIZE, SIDS
 from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
 from agora_analytics.client import AnalyticsClient, with_fixed_cost
+from agora_analytics.errors import AgoraError
 from agora_analytics.models import Call, SessionMetrics, SessionPage
 from agora_analytics.ops.web.details import FreezeData, SessionsData, StatisticsData, points_data, tracks_data
 from agora_analytics.ops.web.loads import Load
@@ -26,6 +27,11 @@ from agora_analytics.plans import (
     Endpoint,
 )
 from agora_analytics.spans import MINUTE, Span, sliced
+
+T = TypeVar("T")
+
+FailureCallback = Callable[[Span, AgoraError], None]
+"""Called with a slice of a load whose request failed after another one was answered."""
 
 MAX_WAIT: Final = 120.0
 """Seconds that each request of a load waits for its quota at most: some counters allow three a minute."""
@@ -73,12 +79,18 @@ class _Queryable:
 
 
 class CallParts:
-    """Makes the loads of calls; each request is sent once, so that the price is exact."""
+    """Makes the loads of calls; each request is sent once, so that the price is exact.
 
-    def __init__(self, client: AnalyticsClient, now: Callable[[], float]) -> None:
+    With `on_failure` a load whose first slice was answered has what was answered; without it, any failure raises.
+    """
+
+    def __init__(
+        self, client: AnalyticsClient, now: Callable[[], float], *, on_failure: FailureCallback | None = None
+    ) -> None:
         self._calls = with_fixed_cost(client, MAX_WAIT).calls
         self._plan = client.plan
         self._now = now
+        self._on_failure = on_failure
         self._totals: dict[str, tuple[int, ...]] = {}
 
     def standard(self, call: Call) -> list[Load]:
@@ -143,7 +155,7 @@ class CallParts:
         )
 
     async def _fetch_sessions(self, call_id: str, slices: list[Span], page: int) -> bytes:
-        pages = [await self._calls.sessions_page(call_id, *span, page_no=page) for span in slices]
+        pages = await self._each(slices, lambda span: self._calls.sessions_page(call_id, *span, page_no=page))
         if page == 1:
             # So that it is the newest again, and the last to be forgotten.
             self._totals.pop(call_id, None)
@@ -161,13 +173,25 @@ class CallParts:
             )
         )
 
+    async def _each(self, slices: Sequence[Span], fetch: Callable[[Span], Awaitable[T]]) -> list[T]:
+        """Return the answers for slices, one after the other."""
+        found: list[T] = []
+        for span in slices:
+            try:
+                found.append(await fetch(span))
+            except AgoraError as error:
+                if self._on_failure is None or not found:
+                    raise
+                self._on_failure(span, error)
+        return found
+
     def _timeline(self, call: Call, values: Mapping[str, Any], have: _Queryable) -> Load:
         metric = choice_of(values, "metric", TIMELINES)
         slices = have.slices(MINUTE)
 
         async def fetch() -> bytes:
             # Slice by slice with given ends, which the client neither clips nor sends again: so the price is exact.
-            parts = [await self._calls.timeline(call.call_id, metric, *span) for span in slices]
+            parts = await self._each(slices, lambda span: self._calls.timeline(call.call_id, metric, *span))
             return encode(points_data(metric, merge.merge_points(parts)))
 
         return Load(

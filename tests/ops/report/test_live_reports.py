@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from html import unescape
 
 import attrs
 import pytest
@@ -12,6 +13,7 @@ from helpers.times import NOON
 from agora_analytics import Plan, QuotaExhausted, ServerError, Span, Unauthorized
 from agora_analytics.endpoints.calls import Calls
 from agora_analytics.ops import report
+from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.simulator import Fault, Faults, Service, Simulation, World
 
 HOUR = 3_600
@@ -80,6 +82,26 @@ async def test_a_part_that_fails_is_named_in_the_report(simulation, call):
     assert "Video freezes by network" in page
 
 
+async def test_a_slice_that_is_refused_loses_no_other_slice(simulation, call):
+    refused = Fault("refusal", code=403, message="not in the plan")
+    missing: list[str] = []
+    progress: list[int] = []
+    # Two slices each: of the sessions, and of the timeline of the first metric.
+    simulation.faults = after(simulation, None, refused, None, refused)
+    async with simulation.client(quotas=False) as client:
+        longest = client.plan.of_endpoint(CALL_SESSIONS).longest_query
+        span = Span(call.span.end + 60 - longest, call.span.end + HOUR)
+        page = await report.live_call(
+            client, call.call_id, span, max_requests=20, on_progress=progress.append, on_missing=missing.append
+        )
+        sessions = [one async for one in client.calls.sessions(call)]
+    assert f"{len(sessions)} of {len(sessions)} sessions" in page
+    assert [part.partition(",")[0] for part in missing] == ["sessions", "user_count by minute"]
+    assert all("not in the plan" in part and part in unescape(page) for part in missing)
+    assert "Source: Call Inspector, at most 12 requests" in page
+    assert progress == [2, 4, 6, 8, 10, 12]
+
+
 @pytest.mark.parametrize(("status", "error"), [(401, Unauthorized), (500, ServerError)])
 async def test_without_sessions_there_is_no_report(simulation, call, status, error):
     simulation.faults = after(simulation, Fault("status", status=status))
@@ -114,6 +136,21 @@ async def test_the_report_of_a_week_counts_its_estimate(simulation):
     async with simulation.client(quotas=False) as client:
         with pytest.raises(ValueError, match="requests after the"):
             await report.live_week(client, max_requests=max(13, with_estimate + prices[0] - 1))
+
+
+async def test_a_week_of_which_a_part_is_refused_says_so(simulation):
+    fault = Fault("refusal", code=403, message="not in the plan")
+    simulation.faults = Faults.always(fault).only("insight_quality")
+    missing: list[str] = []
+    progress: list[int] = []
+    before = request_count(simulation)
+    async with simulation.client(quotas=False) as client:
+        page = await report.live_week(client, max_requests=200, on_progress=progress.append, on_missing=missing.append)
+    assert missing
+    assert all("not in the plan" in part for part in missing)
+    assert "Incomplete data" in page
+    assert progress == sorted(progress)
+    assert progress[-1] == request_count(simulation) - before
 
 
 async def test_a_report_that_would_wait_for_the_next_day_is_refused(clock):
