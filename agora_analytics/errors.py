@@ -16,7 +16,7 @@ AgoraError
 │   └── IncompleteList      … a list lacks rows that the service claims
 ├── QuotaExhausted          the plan's quota is spent: nothing was sent
 ├── TooEarly                the data is not queryable yet
-├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
+├── LedgerError             the shared count of requests cannot be read or written: none is sent
 ├── CheckpointError         a saved position cannot be read or written, or belongs to another stream
 ├── FleetError              the store of a fleet cannot be used
 └── ExportError             an export cannot be written or resumed
@@ -315,7 +315,7 @@ class TooEarly(AgoraError):
 
 
 class LedgerError(AgoraError):
-    """The shared count of requests cannot be read or written: nothing was sent."""
+    """The shared count of requests cannot be read or written, and no request is sent without it."""
 
     fault = "host"
 

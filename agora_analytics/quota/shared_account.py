@@ -359,7 +359,7 @@ class SharedAccount:
         # One for each: each raise adds a traceback.
         failure = LedgerError(
             f"the quota ledger in {self._store.name} cannot be used: {reason}",
-            hint="Nothing was sent. Check that the store is up and can be reached.",
+            hint="No request is sent without it. Check that the store is up and can be reached.",
         )
         one.done.set_exception(failure)
         retrieve_error(one.done)

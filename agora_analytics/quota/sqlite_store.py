@@ -29,8 +29,8 @@ _LOCK_TIMEOUT: Final = 1.0
 _LOCK_POLL: Final = 1e-3
 """Seconds between two attempts; SQLite's own back-off grows, which starves a waiting process."""
 
-_LOCKED: Final = "Nothing was sent. End the program that holds the lock, or give this one a ledger of its own."
-_UNUSABLE: Final = "Nothing was sent. Check the path, its permissions and the free space of the disk."
+_LOCKED: Final = "No request is sent without it. End the program that holds the lock, or give this one its own ledger."
+_UNUSABLE: Final = "No request is sent without it. Check the path, its permissions and the free space of the disk."
 
 _LAYOUT: Final = (
     "CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",

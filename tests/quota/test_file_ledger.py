@@ -315,7 +315,7 @@ async def test_an_unusable_file_raises_and_no_request_is_sent(unusable):
             with pytest.raises(LedgerError) as caught:
                 await client.calls.page(*client.calls.recent(600))
             assert str(unusable) in str(caught.value)
-            assert "Nothing was sent" in str(caught.value)
+            assert "No request is sent without it" in str(caught.value)
     await ledger.close()
     assert simulation.service.counts == {}
 

@@ -270,7 +270,7 @@ async def test_a_store_that_refuses_says_why_and_shows_no_password(postgres, tab
     async with PostgresLedger(url, table=table) as ledger:
         with pytest.raises(LedgerError, match=reason) as caught:
             await ledger.change("a", increment)
-    assert "Nothing was sent" in str(caught.value)
+    assert "No request is sent without it" in str(caught.value)
     assert PASSWORD not in repr(ledger) + report_of(caught.value) + caplog.text
 
 

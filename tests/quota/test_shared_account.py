@@ -48,7 +48,7 @@ async def test_a_change_that_changes_nothing_is_one_round_trip_also_by_an_outdat
 
 async def seconds_until_error(account: SharedAccount) -> float:
     begun = asyncio.get_running_loop().time()
-    with pytest.raises(LedgerError, match="Nothing was sent"):
+    with pytest.raises(LedgerError, match="No request is sent without it"):
         await account.change(increment)
     return asyncio.get_running_loop().time() - begun
 

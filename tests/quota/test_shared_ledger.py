@@ -125,7 +125,7 @@ async def test_a_store_that_is_down_fails_after_a_second_and_works_again_when_it
         own_store.kill()
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        with pytest.raises(LedgerError, match=r"127\.0\.0\.1:\d+/\w+ cannot be used.*Nothing was sent"):
+        with pytest.raises(LedgerError, match=r"127\.0\.0\.1:\d+/\w+ cannot be used.*No request is sent without it"):
             await ledger.change("a", increment)
         assert 0.9 < loop.time() - begun < 5
         own_store.start()

@@ -3,6 +3,7 @@
 Retries follow what failed:
 
 - an outage (no connection, a server error): exponential backoff with jitter, for up to 15 minutes (`_OUTAGE_RETRY`);
+- a ledger that cannot be used: as an outage if it has worked in this run, without a request (`LedgerWaits`);
 - a rate limit (HTTP 429): backoff, plus the pause that the service names; hours in the quota's queue do not count;
 - data that the service does not have yet: a fixed pause of half a minute, up to five times;
 - data that it does not keep any more: no retry, `RetentionExpired`.
@@ -20,6 +21,7 @@ import attrs
 
 from agora_analytics._core.retry import Retry
 from agora_analytics.errors import AgoraError, PlanRefused, RateLimited
+from agora_analytics.export.fetch.outages import LONGEST_OUTAGE, WARN_AFTER, LedgerWaits
 
 T = TypeVar("T")
 
@@ -28,7 +30,7 @@ log = logging.getLogger("agora_analytics")
 SINGLE_ATTEMPT: Final = Retry(attempts=1)
 """The retry policy below this one: the dispatcher makes one attempt, so that each is charged to the budget here."""
 
-_OUTAGE_RETRY: Final = Retry(attempts=12, base=1.0, cap=120.0, total=900.0)
+_OUTAGE_RETRY: Final = Retry(attempts=12, base=1.0, cap=120.0, total=LONGEST_OUTAGE)
 """An export waits through an outage of minutes. After a quarter of an hour the run fails, and can be resumed."""
 
 _ISOLATED_AFTER: Final = 8
@@ -36,9 +38,6 @@ _ISOLATED_AFTER: Final = 8
 
 _PROBE_RETRY: Final = Retry(attempts=6, base=2.0, cap=30.0)
 """A probe is retried over a broken connection and a brief failure; its answer is not worth a long wait."""
-
-_WARN_AFTER: Final = 10.0
-"""Seconds of failures after which retries are logged as warnings: a stuck export must not look like a working one."""
 
 RETENTION_MARGIN: Final = 2
 """Seconds that a request keeps from the retention limit, since time passes before it is sent."""
@@ -104,6 +103,7 @@ class RetryingFetcher:
         requests_done: those that were answered, or failed.
         narrowed: those made because the service truncated a list, which is then read in narrower spans.
         wait_if_too_new: whether to wait for data that the service does not have yet, or raise its refusal at once.
+        ledger: waits for the ledger while it is down.
 
     """
 
@@ -111,6 +111,7 @@ class RetryingFetcher:
         self.requests_made = self.requests_done = 0
         self.narrowed = 0
         self.wait_if_too_new = True
+        self.ledger = LedgerWaits()
         self._max_requests = max_requests
         self._answered: dict[str, int] = {}  # by category: the number of the latest request that was answered
         self._random = Random()  # noqa: S311 - jitter, no secret
@@ -147,7 +148,7 @@ class RetryingFetcher:
                 delay = self._delay(error, tries)
                 if delay is None or self._is_isolated(tries, category):
                     raise
-                level = logging.WARNING if tries.trouble >= _WARN_AFTER else logging.INFO
+                level = logging.WARNING if tries.trouble >= WARN_AFTER else logging.INFO
                 log.log(level, "export: attempt %d failed, retrying in %.1f s: %s", tries.attempts, delay, error)
             else:
                 # The largest, because answers come in any order.
@@ -187,7 +188,7 @@ class RetryingFetcher:
 
     async def _counted(self, send: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await send()
+            return await self.ledger.until_used(send)
         finally:
             self.requests_done += 1
 

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Final
 
 from agora_analytics._core.dispatcher import Dispatcher
-from agora_analytics.export.fetch.fetcher import RetryingFetcher
+from agora_analytics.errors import LedgerError
+from agora_analytics.export.fetch.fetcher import RetryingFetcher, log
 from agora_analytics.export.fetch.slices import by_name
 from agora_analytics.export.fetch.sources import sources
 from agora_analytics.export.report import ExportProgress, ProgressCallback
@@ -45,9 +46,15 @@ class ProgressReporter:
         self._sources = by_name(sources(selection))
 
     async def watch(self, on_progress: ProgressCallback) -> None:
-        """Call back with the progress about once a second, until cancelled."""
+        """Call back with the progress about once a second, until cancelled; not while the ledger cannot be read."""
         while True:
-            on_progress(await self.progress())
+            try:
+                progress = await self.progress()
+            except LedgerError as error:
+                # Requests wait for the ledger, and end the run if it stays away.
+                log.debug("export: no progress is reported: %s", error)
+            else:
+                on_progress(progress)
             await asyncio.sleep(_INTERVAL)
 
     async def progress(self) -> ExportProgress:

@@ -136,13 +136,18 @@ class ExportRun:
                     return
                 await self._probe_clock(due)
                 # Still unknown: the answer had no date, and another would have none either.
-                if self._dispatcher.time.confirmed or (await self._dispatcher.quota.snapshot()).clock is None:
+                if self._dispatcher.time.confirmed or not await self._has_date():
                     return
                 await asyncio.sleep(_CLOCK_INTERVAL)
         except RequestBudgetExhausted:
             return
         finally:
             self.fetcher.wait_if_too_new = True
+
+    async def _has_date(self) -> bool:
+        """Whether any answer had a date."""
+        snapshot = await self.fetcher.ledger.until_used(self._dispatcher.quota.snapshot)
+        return snapshot.clock is not None
 
     async def _probe_clock(self, due: PendingSlice) -> None:
         try:
