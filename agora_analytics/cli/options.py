@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
@@ -26,6 +26,7 @@ from agora_analytics.cli.formatting import format_duration
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.runner import run_command
 from agora_analytics.cli.status_lines import report_quota_waits
+from agora_analytics.errors import LedgerError
 from agora_analytics.plans import PLANS, Endpoint, is_cut
 from agora_analytics.spans import HostSecond, Span, by_host
 
@@ -187,7 +188,8 @@ class CredentialOptions(CustomerOptions):
             # The ledger counts other programs, too: only what was added is this command's to report.
             before = await client.quota.snapshot()
             yield client
-            screen.note(tables.spent_today((await client.quota.snapshot()).states, before.states))
+            with suppress(LedgerError):  # the command has done its work
+                screen.note(tables.spent_today((await client.quota.snapshot()).states, before.states))
 
     def _secret(self) -> str | None:
         from agora_analytics.cli.settings import parse_secret, read_secret  # noqa: PLC0415 - loads the client

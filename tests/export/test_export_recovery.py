@@ -45,7 +45,7 @@ async def test_an_outage_right_after_a_wait_until_midnight_is_retried_until_it_e
     assert simulation.service.clock() > midnight
 
 
-@pytest.mark.parametrize(("seconds", "logged"), [(3, False), (60, True)])
+@pytest.mark.parametrize(("seconds", "logged"), [(3, False), (60, True), (700, True)])
 async def test_only_a_long_outage_is_logged_while_it_is_retried(tmp_path, simulation, caplog, seconds, logged):
     simulation.faults = Faults.outage(NOON, NOON + seconds, Fault("status", status=503))
     report = await export(simulation, last_hours(2, "calls"), tmp_path)

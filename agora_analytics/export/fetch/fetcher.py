@@ -30,8 +30,9 @@ log = logging.getLogger("agora_analytics")
 SINGLE_ATTEMPT: Final = Retry(attempts=1)
 """The retry policy below this one: the dispatcher makes one attempt, so that each is charged to the budget here."""
 
-_OUTAGE_RETRY: Final = Retry(attempts=12, base=1.0, cap=120.0, total=LONGEST_OUTAGE)
-"""An export waits through an outage of minutes. After a quarter of an hour the run fails, and can be resumed."""
+_OUTAGE_RETRY: Final = Retry(attempts=100, base=1.0, cap=120.0, total=LONGEST_OUTAGE)
+"""An export waits through an outage of minutes. After a quarter of an hour, in some 25 attempts, the run fails, and can
+be resumed."""
 
 _ISOLATED_AFTER: Final = 8
 """Attempts (about two minutes) after which a failure is the item's own, if requests of its category succeeded since."""
