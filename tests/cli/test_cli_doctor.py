@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agora_analytics import Plan
 from agora_analytics.ops.doctor import AccountProfile
 
@@ -23,6 +25,13 @@ def test_an_examination_shows_a_finding_for_each_check_and_writes_a_profile(run,
     assert f"profile written to {path}" in ran.err
     assert AccountProfile.load(path).hosts == (served.url,)
     assert AccountProfile.load(path).plan == Plan.of("enterprise")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--dry-run",)])
+def test_a_plan_without_api_access_is_refused_as_by_other_commands(run, arguments):
+    ran, searched = run("doctor", "--plan", "starter", *arguments), run("calls", "search", "--plan", "starter")
+    assert (ran.code, ran.out, ran.err) == (2, "", searched.err)
+    assert "plan='starter' does not include" in ran.err
 
 
 def test_a_failed_check_ends_with_exit_code_1_and_names_what_to_do(run):

@@ -27,7 +27,7 @@ class Check:
 def checklist(client: AnalyticsClient) -> tuple[Check, ...]:
     """Return the checks of `examine(client)` in their order, with the most that each costs; sends nothing.
 
-    Checks of endpoints that the plan does not include are left out.
+    Checks of endpoints that the plan does not include are left out. Raises `ValueError` if that would be all of them.
     """
     # One entry for each check: longer than 25 lines for that.
     hosts = len(dispatcher_of(client).hosts)
@@ -65,4 +65,7 @@ def checklist(client: AnalyticsClient) -> tuple[Check, ...]:
         # Last, and free: to find out would take a refusal, which everyone who shares the account would feel.
         Check(name="shared_counters", question="Do endpoints of one table share a counter?"),
     )
-    return tuple(check for check in checks if check.endpoint is None or client.plan.offers(check.endpoint))
+    found = tuple(check for check in checks if check.endpoint is None or client.plan.offers(check.endpoint))
+    if all(check.endpoint is None for check in found):
+        client.plan.of_endpoint(CALL_LISTS)  # raises: the plan has no API access
+    return found

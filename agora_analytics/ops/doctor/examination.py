@@ -61,7 +61,7 @@ async def examine(client: AnalyticsClient) -> DoctorReport:
 
     Each request is sent once, without retries, inside the quota, and waits for it like all others. What fails becomes
     a finding. Checks that could not succeed any more, as after wrong credentials, are skipped and cost nothing. Raises
-    `LedgerError` if the count of requests cannot be read.
+    `LedgerError` if the count of requests cannot be read, and `ValueError` if the plan has no API access.
     """
     return await _Examination(client).run()
 
