@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from contextlib import suppress
 from functools import cache
 from hashlib import sha1
@@ -26,6 +27,9 @@ the busier its event loop is, the longer each has a connection."""
 
 _QUOTED: Final = 200
 """Characters that an error quotes of what the server said."""
+
+_DATABASE: Final = re.compile(r"(/[0-9]*)?/?")
+"""The path of a URL: the number of a database, or nothing for the first."""
 
 _INHERITED: Final[list[object]] = []
 """What forked children have of their parents; to collect it would close the sockets of both."""
@@ -150,14 +154,22 @@ def checked_url(url: Hidden) -> str:
     # Errors quote what they cannot read, which may be half a password, and their frames hold the URL.
     with suppress(Exception):  # what redis-py raises, which differs between its versions
         return _shown(url.value)
-    raise ValueError("store: allowed is a URL of redis-py that begins with redis, rediss, unix: (value not shown)")
+    raise ValueError(
+        "store: allowed is a URL of redis-py that begins with redis, rediss, unix: (value not shown);"
+        " a path after the host must be the number of a database, like /0"
+    )
 
 
 def _shown(url: str) -> str:
     pool: Any = _connect(url, 1.0).connection_pool
     pool.make_connection()  # which opens nothing, and finds what is wrong with the query
     parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}"
+    if parts.scheme == "unix":
+        return parts.path
+    # redis-py ignores a path that is no number, and takes database 0: a typo would divide a quota.
+    if not _DATABASE.fullmatch(parts.path):
+        raise ValueError
+    return f"{parts.hostname or ''}:{parts.port or 6379}{parts.path}"
 
 
 def _secrets(client: Any) -> Scrubber:

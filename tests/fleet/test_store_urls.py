@@ -29,6 +29,7 @@ async def test_the_store_can_be_on_a_unix_socket(service, tmp_path):
         "redis://user:pass-word/of-the-store@host:6379/0",
         "redis://user:pass-word#of-the-store@host:6379/0",
         "redis://user:pass-word[of-the-store@host:6379/0",
+        "redis://user:pass-word-of-the-store@host:6379/xyz",
         "http://user:pass-word-of-the-store@host",
     ],
 )

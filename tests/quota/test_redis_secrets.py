@@ -12,6 +12,7 @@ from helpers.redis_server import MISSING, REDIS, RedisServer
 
 from agora_analytics import LedgerError
 from agora_analytics.quota import RedisLedger, shared_account
+from agora_analytics.streams import RedisCheckpoints
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process, pytest.mark.skipif(REDIS is None, reason=MISSING)]
 
@@ -71,16 +72,26 @@ async def test_an_error_of_the_store_shows_no_credential(locked, caplog, fault):
         f"redis://host/0?{WRONG}={PASSWORD}",
         f"redis://host/0?socket_timeout={WRONG}",
         f"redis://user:{PASSWORD}@host/0?protocol={WRONG}",
+        f"redis://user:{PASSWORD}@host/{WRONG}",
+        f"redis://user:{PASSWORD}@host/{WRONG}?db=1",
+        f"redis://user:1/{WRONG}@host/0",
+        f"rediss://user:{PASSWORD}@host/1/0",
         f"postgres://user:{PASSWORD}@host/{WRONG}",
         WRONG,
     ],
 )
-def test_a_url_that_is_not_of_redis_is_refused_at_once_and_shown_nowhere(url):
+@pytest.mark.parametrize("store", [RedisLedger, RedisCheckpoints])
+def test_a_url_that_is_not_of_redis_is_refused_at_once_and_shown_nowhere(store, url):
     with pytest.raises(ValueError, match="begins with redis, rediss, unix") as caught:
-        RedisLedger(url)
+        store(url)
     report = report_of(caught.value)
     assert PASSWORD not in report
     assert WRONG not in report
+
+
+@pytest.mark.parametrize("path", ["", "/", "/0", "/0/", "/15?socket_timeout=1"])
+def test_a_url_may_name_a_database_by_its_number(path):
+    RedisLedger(f"redis://host:6379{path}")
 
 
 async def test_a_client_that_was_passed_shows_no_credential(locked, caplog):
