@@ -118,7 +118,9 @@ class LedgerAccount:
                 await self.change(lambda _: None)
         except Exception as error:  # noqa: BLE001 - whatever a ledger of the user's own raises, the next request does too
             level = logging.WARNING if self._failures <= 1 else logging.DEBUG  # once for each outage
-            log.log(level, "the ledger does not yet have %d answers of the service: %s", len(self._deferred), error)
+            count = len(self._deferred)
+            answers = "1 answer of the service is" if count == 1 else f"{count} answers of the service are"
+            log.log(level, "%s not yet in the ledger, and stored once it can be used again: %s", answers, error)
             return False
         return True
 

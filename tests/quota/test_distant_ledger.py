@@ -64,7 +64,7 @@ async def test_a_ledger_that_fails_loses_no_answer_and_hears_of_it_later(caplog)
         store.failing = True
         await request
         await asyncio.sleep(1)
-        assert "does not yet have 1 answers" in caplog.text
+        assert "1 answer of the service is not yet in the ledger, and stored once" in caplog.text
         with pytest.raises(LedgerError):
             await ask(client)
         store.failing = False
