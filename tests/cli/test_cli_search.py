@@ -173,6 +173,18 @@ def test_a_call_without_this_freeze_rate_is_not_reported_as_unknown(run):
     assert f"no user of call '{without_video['call_id']}' in " in result.err
 
 
+def test_statistics_without_a_value_say_so_and_which_metric_to_try(run):
+    calls = run("calls", "search", "--last", "4h", "--json").lines
+    audio = [one for one in calls if one["finished"] and one["call_video_freeze_rate"] is None]
+    audio_only = next(one["call_id"] for one in audio if one["call_audio_freeze_rate"] is not None)
+    result = run("calls", "statistics", audio_only, "--last", "4h")
+    assert (result.code, "video_freeze_rate by net" in result.out) == (0, True)
+    assert f"no value of video_freeze_rate was measured in call '{audio_only}' " in result.err
+    assert "try --metric audio_freeze_rate" in result.err
+    measured = run("calls", "statistics", audio_only, "--last", "4h", "--metric", "audio_freeze_rate")
+    assert (measured.code, "no value" in measured.err) == (0, False)
+
+
 def test_a_known_call_costs_no_further_request(run, call_id, served):
     before = served.service.counts["call_lists"]
     assert run("calls", "sessions", call_id, "--last", "5h", "--json").lines

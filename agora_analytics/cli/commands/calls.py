@@ -43,6 +43,7 @@ _UNKNOWN_CALL: Final = "nothing is known of a call {} in {}"
 _NO_FREEZE_RATE: Final = (
     "no user of call {} in {} has this freeze rate (of video in a call of audio only), or the service does not know it"
 )
+_NOT_MEASURED: Final = "no value of {} was measured in call {} (none of video in a call of audio only): try {}"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -194,6 +195,9 @@ async def statistics(
             found = await client.calls.statistics(call_id, metric, dimension, *span)
             record(len(found))
         output.screen.show(found, tables.statistics(found, metric, dimension))
+    if found and all(one.value is None for one in found):
+        others = " or ".join(f"--metric {other}" for other in FreezeMetric if other != metric)
+        output.screen.warn(_NOT_MEASURED.format(metric, repr(call_id), others))
 
 
 @app.command()
