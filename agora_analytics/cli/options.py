@@ -46,6 +46,23 @@ def option(text: str, panel: str | None = None, *names: str, **more: Any) -> Any
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
+def rate_option(text: str, panel: str | None = None) -> Any:
+    """Return an option that takes a fraction, also in percent."""
+    return option(text, panel, metavar="RATE", parser=_parse_rate)
+
+
+def freeze_rate_option(panel: str) -> Any:
+    """Return the option --min-freeze-rate."""
+    return rate_option("Only calls with a higher audio or video freeze rate: 5% or 0.05.", panel)
+
+
+def _parse_rate(value: object) -> float:
+    try:
+        return parsing.parse_rate(str(value))  # a default is a number
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def series_argument(default: str) -> Any:
     """Return the argument SERIES; its help says what is watched without it."""
     return typer.Argument(

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Final
 
 import agora_analytics as agora
-from agora_analytics._core.validation import durations, short_repr
+from agora_analytics._core.validation import durations, percent, short_repr
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.catalogue import (
     Dimension,
@@ -60,6 +60,14 @@ def parse_duration(text: str, option: str = "--last") -> int:
     if not 0 < (found := durations.seconds_of(text) or 0) <= _LONGEST:
         raise ValueError(f"{option}={short_repr(text)}: allowed are durations from 1s to {_LONGEST // DAY}d")
     return found
+
+
+def parse_rate(text: str) -> float:
+    """Return the fraction of a text like `0.05` or `5%`."""
+    number = percent.number_of(text)
+    if number is None or number > 1:
+        raise ValueError(f"{short_repr(text)}: allowed are 0 to 1, or percent like 3%, which is 0.03")
+    return float(number)
 
 
 def parse_time(text: str, option: str) -> int:

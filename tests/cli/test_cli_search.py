@@ -105,6 +105,17 @@ def test_min_freeze_rate_filters_calls(run):
     assert "calls that froze more than 4.00 %" in text.err
 
 
+def test_a_freeze_rate_may_be_given_in_percent(run):
+    start = int(time.time()) // 3600 * 3600 - 6 * 3600
+    span = ("--start", str(start), "--end", str(start + 5 * 3600), "--json")
+    # Open calls may still change.
+    percent, fraction = (
+        [one for one in run("calls", "search", *span, "--min-freeze-rate", rate).lines if one["finished"]]
+        for rate in ("3%", "0.03")
+    )
+    assert percent == fraction != []
+
+
 @pytest.mark.parametrize(
     ("order", "field"), [("peak", "call_pcu"), ("average", "call_acu"), ("audio", "call_audio_freeze_rate")]
 )
@@ -134,7 +145,9 @@ def test_a_search_of_one_request_prints_its_page_and_what_was_not_read(run, serv
     [
         (("--sort", "colour"), ("--sort", "started, lasted, peak")),
         (("--sort", "peak", "--worst"), ("exclude each other",)),
-        (("--min-freeze-rate", "5"), ("--min-freeze-rate",)),
+        (("--min-freeze-rate", "5"), ("--min-freeze-rate", "'5': allowed are 0 to 1, or percent like 3%")),
+        (("--min-freeze-rate", "101%"), ("'101%': allowed are",)),
+        (("--min-freeze-rate", "little"), ("'little': allowed are",)),
         (("--max-requests", "0"), ("--max-requests",)),
     ],
     ids=" ".join,

@@ -20,6 +20,7 @@ from agora_analytics.cli.options import (
     OutputOptions,
     TimeOptions,
     command,
+    freeze_rate_option,
     option,
 )
 from agora_analytics.cli.output import Screen, StepRow
@@ -81,9 +82,7 @@ class SelectionOptions:
     ] = "calls"
     apps: Annotated[str, option("App IDs, separated by commas (default: the account's).", _PANEL)] = ""
     channels: Annotated[str, option("Only calls of these channels, separated by commas.", _PANEL)] = ""
-    min_freeze_rate: Annotated[
-        float | None, option("Only calls with a higher audio or video freeze rate: 0.05 is 5 %.", _PANEL, min=0, max=1)
-    ] = None
+    min_freeze_rate: Annotated[float | None, freeze_rate_option(_PANEL)] = None
     finished: Annotated[bool, option("Only finished calls.", _PANEL, "--finished")] = False
     mids: Annotated[
         str,

@@ -15,7 +15,7 @@ import typer
 
 from agora_analytics.cli import tables
 from agora_analytics.cli.formatting import format_count, format_number, format_percent, format_time
-from agora_analytics.cli.options import CredentialOptions, ListOptions, TimeOptions, command, option
+from agora_analytics.cli.options import CredentialOptions, ListOptions, TimeOptions, command, freeze_rate_option, option
 from agora_analytics.cli.parsing import completion_of
 from agora_analytics.cli.sorting import CALL_ORDERS, NEWEST, WORST, TopN, sort_key
 from agora_analytics.ops.alerts.ranking import freeze_rate
@@ -45,9 +45,7 @@ class SearchOptions:
         ),
     ] = None
     worst: Annotated[bool, option("Short for --sort worst: freeze rate x peak of users.", _PANEL, "--worst")] = False
-    min_freeze_rate: Annotated[
-        float | None, option("Only calls with a higher audio or video freeze rate: 0.05 is 5 %.", _PANEL, min=0, max=1)
-    ] = None
+    min_freeze_rate: Annotated[float | None, freeze_rate_option(_PANEL)] = None
 
     @property
     def order(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import attrs
 import typer
 
-from agora_analytics.cli.options import OutputOptions, command
+from agora_analytics.cli.options import OutputOptions, command, rate_option
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.parsing import check_choice, check_plan, completion_of
 from agora_analytics.plans import PLANS
@@ -63,7 +63,7 @@ async def simulate(
     hostile: Annotated[
         bool, typer.Option("--hostile", help="Answer unusually wherever the reference leaves a choice.")
     ] = False,
-    fault_rate: Annotated[float, typer.Option(help="Fraction of requests that fail.", min=0, max=1)] = 0.0,
+    fault_rate: Annotated[float, rate_option("Fraction of requests that fail: 5% or 0.05 (default: 0).")] = 0.0,
     fault_kinds: Annotated[
         str, typer.Option(help="Kinds of faults, separated by commas: status, html, busy, garbage, refused, reset, …")
     ] = _FAULT_KINDS,

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from decimal import Decimal
 from typing import Any, Final, NoReturn
 
 import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.validation import durations
+from agora_analytics._core.validation import percent as percents
 from agora_analytics._core.validation.names import did_you_mean
 from agora_analytics.catalogue import Dimension, Product, QualityMetric, RealtimeUsageMetric
 from agora_analytics.models.points import Number
@@ -29,7 +29,6 @@ __all__ = ["parse"]
 _TOKEN: Final = re.compile(
     r'(?P<comparison>[<>]=?)|(?P<comma>[,;])|"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"<>,;]+)|(?P<bad>\S)'
 )
-_NUMBER: Final = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(%?)")
 _MAX_TEXT: Final = 1_000
 """Characters of a rule: its text is part of logs, alerts and checkpoints."""
 
@@ -189,17 +188,15 @@ class _Parser:
 
     def _number(self) -> Number:
         token = self._next("a number, like 5% or 0.05")
-        found = _NUMBER.fullmatch(token.text)
-        if found is None:
+        number, percent = percents.number_of(token.text), token.text.endswith("%")
+        if number is None:
             self._fail(token, "allowed is a number, like 5% or 0.05")
         counted = self._tokens[0].text.partition(":")[0] in set(RealtimeUsageMetric)
-        if found[2] and counted:
+        if percent and counted:
             self._fail(token, "the metric is a count: allowed is a number without %")
-        # Decimal, as 0.7 % would otherwise be 0.006999999999999999, and another rule than `> 0.007`.
-        number = Decimal(found[1]) / 100 if found[2] else Decimal(found[1])
         # A fraction above 1 never occurs: the rule would be valid and silent for ever.
-        if not found[2] and number > 1 and self._tokens[0].text.partition(":")[0] in set(QualityMetric):
-            self._fail(token, f"the metric is a fraction: did you mean {found[1]}%?")
+        if not percent and number > 1 and self._tokens[0].text.partition(":")[0] in set(QualityMetric):
+            self._fail(token, f"the metric is a fraction: did you mean {token.text}%?")
         return int(number) if number == int(number) else float(number)
 
     def _count(self, what: str) -> int:
