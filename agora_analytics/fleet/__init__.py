@@ -24,6 +24,7 @@ __all__ = [
     "AccountCheck",
     "ExportJob",
     "Fleet",
+    "FleetCheck",
     "FleetStatus",
     "FollowJob",
     "Job",

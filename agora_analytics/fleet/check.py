@@ -19,8 +19,7 @@ from agora_analytics.spans import WINDOW
 from agora_analytics.streams.watch.schedule import Coverage, coverage
 from agora_analytics.streams.watch.series import queries
 
-__all__ = ["AccountCheck"]
-
+__all__ = ["AccountCheck", "FleetCheck"]
 
 _METRICS: Final = (*RealtimeUsageMetric, *QualityMetric)
 
@@ -32,7 +31,7 @@ class AccountCheck:
     Attributes:
         account: its name.
         jobs: how many it has of each kind.
-        missing: what this host lacks: secrets, by where they should be, and libraries; also for the store and the sink.
+        missing: what this host lacks: secrets, by where they should be, and libraries.
         unknown: metrics and products of its watches that the catalogue does not list, with the closest known ones.
         coverage: what its plan can do for all its watches together; None without a watch.
         ok: whether nothing is missing or unknown, and the plan carries its watches without gaps (or each accepts them).
@@ -47,12 +46,33 @@ class AccountCheck:
     ok: bool
 
 
-def check(account: Account, shared: Iterable[Callable[[], object]]) -> AccountCheck:
-    """Check an account, and what it shares with others, which raises `ValueError` where that is missing.
+@attrs.frozen(kw_only=True)
+class FleetCheck:
+    """What a description would do on this host, without a request.
 
-    Raises `ValueError` if it has watches and its plan has no real-time requests.
+    Attributes:
+        accounts: what each account would do.
+        missing: what this host lacks for the store and the sink, which all accounts share.
+        ok: whether a worker on this host could do all of it.
+
     """
-    needs = (*shared, *_credentials(account), *_places(account))
+
+    accounts: tuple[AccountCheck, ...]
+    missing: tuple[str, ...]
+    ok: bool
+
+
+def check(accounts: Iterable[Account], shared: Iterable[Callable[[], object]]) -> FleetCheck:
+    """Check accounts, and what they share, which raises `ValueError` where that is missing.
+
+    Raises `ValueError` if one has watches and its plan has no real-time requests.
+    """
+    found, missing = tuple(map(_check_account, accounts)), tuple(_errors_of(shared))
+    return FleetCheck(accounts=found, missing=missing, ok=not missing and all(one.ok for one in found))
+
+
+def _check_account(account: Account) -> AccountCheck:
+    needs = (*_credentials(account), *_places(account))
     missing, unknown = tuple(_errors_of(needs)), tuple(dict.fromkeys(_unknown(account)))
     watches = [job for job in account.jobs if isinstance(job, WatchJob)]
     found = _coverage(account, watches) if watches else None

@@ -13,14 +13,14 @@ from agora_analytics._core.dispatcher import in_turns
 from agora_analytics._core.futures import cancellations, raise_lost_cancellation
 from agora_analytics.errors import FleetError
 from agora_analytics.fleet import description_file
-from agora_analytics.fleet.check import AccountCheck, check
+from agora_analytics.fleet.check import FleetCheck, check
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob, FollowJob, Job, Secret, WatchJob, key_part
 from agora_analytics.fleet.export_turns import ExportTurns, ShardTask, shard_tasks
 from agora_analytics.fleet.queue import WorkQueue
 from agora_analytics.fleet.reporter import DRAIN, JOBS, WORKERS, Reporter
 from agora_analytics.fleet.sinks import DatabaseSink, FunctionSink, OnEvent
-from agora_analytics.fleet.status import FleetStatus, fleet_status
+from agora_analytics.fleet.status import FleetStatus, fleet_status, named_workers
 from agora_analytics.fleet.stream_turns import StreamTurns
 from agora_analytics.fleet.worker import FleetWorker, worker_name
 from agora_analytics.quota.ledger_state import MemoryLedger
@@ -151,13 +151,13 @@ class Fleet:
         """Whether events are written to PostgreSQL."""
         return self._sink is not None
 
-    def check(self) -> tuple[AccountCheck, ...]:
-        """Return what each account would do on this host: what is missing, and what its plan can do for its watches.
+    def check(self) -> FleetCheck:
+        """Return what the fleet would do on this host: what is missing, and what each plan can do for its watches.
 
         Reads files, and sends nothing. Raises `ValueError` for an account with watches whose plan has no real-time
         requests.
         """
-        return tuple(check(account, (self._check_store, self._check_sink)) for account in self.accounts)
+        return check(self.accounts, (self._check_store, self._check_sink))
 
     def _check_store(self) -> None:
         self._queue().check_url()
@@ -277,10 +277,12 @@ class Fleet:
         `FleetError` if the store cannot be used.
         """
         async with _patience(), self._queue().opened() as queue:
-            running = sorted(await queue.read(WORKERS))
-            if worker is not None and worker not in running:
-                raise ValueError(f"worker={worker!r} does not run; these do: {', '.join(running) or 'none'}")
-            asked = (worker,) if worker is not None else tuple(running)
+            listed = await queue.read(WORKERS)
+            if worker is not None and worker not in listed:
+                await queue.read_clock()
+                named = ", ".join(named_workers(listed, queue.now())) or "none"
+                raise ValueError(f"worker={worker!r} is not listed; listed are: {named}")
+            asked = (worker,) if worker is not None else tuple(sorted(listed))
             await queue.write(DRAIN, dict.fromkeys(asked, ""))
             return asked
 

@@ -112,6 +112,12 @@ def worker_state(worker: WorkerStatus, now: float) -> WorkerState:
     return "lost" if worker.lost(now) else "draining" if worker.draining else "working"
 
 
+def named_workers(workers: Mapping[str, str], now: float) -> tuple[str, ...]:
+    """Return the names of workers, from what was written down of them; each that does not work with its state."""
+    states = {name: worker_state(worker_status(name, text), now) for name, text in sorted(workers.items())}
+    return tuple(name if state == "working" else f"{name} ({state})" for name, state in states.items())
+
+
 def encoded(status: JobStatus | WorkerStatus) -> str:
     """Return a status as JSON, without its name and what has its default."""
     name = "key" if isinstance(status, JobStatus) else "name"

@@ -48,9 +48,24 @@ def test_a_check_finds_what_would_fail_later(run, described, monkeypatch):
     described.write_text(described.read_text().replace("userCount", "userCuont"))
     ran = run("fleet", "check", str(described), "--json")
     assert ran.code == 1
-    assert ran.lines[0]["unknown"] == ["acme.watch.web: 'userCuont' is not in the catalogue: did you mean userCount?"]
+    (account,) = ran.lines[0]["accounts"]
+    assert account["unknown"] == ["acme.watch.web: 'userCuont' is not in the catalogue: did you mean userCount?"]
     monkeypatch.delenv("FLEET_STORE")
-    assert "the secret $FLEET_STORE is not set" in run("fleet", "check", str(described), "--json").lines[0]["missing"]
+    assert run("fleet", "check", str(described), "--json").lines[0]["missing"] == ["the secret $FLEET_STORE is not set"]
+
+
+def test_a_check_blames_no_account_for_a_secret_of_the_store(run, described, monkeypatch):
+    monkeypatch.delenv("FLEET_STORE")
+    ran = run("fleet", "check", str(described))
+    assert (ran.code, ran.err) == (1, "for all accounts: the secret $FLEET_STORE is not set\n")
+    assert ["acme", "ok"] in [line.split()[:2] for line in ran.out.splitlines()]
+
+
+def test_a_worker_with_a_name_that_is_not_allowed_ends_before_it_says_that_it_works(run, described):
+    ran = run("fleet", "worker", str(described), "--name", "a/b")
+    assert ran.code == 2
+    assert ran.err.startswith("error: worker='a/b': allowed are ")
+    assert "Ctrl-C" not in ran.err
 
 
 @pytest.mark.real_time

@@ -189,11 +189,11 @@ def test_a_description_that_cannot_work_is_refused(make, match):
 def test_a_check_says_what_is_missing_and_what_watches_cost(monkeypatch):
     monkeypatch.setenv("FLEET_ID_0", "customer0")
     fleet = Fleet(*described(1, "http://127.0.0.1:1"), store="memory://")
-    (found,) = fleet.check()
+    (found,) = fleet.check().accounts
     assert not found.ok
     assert found.missing == ("the secret $FLEET_SECRET_0 is not set",)
     monkeypatch.setenv("FLEET_SECRET_0", "secret0")
-    (found,) = fleet.check()
+    (found,) = fleet.check().accounts
     assert found.ok
     assert found.jobs == {"watch": 1}
     assert found.coverage.requests_per_poll == 1
@@ -202,7 +202,7 @@ def test_a_check_says_what_is_missing_and_what_watches_cost(monkeypatch):
 def test_a_check_finds_a_secret_that_cannot_be_a_credential(monkeypatch):
     monkeypatch.setenv("ID", "x")
     monkeypatch.setenv("SECRET", "first line\nsecond")
-    (found,) = Fleet(account(), store="memory://").check()
+    (found,) = Fleet(account(), store="memory://").check().accounts
     assert not found.ok
     assert found.missing == (
         "the secret $SECRET: customer_secret has spaces or control characters in it (value not shown)",
@@ -213,12 +213,13 @@ def test_a_check_finds_the_secrets_of_store_and_sink_too(monkeypatch):
     monkeypatch.setenv("ID", "x")
     monkeypatch.setenv("SECRET", "y")
     fleet = Fleet(account(), store=Secret(env="STORE"), sink=Secret(env="SINK"))
-    (found,) = fleet.check()
+    found = fleet.check()
     assert not found.ok
+    assert [(one.ok, one.missing) for one in found.accounts] == [(True, ())]
     assert found.missing == ("the secret $STORE is not set", "the secret $SINK is not set")
     monkeypatch.setenv("STORE", "memory://")
     monkeypatch.setenv("SINK", "postgresql://localhost")
-    (found,) = fleet.check()
+    found = fleet.check()
     assert found.ok
 
 
@@ -231,7 +232,7 @@ def test_watches_that_a_plan_does_not_carry_together_are_found(monkeypatch):
     monkeypatch.setenv("ID", "x")
     monkeypatch.setenv("SECRET", "y")
     jobs = [WatchJob(app_id=app(number), series=[USERS]) for number in range(13)]
-    (found,) = Fleet(account(jobs=jobs), store="memory://").check()
+    (found,) = Fleet(account(jobs=jobs), store="memory://").check().accounts
     assert not found.ok
     assert not found.coverage.complete
     assert found.coverage.max_requests_per_poll == 12
@@ -245,7 +246,7 @@ def test_a_check_names_what_this_host_lacks_for_exports(monkeypatch):
         ExportJob(name=f"e{number}", selection=Selection(0, 60, apps=[app(1)]), to=f"data{number}", format="parquet")
         for number in range(2)
     ]
-    (found,) = Fleet(account(jobs=jobs), store="memory://").check()
+    (found,) = Fleet(account(jobs=jobs), store="memory://").check().accounts
     assert [text.partition(":")[0] for text in found.missing] == ["format='parquet' needs pyarrow"]
     assert not found.ok
 
@@ -253,7 +254,7 @@ def test_a_check_names_what_this_host_lacks_for_exports(monkeypatch):
 def test_a_check_names_what_this_host_lacks_for_all_accounts(monkeypatch):
     monkeypatch.setenv("ID", "x")
     monkeypatch.setenv("SECRET", "y")
-    (found,) = Fleet(account(), store="http://user:geheim@host", sink=Secret(env="NO_SINK")).check()
+    found = Fleet(account(), store="http://user:geheim@host", sink=Secret(env="NO_SINK")).check()
     store, sink = found.missing
     assert "redis" in store
     assert "geheim" not in store

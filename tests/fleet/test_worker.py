@@ -10,9 +10,10 @@ import pytest
 from helpers.fleet_service import app, described
 from helpers.fleet_workers import BACK, Seen, fleet_of, status_when, until, working
 
-from agora_analytics.fleet import Fleet, FollowJob
+from agora_analytics.fleet import Fleet, FollowJob, WorkerStatus
 from agora_analytics.fleet.queue import WorkQueue
 from agora_analytics.fleet.reporter import WORKERS
+from agora_analytics.fleet.status import encoded
 
 pytestmark = pytest.mark.real_time
 
@@ -47,7 +48,7 @@ async def test_a_drained_worker_ends(service):
     fleet, seen = fleet_of(service, store="memory://drain", turn=60), Seen()
     async with working(fleet, seen, "one") as task:
         await until(lambda: len(seen.jobs) == 4)
-        with pytest.raises(ValueError, match="worker='two' does not run; these do: one"):
+        with pytest.raises(ValueError, match=r"worker='two' is not listed; listed are: one$"):
             await fleet.drain("two")
         assert await fleet.drain("one") == ("one",)
         await until(task.done)
@@ -56,6 +57,15 @@ async def test_a_drained_worker_ends(service):
     async with working(fleet, seen, "one") as task:
         await asyncio.sleep(3)
         assert not task.done()
+
+
+async def test_a_drain_of_an_unknown_worker_says_which_of_the_listed_are_lost(service):
+    fleet = fleet_of(service, store="memory://unknown")
+    async with WorkQueue("memory://unknown", fleet.name).opened() as queue:
+        killed, alive = (WorkerStatus(name="", since=0, seen=queue.now() - age) for age in (39, 1))
+        await queue.write(WORKERS, {"two": encoded(killed), "one": encoded(alive)})
+        with pytest.raises(ValueError, match=r"worker='nosuch' is not listed; listed are: one, two \(lost\)$"):
+            await fleet.drain("nosuch")
 
 
 async def test_one_wrong_account_harms_no_other_and_goes_on_when_it_is_right(service, monkeypatch, caplog):

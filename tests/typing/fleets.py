@@ -10,6 +10,7 @@ from agora_analytics.fleet import (
     AccountCheck,
     ExportJob,
     Fleet,
+    FleetCheck,
     FleetStatus,
     FollowJob,
     Job,
@@ -49,8 +50,9 @@ async def working() -> None:
     fleet = Fleet.from_file("fleet.toml", turn=30)
     assert_type(fleet, Fleet)
     assert_type(fleet.jobs, dict[str, Job])
-    assert_type(fleet.check(), tuple[AccountCheck, ...])
-    assert_type(fleet.check()[0].unknown, tuple[str, ...])
+    assert_type(fleet.check(), FleetCheck)
+    assert_type(fleet.check().accounts, tuple[AccountCheck, ...])
+    assert_type(fleet.check().accounts[0].unknown, tuple[str, ...])
     await fleet.run_worker(store, worker="host-1", concurrency=10, exports=1)
     assert_type(await fleet.drain("host-1"), tuple[str, ...])
     status = await fleet.status()

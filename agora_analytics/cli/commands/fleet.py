@@ -52,8 +52,10 @@ async def check(output: OutputOptions, *, file: Description) -> None:
     Example: agora-analytics fleet check fleet.toml
     """
     found = _fleet(file).check()
-    output.screen.show(found, _check_table(found))
-    if not all(one.ok for one in found):
+    output.screen.show([found], _check_table(found.accounts))
+    for text in found.missing:
+        output.screen.note(f"for all accounts: {text}")
+    if not found.ok:
         raise typer.Exit(FAILED)
 
 
@@ -77,7 +79,7 @@ async def worker(
     """
     from agora_analytics.fleet.worker import worker_name  # noqa: PLC0415 - as in `_fleet`
 
-    name = name or worker_name()
+    name = worker_name(name or None)
     if metrics_port is None:
         await _work(output, _fleet(file), name, concurrency, exports)
         return
