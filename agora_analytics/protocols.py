@@ -104,7 +104,8 @@ class CheckpointStore(Protocol):
     `CheckpointError`, whose `kind` says why.
 
     It may also have `every`: streams then save under a name at most once in so many seconds, the newest checkpoint, and
-    when they end.
+    when they end. And it may have `when_lost(name, epoch, on_lost)`, if it can find out that a name was taken over: it
+    then calls `on_lost` in the event loop, and the stream ends before its next request rather than at its next save.
     """
 
     async def load(self, name: str) -> Checkpoint | None:
@@ -126,6 +127,8 @@ class ResumableSink(Protocol):
 
     The consumer writes each event with the stream's checkpoint in one transaction. The stream itself saves what belongs
     to no event, once the consumer has asked for the next one: where it begins, and how far a follow has read.
+
+    It may also have `when_lost(on_lost)`, as a `CheckpointStore`.
     """
 
     @property

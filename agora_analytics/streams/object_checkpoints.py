@@ -90,7 +90,7 @@ class _Objects:
         found, _ = await self._get(name)
         return found
 
-    async def acquire(self, name: str, lease: float) -> StoredCheckpoint:  # noqa: ARG002 - no clock that all share
+    async def acquire(self, name: str, lease: float, *, watched: bool) -> StoredCheckpoint:  # noqa: ARG002 - no leases
         for _ in range(_TRIES):
             found, version = await self._get(name)
             if found.size > MAX_BYTES:

@@ -62,6 +62,7 @@ class Poller(ABC, Generic[T]):
         self.monitor = HealthMonitor(name, limiters.time)
         self.position = position
         position.on_saved = self.monitor.checkpoint_saved
+        position.on_lost = self.stop
         self.downtime = Downtime(limiters.time, bounds.forget_refusals)
         self._limiters = limiters
         self._time = limiters.time
@@ -125,6 +126,7 @@ class Poller(ABC, Generic[T]):
         with self._showing_why():
             try:
                 async for event in events:
+                    self.position.check_held()  # the next holder delivers it
                     delivered_at = self._loop.time()
                     yield event
                     busy = self._loop.time() - delivered_at
@@ -144,9 +146,10 @@ class Poller(ABC, Generic[T]):
 
     @contextmanager
     def _showing_why(self) -> Iterator[None]:
-        """Show in `health` that the checkpoint ended the stream, such as that another process took it over."""
+        """Raise, and show in `health`, that the checkpoint ended the stream, such as that it was taken over."""
         try:
             yield
+            self.position.check_held()
         except CheckpointError as error:
             self.monitor.update(last_error=str(error))
             raise

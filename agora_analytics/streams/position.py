@@ -14,7 +14,7 @@ from agora_analytics._core import validation
 from agora_analytics.errors import CheckpointError
 from agora_analytics.protocols import CheckpointStore, Lease, ResumableSink
 from agora_analytics.spans import Instant, Span, iso, length, merged, seconds
-from agora_analytics.streams.checkpoint_contract import checked_name
+from agora_analytics.streams.checkpoint_contract import checked_name, taken_over
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.saver import Saver
 
@@ -79,6 +79,8 @@ class Position:
     ) -> None:
         self.stream = stream
         self.on_saved: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[], None] = lambda: None
+        self._is_lost = False
         self._store = store
         self._name = name
         self._sink = sink
@@ -143,6 +145,8 @@ class Position:
         return self.checkpoint
 
     async def _load(self) -> None:
+        if self._sink is not None:
+            self._watch(self._sink)
         if self._store is None or self._epoch is not None:
             return
         # Looked at first, so that a stream with the wrong name does not end the one that has it.
@@ -150,8 +154,24 @@ class Position:
             found.check(self.stream, self._source)
         lease = await _acquire(self._store, self._name)
         self._epoch = lease.epoch
+        self._watch(self._store, self._name, lease.epoch)
         if lease.checkpoint is not None:
             self._set(lease.checkpoint.check(self.stream, self._source))
+
+    def _watch(self, keeper: CheckpointStore | ResumableSink, *lease: object) -> None:
+        self._is_lost = False
+        # A method that a store or a sink may have, as the protocols say.
+        if (when_lost := getattr(keeper, "when_lost", None)) is not None:
+            when_lost(*lease, self._lost)
+
+    def _lost(self) -> None:
+        self._is_lost = True
+        self.on_lost()
+
+    def check_held(self) -> None:
+        """Raise `CheckpointError` if it is known that another process has taken the name over."""
+        if self._is_lost:
+            raise taken_over(self._name or getattr(self._sink, "name", ""))
 
     async def save(self, checkpoint: Checkpoint) -> None:
         """Set the checkpoint, and save it; under a hub, once all subscribers have processed what it covers."""

@@ -37,21 +37,21 @@ epoch, case when octet_length(checkpoint) <= $most then checkpoint end, coalesce
 
 UNTIL: Final = "case when %(lease)s > 0 then clock_timestamp() + make_interval(secs => %(lease)s) end"
 
-_LOAD: Final = "select $found, 0 from $table where name = %(name)s".replace("$found", _FOUND)
+_LOAD: Final = "select $found, null from $table where name = %(name)s".replace("$found", _FOUND)
 
 # An epoch is the time in milliseconds, so that it grows even if the row was removed. `on conflict` changes the newest
-# row, also one that was stored after the statement began.
+# row, also one that was stored after the statement began; what is read of another holder may be the row before that.
 _ACQUIRE: Final = """
 with acquired as (
   insert into $table as stored (name, epoch, held_until)
   values (%(name)s, (extract(epoch from clock_timestamp()) * 1000)::bigint, $until)
   on conflict (name) do update
     set epoch = greatest(stored.epoch + 1, excluded.epoch), number = 0, held_until = excluded.held_until
-    where %(lease)s = 0 or stored.held_until is null or stored.held_until < clock_timestamp()
-  returning $found, 0::float8
+    where %(lease)s = 0 or stored.held_until is null or (%(watched)s and stored.held_until < clock_timestamp())
+  returning $found, null::float8
 )
 select * from acquired union all
-select epoch, null, 0, extract(epoch from held_until - clock_timestamp())::float8
+select epoch, null, 0, coalesce(extract(epoch from held_until - clock_timestamp())::float8, %(lease)s)
 from $table where name = %(name)s and not exists (select from acquired)
 """.replace("$found", _FOUND).replace("$until", UNTIL)
 
@@ -127,8 +127,8 @@ class PostgresRows:
         found = await self._run(_LOAD, name=name)
         return _stored(found[0]) if found else StoredCheckpoint(0)
 
-    async def acquire(self, name: str, lease: float) -> StoredCheckpoint:
-        found = await self._run(_ACQUIRE, name=name, lease=lease)
+    async def acquire(self, name: str, lease: float, *, watched: bool) -> StoredCheckpoint:
+        found = await self._run(_ACQUIRE, name=name, lease=lease, watched=watched)
         # No row: another one acquired the name for the first time at this moment.
         return _stored(found[0]) if found else StoredCheckpoint(0, held=lease)
 
@@ -154,4 +154,4 @@ class PostgresRows:
 
 def _stored(row: tuple[Any, ...]) -> StoredCheckpoint:
     epoch, text, size, held = row
-    return StoredCheckpoint(epoch, (text or "").encode(), size, held or 0.0)
+    return StoredCheckpoint(epoch, (text or "").encode(), size, held)

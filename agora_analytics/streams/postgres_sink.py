@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -144,8 +145,12 @@ class PostgresSink:
         """Save a checkpoint without an event; raises `CheckpointError` as `write`."""
         await self._store.save(self.name, checkpoint, self._held().epoch)
 
+    def when_lost(self, on_lost: Callable[[], object]) -> None:
+        """Call a function, once, if a renewal of the lease shows that the name was taken over."""
+        self._store.when_lost(self.name, self._held().epoch, on_lost)
+
     async def close(self) -> None:
-        """End the lease and close the connections; may be called twice."""
+        """End the lease and close the connections; may be called twice, and the sink may be opened again after it."""
         lease, self._lease = self._lease, None
         try:
             if lease is not None:

@@ -22,7 +22,7 @@ _TIMEOUT: Final = 4.0
 _FOUND: Final = """
 local function found(epoch)
   local size = redis.call('HSTRLEN', KEYS[1], 'checkpoint')
-  return {epoch, size <= tonumber(ARGV[1]) and redis.call('HGET', KEYS[1], 'checkpoint') or '', size, 0}
+  return {epoch, size <= tonumber(ARGV[1]) and redis.call('HGET', KEYS[1], 'checkpoint') or '', size, false}
 end
 local epoch = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0)
 """
@@ -36,8 +36,8 @@ _ACQUIRE: Final = (
     + """
 local time, lease = redis.call('TIME'), tonumber(ARGV[2])
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local left = tonumber(redis.call('HGET', KEYS[1], 'until') or 0) - now
-if lease > 0 and left > 0 then return {epoch, '', 0, left} end
+local held = tonumber(redis.call('HGET', KEYS[1], 'until') or 0)
+if lease > 0 and held > 0 and (held > now or ARGV[3] == '0') then return {epoch, '', 0, held - now} end
 epoch = math.max(epoch + 1, now)
 redis.call('HSET', KEYS[1], 'epoch', string.format('%.0f', epoch), 'number', 0,
   'until', string.format('%.0f', lease > 0 and now + lease * 1000 or 0))
@@ -113,8 +113,8 @@ class _RedisRows:
     async def load(self, name: str) -> StoredCheckpoint:
         return _stored(await self._run(_LOAD, name, MAX_BYTES))
 
-    async def acquire(self, name: str, lease: float) -> StoredCheckpoint:
-        return _stored(await self._run(_ACQUIRE, name, MAX_BYTES, lease))
+    async def acquire(self, name: str, lease: float, *, watched: bool) -> StoredCheckpoint:
+        return _stored(await self._run(_ACQUIRE, name, MAX_BYTES, lease, int(watched)))
 
     async def save(self, name: str, text: str, epoch: int, number: int, lease: float) -> bool:
         return bool(await self._run(_SAVE, name, epoch, number, text, lease))
@@ -137,4 +137,4 @@ class _RedisRows:
 
 def _stored(answer: list[Any]) -> StoredCheckpoint:
     epoch, text, size, left = answer
-    return StoredCheckpoint(int(epoch), as_bytes(text), int(size), int(left) / 1_000)
+    return StoredCheckpoint(int(epoch), as_bytes(text), int(size), None if left is None else int(left) / 1_000)

@@ -1,4 +1,8 @@
-"""What checkpoint stores have in common that processes on many hosts share: patience, order, and leases that end."""
+"""What checkpoint stores have in common that processes on many hosts share: patience, order, and leases that end.
+
+A lease is over when it has run out by the store's clock, and the one who takes it over has seen the store answer for as
+long: after an outage, in which nobody can renew a lease, a holder that runs has the time to renew it first.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,7 @@ from agora_analytics.streams.checkpoint_contract import (
 )
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.health import log
+from agora_analytics.streams.store_contact import StoreContact
 
 T = TypeVar("T")
 
@@ -44,6 +49,12 @@ _LONGEST_PAUSE: Final = 3.0
 _RENEWALS: Final = 3
 """How often a lease is renewed before it would end, so that one that fails does no harm."""
 
+_SHORTEST_RENEWAL: Final = 1.0
+"""Seconds that an answer to a renewal may take, even if the lease is shorter than three of them."""
+
+_LOOKS: Final = 6
+"""How often a lease that has run out is looked at while it could be renewed."""
+
 _HINT: Final = "Check that the store runs, its address, and that this user may write."
 _HELD: Final = "Try again then: this process goes on where that one has stopped."
 
@@ -52,13 +63,22 @@ _HELD: Final = "Try again then: this process goes on where that one has stopped.
 class StoredCheckpoint:
     """What a store has under a name: the epoch, the encoded checkpoint, empty if there is none, and its bytes.
 
-    `held` are the seconds for which the lease of its holder still lasts, if that keeps others away.
+    `held` are the seconds for which the lease of another holder still lasts, 0 or less if it has run out; None where no
+    lease keeps others away.
     """
 
     epoch: int
     text: bytes = b""
     size: int = 0
-    held: float = 0.0
+    held: float | None = None
+
+
+@attrs.define
+class _Held:
+    """A lease of this process, and what is called if another process takes its name over."""
+
+    epoch: int
+    on_lost: Callable[[], object] = lambda: None
 
 
 class CheckpointRows(Connections, Protocol):
@@ -67,8 +87,11 @@ class CheckpointRows(Connections, Protocol):
     async def load(self, name: str) -> StoredCheckpoint:
         """Return what is stored; of more than `MAX_BYTES` the size alone."""
 
-    async def acquire(self, name: str, lease: float) -> StoredCheckpoint:
-        """Draw the next epoch and return what is stored with it, unless another lease lasts."""
+    async def acquire(self, name: str, lease: float, *, watched: bool) -> StoredCheckpoint:
+        """Draw the next epoch and return what is stored with it, unless another lease keeps others away.
+
+        One that has run out does that unless it was `watched`; without a `lease` none does.
+        """
 
     async def save(self, name: str, text: str, epoch: int, number: int, lease: float) -> bool:
         """Store a checkpoint; False if the stored epoch is a later one.
@@ -92,7 +115,10 @@ class SharedCheckpoints(SharedStore):
         self._rows = rows
         self._lease = validation.number_in_range("lease", lease)
         self._number = 0
-        self._held: dict[str, int] = {}
+        # Much shorter than the time without renewals in which a lease runs out.
+        self._contact = StoreContact(self._lease / 2)
+        self._held: dict[str, _Held] = {}
+        self._is_failing = False
         self._heartbeat: asyncio.Task[None] | None = None
 
     async def load(self, name: str) -> Checkpoint | None:
@@ -101,15 +127,14 @@ class SharedCheckpoints(SharedStore):
         return await self._decoded(name, await self._call(name, lambda: self._rows.load(name)))
 
     async def acquire(self, name: str) -> Lease:
-        """Take a name over; raises `CheckpointError` while another lease of it lasts."""
+        """Take a name over; raises `CheckpointError` while another lease of it lasts.
+
+        Of a lease that has run out, it first waits until the store has been reachable for as long as a lease.
+        """
         name = checked_name(name)
         taken: list[StoredCheckpoint] = []
-
-        async def take() -> None:
-            taken.append(await self._rows.acquire(name, self._lease))
-
         try:
-            await self._call(name, take)
+            await self._take(name, taken)
             checkpoint = await self._decoded(name, taken[-1])
         except BaseException:
             # Who is cancelled, or cannot read it, does not keep others away.
@@ -117,14 +142,39 @@ class SharedCheckpoints(SharedStore):
                 await self._give_back(name, taken)
             raise
         found = taken[-1]
-        if found.held > 0:
+        if found.held is not None:
             raise in_use(name, f"another process, for {math.ceil(found.held)} s unless it is renewed", _HELD)
         lease = Lease(found.epoch, checkpoint)
         if self._lease:
-            self._held[name] = lease.epoch
+            self._held[name] = _Held(lease.epoch)
             if self._heartbeat is None or self._heartbeat.done():
                 self._heartbeat = asyncio.create_task(self._renew_leases())
         return lease
+
+    async def _take(self, name: str, taken: list[StoredCheckpoint]) -> None:
+        """Acquire a name, or find that another lease of it lasts; `taken` are all answers."""
+        loop, has_run_out = asyncio.get_running_loop(), False
+
+        async def take() -> None:
+            # Only if the last answer said so: a call that is given up may reach a store that was frozen when it wakes.
+            watched = has_run_out and self._contact.seconds(loop.time()) >= self._lease
+            taken.append(await self._rows.acquire(name, self._lease, watched=watched))
+
+        while True:
+            await self._call(name, take)
+            held = taken[-1].held
+            if held is None or held > 0:
+                return
+            left = max(self._lease - self._contact.seconds(loop.time()), 0.0)
+            if left and not has_run_out:
+                log.info("%s: its lease has run out, taken over in %.0f s unless renewed", self._source(name), left)
+            has_run_out = True
+            await asyncio.sleep(min(left, self._lease / _LOOKS))
+
+    def when_lost(self, name: str, epoch: int, on_lost: Callable[[], object]) -> None:
+        """Call a function, once, if a renewal of the lease with this epoch shows that the name was taken over."""
+        if (held := self._held.get(name)) is not None and held.epoch == epoch:
+            held.on_lost = on_lost
 
     async def save(self, name: str, checkpoint: Checkpoint, epoch: int) -> None:
         """Save a checkpoint; raises `CheckpointError` if the name was acquired after `epoch`."""
@@ -155,7 +205,7 @@ class SharedCheckpoints(SharedStore):
 
     async def _give_back(self, name: str, taken: list[StoredCheckpoint]) -> None:
         for found in taken:
-            if not found.held:
+            if found.held is None:
                 await self.release(name, found.epoch)
 
     def _next_number(self) -> int:
@@ -178,7 +228,7 @@ class SharedCheckpoints(SharedStore):
         until, pause = loop.time() + _PATIENCE, _FIRST_PAUSE
         while True:
             try:
-                return await wait_until_done(asyncio.ensure_future(_attempt(work)))
+                return await wait_until_done(asyncio.ensure_future(self._attempt(work, _ATTEMPT)))
             except StoreFailedError as error:
                 why, refused = str(error), error.refused
             # Not inside `except`: the frames of the library that failed may hold a password.
@@ -189,29 +239,50 @@ class SharedCheckpoints(SharedStore):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _lose(self, name: str, epoch: int) -> None:
-        """Renew a lease no more; one with another epoch, which another stream has taken meanwhile, goes on."""
-        if self._held.get(name) == epoch:
-            del self._held[name]
+    async def _attempt(self, work: Callable[[], Awaitable[T]], seconds: float) -> T:
+        """Return what a call returns, and record whether the store answers."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await work()
+        except StoreFailedError:
+            self._contact.failed()
+            raise
+        except TimeoutError:
+            self._contact.failed()
+        else:
+            self._contact.answered(loop.time())
+            return answer
+        raise StoreFailedError(f"no answer within {seconds:.0f} s")
+
+    def _lose(self, name: str, epoch: int) -> _Held | None:
+        """Renew a lease no more, and return it; one with another epoch, which another stream has now, stays."""
+        held = self._held.get(name)
+        return self._held.pop(name) if held is not None and held.epoch == epoch else None
 
     def _reset(self) -> object:
         heartbeat, self._held, self._heartbeat = self._heartbeat, {}, None
+        self._contact = StoreContact(self._lease / 2)
         return heartbeat
 
     async def _renew_leases(self) -> None:
         while self._held:
             await asyncio.sleep(self._lease / _RENEWALS)
-            for name, epoch in tuple(self._held.items()):
-                # While the store is down, nobody else can take the name over either.
-                with suppress(StoreFailedError):
-                    if not await _attempt(lambda: self._rows.renew(name, epoch, self._lease)):  # noqa: B023 - at once
-                        self._lose(name, epoch)
+            # Side by side: each may take its time.
+            await asyncio.gather(*(self._renew(name, held.epoch) for name, held in tuple(self._held.items())))
 
-
-async def _attempt(work: Callable[[], Awaitable[T]]) -> T:
-    try:
-        async with asyncio.timeout(_ATTEMPT):
-            return await work()
-    except TimeoutError:
-        pass
-    raise StoreFailedError(f"no answer within {_ATTEMPT:.0f} s")
+    async def _renew(self, name: str, epoch: int) -> None:
+        # Not longer than until the next one, which may find that the store is back.
+        seconds = min(max(self._lease / _RENEWALS, _SHORTEST_RENEWAL), _ATTEMPT)
+        try:
+            is_mine = await self._attempt(lambda: self._rows.renew(name, epoch, self._lease), seconds)
+        except StoreFailedError as error:
+            why = str(error)
+        else:
+            self._is_failing = False
+            if not is_mine and (held := self._lose(name, epoch)) is not None:
+                held.on_lost()
+            return
+        if not self._is_failing:
+            self._is_failing = True
+            log.warning("%s: its lease cannot be renewed, will retry until it can: %s", self._source(name), why)

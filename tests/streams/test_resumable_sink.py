@@ -6,9 +6,10 @@ import asyncio
 from datetime import timedelta
 
 import attrs
+import pytest
 from helpers.streaming import HOUR, USERS, collect, elapsed, simulated
 
-from agora_analytics import Checkpoint, MemoryLedger, Window
+from agora_analytics import Checkpoint, CheckpointError, MemoryLedger, Window
 from agora_analytics.simulator import World
 
 TURN = 33.7
@@ -83,3 +84,19 @@ async def test_a_consumer_that_fails_with_the_first_event_gets_it_again():
     async with simulation.client() as client:
         events = await collect(client.realtime.watch(USERS, checkpoint=sink, stop=stop, revisions=False))
     assert [event.ts for event in events[:2]] == [failed.ts, failed.ts + 20]
+
+
+async def test_a_stream_ends_before_its_next_request_when_its_sink_was_taken_over():
+    class LeasedSink(KeptSink):
+        name = "prod"
+
+        def when_lost(self, on_lost) -> None:
+            asyncio.get_running_loop().call_later(605, on_lost)
+
+    simulation, sink = simulated("enterprise"), LeasedSink()
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, checkpoint=sink)
+        with pytest.raises(CheckpointError, match="took this stream over: the checkpoint 'prod'") as caught:
+            await collect(watch)
+        assert caught.value.kind == "taken_over"
+        assert elapsed() == pytest.approx(605, abs=0.1)
