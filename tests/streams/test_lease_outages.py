@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 from helpers.leased_rows import LeasedStore, leased
-from helpers.streaming import HOUR, NOON, USERS, consume, elapsed, simulated
+from helpers.streaming import HOUR, NOON, USERS, collect, consume, elapsed, simulated
 
-from agora_analytics import Checkpoint, CheckpointError, Span
+from agora_analytics import Checkpoint, CheckpointError, MemoryLedger, Span
 
 ONE = Checkpoint(stream="watch 0", done=(Span(20, 60),))
 LEASE = 10.0
@@ -178,3 +178,27 @@ async def test_a_stream_goes_on_through_an_outage_of_its_store_while_another_sta
         await waiting  # it ended, and released its name
         times = [event.ts for event in events]
         assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("seconds", [605, 640, 690])
+@pytest.mark.parametrize(("plan", "interval"), [("premium", 100), ("enterprise", 40)])
+async def test_a_takeover_from_a_stream_that_runs_delays_no_poll_although_its_requests_were_reserved(
+    plan, interval, seconds
+):
+    simulation, place, ledger = simulated(plan), LeasedStore(), MemoryLedger()
+    async with (
+        leased(place) as first,
+        leased(place, 0.0) as second,  # which takes over at once
+        simulation.client(checkpoints=first, ledger=ledger) as client,
+        simulation.client(checkpoints=second, ledger=ledger) as other,
+    ):
+        old, new = (
+            one.realtime.watch(USERS, start=NOON - 1_200, checkpoint="prod", revisions=False) for one in (client, other)
+        )
+        running = asyncio.create_task(collect(old))
+        await asyncio.sleep(seconds)
+        last = simulation.service.log[-1].at
+        await anext(new)
+        assert simulation.service.log[-1].at - last <= interval + 1
+        assert running.exception().kind == "taken_over"
+        await new.aclose()

@@ -21,6 +21,7 @@ from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota.budget import Budget
 from agora_analytics.quota.limiters import Limiters, Reserve
+from agora_analytics.quota.service_time import Now
 from agora_analytics.spans import DAY, WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable
 from agora_analytics.streams.error_policy import rule_for
@@ -46,6 +47,9 @@ _REACH_SHARE: Final = 0.8
 
 _CLOCK_CHECK: Final = 60.0
 """Seconds between two checks of the clock in a sleep."""
+
+_FIRST_PLAN: Final = 10.0
+"""Seconds after which a stream that resumes looks again at what the day's requests allow."""
 
 _SET_BACK: Final = 30.0
 """Seconds by which the clock must have been set back to end a sleep."""
@@ -181,7 +185,10 @@ class WatchPoller(Poller[Event]):
             series = {str(one) for one in query.series_indexes}
             polled = (int(ts) + WINDOW for ts, found in checkpoint.open.items() if series & found.keys())
             self._schedule.record_success(index, max(polled, default=done) // WINDOW)
-        await self._sleep_until_due(reserve, after=0)
+        # After a takeover, what the last holder has reserved counts until it ends, soon: plan again, ever less often.
+        seconds = _FIRST_PLAN
+        while not (self.ending or await self._sleep_until_due(reserve, after=0, at_most=seconds)):
+            seconds *= 2
 
     async def probe(self, number: int) -> AgoraError | None:
         """Poll one query for the newest windows; the answer is kept for the first poll."""
@@ -310,8 +317,11 @@ class WatchPoller(Poller[Event]):
             self.position.mark_done(event.span)
         self.current = None
 
-    async def _sleep_until_due(self, reserve: Reserve, *, after: int = 1) -> None:
-        """Sleep until a query is due, as the day's requests allow, and at least until `after` further windows."""
+    async def _sleep_until_due(self, reserve: Reserve, *, after: int = 1, at_most: float = math.inf) -> bool:
+        """Sleep until a query is due, as the day's requests allow, and at least until `after` further windows.
+
+        Return False, before one is, if this is to be planned again: after `at_most` seconds, or for want of requests.
+        """
         budget = await self._update_reservation(reserve)
         self.monitor.update(requests_left=budget.requests)
         started = self.start_poll()
@@ -322,15 +332,21 @@ class WatchPoller(Poller[Event]):
         due = self._schedule.next_due(newest, budget.leaving(needed), left, after)
         # Without a request for each query it waits for the next day; in an outage, for the end of the outage.
         short = budget.requests < len(self._source.queries) and not self.downtime.is_failing
-        now = started
+        now, until = started, self._time.monotonic() + at_most
         # If another stream's answers set the clock back meanwhile, this plan was for another time.
         while self._newest_window(now.utc) < due and not self.ending and now.shift_since(started) > -_SET_BACK:
-            wait = max(due * WINDOW + self._bounds.delay + self._lag - now.utc, 0.01)
-            if short:  # requests may be released, or a learned limit forgotten: check again
+            wait = min(self._seconds_until(due, now), until - self._time.monotonic())
+            if short and wait > 0:  # requests may be released, or a learned limit forgotten: check again
                 await self.sleep_without_quota(wait)
-                return
+            if short or wait <= 0:
+                return False
             await self.pause(min(wait, _CLOCK_CHECK))
             now = self.read_clock()
+        return True
+
+    def _seconds_until(self, window: int, now: Now) -> float:
+        """Return the seconds until a window is polled, never 0."""
+        return max(window * WINDOW + self._bounds.delay + self._lag - now.utc, 0.01)
 
     async def _update_reservation(self, reserve: Reserve) -> Budget:
         count, interval = len(self._source.queries), self._settings.min_interval
