@@ -38,6 +38,8 @@ async def main(url: str, prefix: str, lease: float, pause: float, windows: float
                 await poll(client, pause, int(LAST - 20 * windows))
             except CheckpointError as error:
                 print(error.kind, flush=True)
+                if error.kind not in {"store", "in_use", "taken_over"}:
+                    raise
             else:
                 print("done", flush=True)
                 return

@@ -7,12 +7,14 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
 from helpers.failover_process import LAST
 from helpers.paths import HELPERS, ROOT
+from helpers.redis_server import RedisServer
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process]
 
@@ -49,6 +51,11 @@ class Poller:
     def read_line(self, text: str) -> None:
         self.read_until(lambda: text in self.lines)
 
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
 
 @pytest.fixture(params=["redis", "postgres"])
 def start(request: pytest.FixtureRequest) -> Iterator[Start]:
@@ -60,9 +67,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Start]:
 
     yield poller
     for one in started:
-        one.process.kill()
-        one.process.wait()
-        one.process.stdout.close()
+        one.end()
 
 
 def twice(*pollers: Poller) -> list[int]:
@@ -97,6 +102,25 @@ def test_the_one_that_was_frozen_stands_by_when_it_goes_on(start):
     repeated = twice(first, second)
     assert len(repeated) <= 1
     assert second.windows == sorted(second.windows)
+
+
+def test_the_one_that_polls_goes_on_when_the_store_is_back_and_nothing_comes_twice(tmp_path):
+    with RedisServer(tmp_path) as server:
+        pollers = [Poller(server.url, "x", LEASE, pause=0.05, count=70) for _ in range(2)]
+        try:
+            for poller in pollers:
+                poller.read_until(lambda: poller.lines)  # noqa: B023 - called at once
+            server.kill()
+            time.sleep(LEASE + 0.5)
+            server.start()
+            for poller in pollers:
+                poller.read_line("done")
+        finally:
+            for poller in pollers:
+                poller.end()
+    assert twice(*pollers) == []
+    assert [] in [poller.windows for poller in pollers]
+    assert not any("taken_over" in poller.lines for poller in pollers)
 
 
 def test_without_a_lease_each_takes_over_at_once_and_repeats_one_window_at_most(start):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from contextlib import suppress
 
 import pytest
 from helpers.leased_rows import LeasedStore, leased
+from helpers.paths import ROOT
 from helpers.streaming import HOUR, NOON, USERS, collect, consume, elapsed, simulated
 
-from agora_analytics import Checkpoint, CheckpointError, MemoryLedger, Span
+from agora_analytics import AnalyticsClient, Checkpoint, CheckpointError, MemoryLedger, Span, streams
 
 ONE = Checkpoint(stream="watch 0", done=(Span(20, 60),))
 LEASE = 10.0
@@ -202,3 +204,41 @@ async def test_a_takeover_from_a_stream_that_runs_delays_no_poll_although_its_re
         assert simulation.service.log[-1].at - last <= interval + 1
         assert running.exception().kind == "taken_over"
         await new.aclose()
+
+
+# The program of the guide.
+
+
+def program(on_event):
+    """Return `main` of the first program in the guide, with a function that it calls with each event."""
+    page = (ROOT / "docs/guides/failover.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0].replace("asyncio.run(main())\n", "")
+    names = {}
+    exec(code, names)  # noqa: S102 - our own page
+    names["store"] = on_event
+    return names["main"]
+
+
+@pytest.mark.parametrize("outages", [(5, 10, 12), (45, 100), (33, 61, 300)])
+async def test_the_program_of_the_guide_goes_on_after_any_outage_of_its_store(monkeypatch, outages):
+    place, simulation, seen = LeasedStore(), simulated("enterprise"), []
+
+    async def on_event(event) -> None:
+        seen.append(event.span.start)
+
+    monkeypatch.setattr(streams, "RedisCheckpoints", lambda _, lease: leased(place, lease))
+    monkeypatch.setattr(AnalyticsClient, "from_env", simulation.client)
+    place.is_down = True
+    running = [asyncio.create_task(program(on_event)()) for _ in range(2)]
+    await asyncio.sleep(100)
+    for outage in (0, *outages):
+        await place.down(outage)
+        await asyncio.sleep(200)
+    assert not any(one.done() for one in running)
+    for one in running:
+        one.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    windows = sorted(set(seen))
+    assert windows == list(range(windows[0], windows[-1] + 20, 20))
+    assert elapsed() + NOON - windows[-1] < 300
+    assert len(seen) - len(windows) <= sum(outage > 30 for outage in outages)
