@@ -27,6 +27,9 @@ class ExportEstimate:
 
     Attributes:
         calls: calls that the selection's filters let through.
+        calls_range: with a filter, the least and the most that `calls` may be with about 95 % confidence, since only
+            pages of the lists were read. None if all calls were read, or if there is nothing to judge by: no filter
+            applies, several channels are selected (only the first is sampled), or the service reports no totals.
         counted: whether `calls` is the service's own count: all slices were sampled, and no filter applies. Otherwise
             it is estimated.
         requests: estimated requests, by quota counter of the plan.
@@ -39,6 +42,7 @@ class ExportEstimate:
     """
 
     calls: int
+    calls_range: tuple[int, int] | None
     counted: bool
     requests: Mapping[str, int]
     spent: int

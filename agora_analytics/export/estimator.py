@@ -1,7 +1,7 @@
 """Estimates an export from a handful of requests: pages of call lists for their totals, a few calls for their size.
 
 ```text
-calls    = totals of up to 6 slices of each list, scaled by time, times the share that the filters let through
+calls    = totals of up to 6 slices of each list, scaled by time, times the share of up to 6 pages that filters pass
 sessions = of up to 3 sampled calls, per user;        scaled by the users of all sampled calls
 points   = of the same calls, per user and second;    scaled by the users times the seconds of all sampled calls
 ```
@@ -10,7 +10,6 @@ points   = of the same calls, per user and second;    scaled by the users times 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from math import ceil
@@ -24,15 +23,16 @@ from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError
 from agora_analytics.export import costs
 from agora_analytics.export.estimate import DatasetEstimate, ExportEstimate
+from agora_analytics.export.estimate_lists import ListSample, ListSampler, calls_range
 from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN, RetentionExpired, RetryingFetcher
 from agora_analytics.export.fetch.skip_reasons import APP, may_be_own, reason_of
 from agora_analytics.export.fetch.sources import CallSource, EndpointSet, Source, sources
 from agora_analytics.export.report import Skipped
 from agora_analytics.export.schema import DATASETS
-from agora_analytics.export.selection import Selection, wants
+from agora_analytics.export.selection import Selection
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import ColumnBatch
-from agora_analytics.models import Call, CallPage, Session, SessionMetrics, SessionPage
+from agora_analytics.models import Call, Session, SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint, Limits
 from agora_analytics.quota.priority import Priority
 from agora_analytics.spans import Span
@@ -40,37 +40,8 @@ from agora_analytics.spans import Span
 _SAMPLE_ID: Final = "x" * 32
 """As long as an App ID, or the id of a call."""
 
-_SAMPLED_SLICES: Final = 6
-"""Slices of a list whose totals are requested."""
-
-_ATTEMPTS: Final = 3
-"""Requests for one slice, if the clock proves to be wrong."""
-
 _SAMPLED_CALLS: Final = 3
 """Calls whose size is measured."""
-
-
-@attrs.frozen
-class ListSample:
-    """A sampled list of calls.
-
-    Attributes:
-        slices: the number of calls by slice.
-        counted: whether these numbers are the service's own, and no filter applies.
-        calls: the calls of one page that the filters let through; all of the page if they let none through.
-        share: the share of calls that the filters let through.
-
-    """
-
-    slices: Sequence[tuple[Span, float]]
-    counted: bool
-    calls: Sequence[Call]
-    share: float
-
-    @property
-    def wanted(self) -> list[tuple[Span, float]]:
-        """The calls that the filters are expected to let through, by slice."""
-        return [(span, count * self.share) for span, count in self.slices]
 
 
 @attrs.frozen(kw_only=True)
@@ -110,13 +81,13 @@ class Estimator:
         calls = sum(count for _, count in slices)
         size = await self._size(endpoints, samples)
         per_call = self._requests_per_call(size)
-        pages = costs.list_pages(count for sample in samples.values() for _, count in sample.slices)
-        self._add(requests, CALL_LISTS, pages)
+        self._add(requests, CALL_LISTS, costs.list_pages(count for one in samples.values() for _, count in one.slices))
         self._add(requests, CALL_SESSIONS, ceil(calls * per_call))
         if per_call and calls:
             expired += await self._will_expire(slices, per_call)
         return ExportEstimate(
             calls=round(calls),
+            calls_range=calls_range(list(samples.values())),
             counted=all(sample.counted for sample in samples.values()),
             requests={name: self._within_budget(count) for name, count in requests.items() if count},
             spent=self._fetcher.requests_made,
@@ -155,9 +126,12 @@ class Estimator:
         """Sample the lists of all App IDs. A refused App ID is added to `expired`; raises if all are refused."""
         samples: dict[str, ListSample] = {}
         refused: list[AgoraError] = []
+        sampler = ListSampler(self._dispatcher, self._fetcher, self._selection)
+        channel = self._selection.channels[0] if self._selection.channels else None
         for app in endpoints:
             try:
-                samples[app] = await self._sample_list(endpoints[app], app, expired)
+                spans = self._slices(app, CallSource(channel), expired)
+                samples[app] = await sampler.sample(endpoints[app], spans)
             except AgoraError as error:
                 if not may_be_own(error):
                     raise
@@ -166,51 +140,6 @@ class Estimator:
         if not samples:
             raise refused[0]
         return samples
-
-    async def _sample_list(self, endpoints: EndpointSet, app: str, expired: list[Skipped]) -> ListSample:
-        """Request the totals of a few slices of a list, evenly spread, and the whole first page of the middle one."""
-        channel = self._selection.channels[0] if self._selection.channels else None
-        spans = self._slices(app, CallSource(channel), expired)
-        steps = range(_SAMPLED_SLICES) if spans else ()
-        places = sorted({round(step * (len(spans) - 1) / (_SAMPLED_SLICES - 1)) for step in steps})
-        totals: dict[int, float] = {}
-        exact = True
-        page_of_calls: Sequence[Call] = ()
-        for place in places:
-            whole = place == places[len(places) // 2]
-            # One row, because only the total is needed; the request costs the same, and the answer is small.
-            size = validation.PAGE_SIZE if whole or not exact else 1
-            page = await self._page(endpoints, spans[place], channel, size)
-            if page.total_size is None and exact:
-                # Without totals a page shows no more than its own rows: request whole pages from here on.
-                exact = False
-                page = await self._page(endpoints, spans[place], channel, validation.PAGE_SIZE)
-            totals[place] = len(page.items) if page.total_size is None else page.total_size
-            page_of_calls = page_of_calls or (page.items if whole else ())
-        density = sum(totals.values()) / max(1, sum(spans[place].duration for place in totals))
-        channels = max(1, len(self._selection.channels))
-        counts = [(span, totals.get(at, density * span.duration) * channels) for at, span in enumerate(spans)]
-        counted = exact and len(places) == len(spans) and channels == 1 and not self._has_filters
-        wanted = [call for call in page_of_calls if wants(self._selection, call)]
-        return ListSample(counts, counted, wanted or page_of_calls, _share(wanted, page_of_calls))
-
-    @property
-    def _has_filters(self) -> bool:
-        return self._selection.finished or self._selection.min_freeze_rate is not None
-
-    async def _page(self, endpoints: EndpointSet, span: Span, channel: str | None, size: int) -> CallPage:
-        """Return a page of the part of a span that is kept; retries if only the answer corrects the clock."""
-        for _ in range(_ATTEMPTS):
-            with suppress(RetentionExpired):
-                return await self._fetcher(
-                    lambda: endpoints.calls.page(*self._kept_part(span), cname=channel, page_size=size)
-                )
-        return CallPage(calls=(), total_size=0)
-
-    def _kept_part(self, span: Span) -> Span:
-        kept = self._dispatcher.plan.of_endpoint(CALL_LISTS).queryable(self._dispatcher.time.utc_second())
-        end = max(min(span.end, kept.end), span.start + 1)
-        return Span(min(max(span.start, kept.start + RETENTION_MARGIN), end - 1), end)
 
     # Samples of calls
 
@@ -322,11 +251,6 @@ class Estimator:
             if count
         ]
         return max(times, default=None)
-
-
-def _share(wanted: Sequence[Call], sample: Sequence[Call]) -> float:
-    """Return the share of calls that the filters let through. None in a sample does not prove that there are none."""
-    return max(len(wanted), 0.5) / len(sample) if len(wanted) < len(sample) else 1.0
 
 
 def _length(call: Call) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -59,6 +60,13 @@ def test_a_dry_run_refuses_a_url_with_an_unknown_protocol(run):
 @pytest.mark.usefixtures("bare_machine")
 def test_a_dry_run_of_csv_needs_no_extra(run):
     assert run("export", "--dry-run", "--last", "1h", "--format", "csv").code == 0
+
+
+def test_a_dry_run_prints_the_range_of_calls_that_a_filter_may_let_through(run):
+    arguments = ("export", "--dry-run", "--last", "3d", "--min-freeze-rate", "0.03", "--format", "csv")
+    assert re.match(r"about [\d,]+ calls \([\d,]+ to [\d,]+\); this estimate took \d+ requests\n", run(*arguments).out)
+    low, high = run(*arguments, "--json").lines[-1]["calls_range"]
+    assert 0 < low < high
 
 
 def test_a_span_beyond_the_retention_is_not_cut_but_reported_as_expired(run):

@@ -321,9 +321,9 @@ def _show_estimate(screen: Screen, estimate: ExportEstimate) -> None:
         screen.emit(estimate)
         return
     about = "" if estimate.counted else "about "
-    screen.print(
-        f"{about}{format_count(estimate.calls, 'call')}; this estimate took {format_count(estimate.spent, 'request')}"
-    )
+    likely = " ({} to {})".format(*map(format_number, estimate.calls_range)) if estimate.calls_range else ""
+    calls, spent = format_count(estimate.calls, "call"), format_count(estimate.spent, "request")
+    screen.print(f"{about}{calls}{likely}; this estimate took {spent}")
     requests = tuple((counter, format_number(count)) for counter, count in estimate.requests.items())
     screen.show((), Table("requests", ("counter", ">requests"), requests, empty="none"))
     rows = tuple((one.dataset, format_number(one.rows), _size(one.bytes)) for one in estimate.estimates)
