@@ -48,6 +48,7 @@ async def test_a_worker_whose_clock_is_wrong_has_its_share_and_others_keep_their
             status = await status_when(fleet, lambda status: status.held.get("right", 0) > 1 and status.held["wrong"])
             assert all(abs(worker.seen - time.time()) < 10 for worker in status.workers), "by the clock of the store"
             mine = [job.key for job in status.jobs if job.running and job.worker == "right"]
+            await asyncio.sleep(3)  # the status is written before the place is taken
             epochs = [redis.whole("HGET", f"agora:checkpoint:{key}", "epoch") for key in mine]
             await asyncio.sleep(8)  # four reports
             assert [redis.whole("HGET", f"agora:checkpoint:{key}", "epoch") for key in mine] == epochs, "turns go on"
