@@ -1,17 +1,20 @@
-"""Ledgers of each kind, and a fake clock for the time that a file ledger waits for locks."""
+"""Ledgers of each kind, a store on virtual time, and a fake clock for the time that a file ledger waits for locks."""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from helpers import memory_store
+from helpers.memory_store import MemoryStore
 
 from agora_analytics import FileLedger, MemoryLedger
 from agora_analytics.protocols import Ledger
-from agora_analytics.quota import PostgresLedger, RedisLedger
+from agora_analytics.quota import PostgresLedger, RedisLedger, membership, shared_account, store_clock
 
 
 @pytest.fixture
@@ -24,6 +27,14 @@ async def file(path: Path) -> AsyncIterator[FileLedger]:
     ledger = FileLedger(path)
     yield ledger
     await ledger.close()
+
+
+@pytest.fixture
+def virtual_store(monkeypatch) -> MemoryStore:
+    """Return a store in memory whose time, and that of the processes that share it, is virtual."""
+    for module in (shared_account, membership, store_clock, memory_store):
+        monkeypatch.setattr(module, "elapsed", lambda: asyncio.get_running_loop().time())
+    return MemoryStore()
 
 
 @pytest.fixture

@@ -6,26 +6,18 @@ import asyncio
 import time
 
 import pytest
-from helpers import memory_store
 from helpers.ledger_changes import increment, read_count
 from helpers.memory_store import MemoryStore
 
 from agora_analytics import LedgerError
-from agora_analytics.quota import membership, shared_account, store_clock
 from agora_analytics.quota.permit import Reservation
 from agora_analytics.quota.shared_account import SharedAccount
 from agora_analytics.quota.store_clock import StoreClock
 
 
-@pytest.fixture(autouse=True)
-def _virtual_time(monkeypatch) -> None:
-    for module in (shared_account, membership, store_clock, memory_store):
-        monkeypatch.setattr(module, "elapsed", lambda: asyncio.get_running_loop().time())
-
-
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
+def store(virtual_store: MemoryStore) -> MemoryStore:
+    return virtual_store
 
 
 @pytest.fixture
