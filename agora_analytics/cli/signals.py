@@ -51,6 +51,8 @@ class GracefulShutdown:
                 signal.signal(number, self._on_signal)
             yield
         finally:
+            if before:
+                self._await_duplicate()
             for number, default in before.items():
                 signal.signal(number, default)
             _current.reset(token)
@@ -75,6 +77,11 @@ class GracefulShutdown:
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed: the command has ended
                 self._loop.call_soon_threadsafe(self._stop_or_cancel)
+
+    def _await_duplicate(self) -> None:
+        """Wait until a duplicate of the signal would have come: the default handler would end the process with it."""
+        if self.code:
+            time.sleep(max(0.0, self._received_at + _DUPLICATE - time.monotonic()))
 
     def _stop_or_cancel(self) -> None:
         if self.stop is not None:

@@ -228,6 +228,14 @@ def test_a_duplicate_signal_counts_once(start):
     assert (code, out) == (CODES[signal.SIGTERM], "saved\n")
 
 
+def test_a_duplicate_signal_counts_once_though_the_command_has_ended(start):
+    again = "threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGTERM)).start()"
+    option, code = with_work("import os, threading", again, "signal.raise_signal(signal.SIGTERM)")
+    ending = "lambda: (runner.run_command(work), time.sleep(0.1))[0]"  # as a process does that has much to clean up
+    process = start(option, code.replace("lambda: runner.run_command(work)", ending))
+    assert finish(process) == (CODES[signal.SIGTERM], "", "")
+
+
 def test_an_ignored_signal_stays_ignored(start):
     ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)\nasync def work"
     _, code = with_work("say('started')", "await asyncio.sleep(600)")
