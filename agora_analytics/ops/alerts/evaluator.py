@@ -239,8 +239,7 @@ def checked(rules: Iterable[Rule]) -> tuple[Rule, ...]:
 
 
 def _values(window: WaitingWindow, series: str) -> Generator[None, None, Values]:
-    rows = unpacked(window.rows.get(series, []))
-    yield
+    rows = yield from unpacked(window.rows.get(series, []))
     values = groups_of(rows)
     yield
     return values

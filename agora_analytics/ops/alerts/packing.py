@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode, b64encode
+from collections.abc import Generator
 from typing import Final
 
 from agora_analytics._core.decoding.json import DecodeFailures, encode, strict_decoder
@@ -24,15 +25,15 @@ _decode = strict_decoder(Rows)
 
 
 def packed(rows: Rows) -> Steps[Rows | str]:
-    """Return rows as they are, or many as compressed JSON in base64."""
+    """Return rows as they are, or many as compressed lines of JSON in base64."""
     if len(rows) <= _PLAIN:
         return rows
     parts: list[bytes] = []
     for start in range(0, len(rows), SLICE):
-        # Without the brackets: the slices are joined to one list.
-        parts.append(encode(rows[start : start + SLICE])[1:-1])
+        parts.append(encode(rows[start : start + SLICE]))
         yield None
-    text, found = b"[%s]" % b",".join(parts), list[str]()
+    # A slice has no line break, as JSON escapes those of a text.
+    text, found = b"\n".join(parts), list[str]()
     if len(rows) <= SLICE:
         return _compressed(text)
     # In a thread: it takes milliseconds, and releases the interpreter lock.
@@ -45,11 +46,15 @@ def _compressed(text: bytes) -> str:
     return b64encode(zlib.compress(text, 1)).decode()
 
 
-def unpacked(rows: Rows | str) -> Rows:
+def unpacked(rows: Rows | str) -> Generator[None, None, Rows]:
     """Return rows that may be packed; raises `CheckpointError` for a text that is not what `packed` returned."""
     if not isinstance(rows, str):
         return rows
+    found: Rows = []
     try:
-        return _decode(zlib.decompress(b64decode(rows, validate=True)))
+        for line in zlib.decompress(b64decode(rows, validate=True)).split(b"\n"):
+            found += _decode(line)
+            yield
     except (*DecodeFailures, ValueError, zlib.error) as error:
         raise unreadable("the checkpoint of the alerts", error) from None
+    return found
