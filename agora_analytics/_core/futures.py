@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -33,6 +33,11 @@ async def wait_until_done(work: asyncio.Future[T], abort: Callable[[], object] |
         retrieve_error(work)
         raise cancelled
     return work.result()
+
+
+async def close_whole(closing: Coroutine[Any, Any, None]) -> None:
+    """Close in a task of its own; a cancellation meanwhile is raised after its end, or something would stay open."""
+    await wait_until_done(asyncio.ensure_future(closing))
 
 
 def cancellations() -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.futures import close_whole, retrieve_error
 from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.shared_store import StoreFailedError
 
@@ -116,11 +116,7 @@ class PostgresDatabase:
     async def close(self) -> None:
         """Close the connections; may be called twice, and the database may be used again after it."""
         idle, self._idle = self._idle, []
-        for opening in idle:
-            opening.cancel()
-            await asyncio.wait([opening])
-            if (connection := _opened(opening)) is not None:
-                await connection.close()
+        await close_whole(_closed(idle))
 
     def forget_connections(self) -> None:
         """Drop connections of another event loop, or of the parent of a forked process.
@@ -184,6 +180,14 @@ class PostgresDatabase:
         opening = asyncio.ensure_future(AsyncConnection.connect(self._conninfo, autocommit=True))
         opening.add_done_callback(retrieve_error)
         return opening
+
+
+async def _closed(openings: list[asyncio.Task[Connection]]) -> None:
+    for opening in openings:
+        opening.cancel()
+        await asyncio.wait([opening])
+        if (connection := _opened(opening)) is not None:
+            await connection.close()
 
 
 async def _execute(connection: Connection, statements: str, values: Mapping[str, Any]) -> PostgresResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import attrs
@@ -97,6 +97,7 @@ class ClientPool:
     async def close(self) -> None:
         """Close all clients, and their connections."""
         opened, self._open = self._open, {}
-        for one in opened.values():
-            await one.client.close()
-        await self._connections.close()
+        async with AsyncExitStack() as closing:  # which goes on when it is cancelled
+            closing.push_async_callback(self._connections.close)
+            for one in opened.values():
+                closing.push_async_callback(one.client.close)

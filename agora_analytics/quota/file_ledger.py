@@ -65,8 +65,10 @@ class FileLedger:
             # The file is closed in order below, so the finalizer has nothing to abandon.
             self._dropped.detach()
         if worker is not None and worker.process == os.getpid():
-            await wait_until_done(worker.close_file())
-            worker.end()
+            try:
+                await wait_until_done(worker.close_file())
+            finally:
+                worker.end()
 
     async def __aenter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from agora_analytics._core.futures import close_whole
 from agora_analytics._core.shared_store import Connections, SharedStore
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.ledger_store import Store
@@ -45,12 +46,15 @@ class SharedLedger(SharedStore):
         """End the leases and close the connections; may be called twice, and the ledger may be used again after it."""
         self._bind()
         try:
-            # A request that ends meanwhile may open its account again.
-            while self._accounts:
-                accounts, self._accounts = self._accounts, {}
-                await asyncio.gather(*(account.close() for account in accounts.values()))
+            await close_whole(self._close_accounts())
         finally:
             await self._store.close()
+
+    async def _close_accounts(self) -> None:
+        # A request that ends meanwhile may open its account again.
+        while self._accounts:
+            accounts, self._accounts = self._accounts, {}
+            await asyncio.gather(*(account.close() for account in accounts.values()))
 
     def _reset(self) -> object:
         accounts, self._accounts = self._accounts, {}

@@ -198,10 +198,12 @@ class SharedCheckpoints(SharedStore):
         self._bind()
         self._held.clear()
         heartbeat, self._heartbeat = self._heartbeat, None
-        if heartbeat is not None:
-            heartbeat.cancel()
-            await asyncio.wait((heartbeat,))
-        await self._rows.close()
+        try:
+            if heartbeat is not None:
+                heartbeat.cancel()
+                await asyncio.wait((heartbeat,))
+        finally:
+            await self._rows.close()
 
     async def _give_back(self, name: str, taken: list[StoredCheckpoint]) -> None:
         for found in taken:

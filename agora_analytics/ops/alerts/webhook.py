@@ -28,6 +28,7 @@ from yarl import URL
 
 from agora_analytics._core import addresses, validation
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.futures import close_whole
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import USER_AGENT
@@ -191,7 +192,7 @@ class Webhook:
         try:
             await self.flush()
         finally:
-            await self._end()
+            await close_whole(self._end())
 
     async def _end(self) -> None:
         if self._task is not None and not self._task.done():
