@@ -15,10 +15,9 @@ from agora_analytics.export.report import ExportProgress, ExportReport
 from agora_analytics.export.selection import Shard
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, ExportJob
-from agora_analytics.fleet.queue import JobTakenError
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.status import JobStatus
-from agora_analytics.fleet.turns import DECLINED, Turns
+from agora_analytics.fleet.turns import DECLINED, IsEnded, Turns
 
 _INCOMPLETE: Final = 600.0
 _MAX_INCOMPLETE: Final = 21_600.0
@@ -57,8 +56,6 @@ class ExportTurns:
         self._reporter = reporter
         self._turns = Turns(pool, reporter)
         self._running: set[asyncio.Task[ExportReport]] = set()
-        self._is_draining = False
-        self._ends = 0
 
     @property
     def keys(self) -> frozenset[str]:
@@ -67,21 +64,20 @@ class ExportTurns:
 
     async def take(self, key: str) -> float | None:
         """Run a shard; return the seconds until it is to be run again, or None if it is done."""
-        if key not in self._tasks or key in self._turns or self._is_draining:
+        if key not in self._tasks or key in self._turns or self._turns.is_draining:
             return DECLINED
-        task, ends = self._tasks[key], self._ends
-        return await self._turns.run(key, task.account, lambda status: self._turn(status, task, ends))
+        task = self._tasks[key]
+        return await self._turns.run(key, task.account, lambda status, ended: self._turn(status, task, ended))
 
-    async def _turn(self, status: JobStatus, task: ShardTask, ends: int) -> float | None:
+    async def _turn(self, status: JobStatus, task: ShardTask, is_ended: IsEnded) -> float | None:
         key = status.key
         async with self._pool.client(task.account) as client:
             # While the turn began, those that ran were ended.
-            report = None if ends != self._ends else await self._run(key, task, client)
+            report = None if is_ended() else await self._run(key, task, client)
             if report is not None:
                 await client.export.merge(task.job.shards(), task.job.to)
         if report is None:
-            if not self._is_draining and await self._reporter.is_taken(key):
-                raise JobTakenError
+            await self._turns.leave_if_taken(key, is_ended)
             await self._reporter.end(key)
             return 0.0
         if not report.complete:
@@ -121,12 +117,12 @@ class ExportTurns:
 
     def drain(self) -> None:
         """End all exports where they are, and begin no other."""
-        self._is_draining = True
+        self._turns.is_draining = True
         self.stop()
 
     def stop(self) -> None:
         """End all exports where they are."""
-        self._ends += 1
+        self._turns.end()
         for export in self._running:
             export.cancel()
 

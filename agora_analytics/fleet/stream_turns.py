@@ -11,11 +11,10 @@ from typing import Final
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account, FollowJob, WatchJob
-from agora_analytics.fleet.queue import JobTakenError
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.sinks import EventSink, Place
 from agora_analytics.fleet.status import JobStatus
-from agora_analytics.fleet.turns import DECLINED, Turns
+from agora_analytics.fleet.turns import DECLINED, IsEnded, Turns
 from agora_analytics.protocols import ResumableSink
 from agora_analytics.streams.events import CallEvent, Event, Gap, Window
 from agora_analytics.streams.follow.follow import Follow
@@ -46,8 +45,6 @@ class StreamTurns:
         self._seconds = seconds
         self._turns = Turns(pool, reporter)
         self._running: dict[str, Stream] = {}
-        self._is_draining = False
-        self._ends = 0
 
     @property
     def keys(self) -> frozenset[str]:
@@ -57,40 +54,37 @@ class StreamTurns:
     async def take(self, key: str) -> float | None:
         """Do a turn of a job; return the seconds until the next may begin, on any worker."""
         # One of a newer description than this worker's, or one that its successor should have.
-        if key not in self._jobs or key in self._turns or self._is_draining or self._is_full():
+        if key not in self._jobs or key in self._turns or self._turns.is_draining or self._is_full():
             return DECLINED
         account, job = self._jobs[key]
-        ends = self._ends
-        return await self._turns.run(key, account, lambda status: self._turn(status, account, job, ends))
+        return await self._turns.run(key, account, lambda status, ended: self._turn(status, account, job, ended))
 
-    async def _turn(self, status: JobStatus, account: Account, job: WatchJob | FollowJob, ends: int) -> float:
+    async def _turn(self, status: JobStatus, account: Account, job: WatchJob | FollowJob, is_ended: IsEnded) -> float:
         key = status.key
         async with self._pool.client(account) as client:
             # Not if the turns were ended while this one began: its place would be taken from a successor.
-            if ends == self._ends:
+            if not is_ended():
                 async with self._sink.place(key) as place:
-                    if ends == self._ends:
+                    if not is_ended():
                         await self._deliver(key, place, _stream(client, job, place.checkpoint))
-        # A worker that drains hands its jobs over by itself: it asks for no successor.
-        if ends != self._ends and not self._is_draining and await self._reporter.is_taken(key):
-            raise JobTakenError
+        await self._turns.leave_if_taken(key, is_ended)
         await self._reporter.end(key)
         return 0.0
 
     def drain(self) -> None:
         """End all turns without wasting a request, and begin no other."""
-        self._is_draining = True
+        self._turns.is_draining = True
         self.drain_running()
 
     def drain_running(self) -> None:
         """End the turns that are under way without wasting a request."""
-        self._ends += 1
+        self._turns.end()
         for stream in self._running.values():
             stream.drain()
 
     def stop(self) -> None:
         """End all turns now."""
-        self._ends += 1
+        self._turns.end()
         for stream in self._running.values():
             stream.stop()
 

@@ -8,24 +8,30 @@ from typing import Final
 
 from agora_analytics.fleet.clients import ClientPool
 from agora_analytics.fleet.description import Account
-from agora_analytics.fleet.failures import pause_after
+from agora_analytics.fleet.failures import is_takeover, pause_after
+from agora_analytics.fleet.queue import JobTakenError
 from agora_analytics.fleet.reporter import Reporter
 from agora_analytics.fleet.status import JobStatus
 
 DECLINED: Final = 0.5
 """Seconds after which a job that a worker declined is offered again, to any of them."""
 
-Turn = Callable[[JobStatus], Awaitable[float | None]]
+IsEnded = Callable[[], bool]
+"""Whether a turn is to end, as the worker drains or may have been frozen."""
+
+Turn = Callable[[JobStatus, IsEnded], Awaitable[float | None]]
 """Does a turn, given the status before it; returns the seconds until the next, None for no other."""
 
 
 class Turns:
-    """Runs turns, each key once at a time."""
+    """Runs turns, each key once at a time; `is_draining` says that no other begins."""
 
     def __init__(self, pool: ClientPool, reporter: Reporter) -> None:
         self._pool = pool
         self._reporter = reporter
         self._tasks: dict[str, asyncio.Task[object] | None] = {}
+        self.is_draining = False
+        self._ends = 0
 
     def __contains__(self, key: str) -> bool:
         return key in self._tasks
@@ -39,27 +45,42 @@ class Turns:
         Raises `JobTakenError` if another worker has the job.
         """
         # Before anything is awaited: a hundred jobs may be offered at once, and one of them twice.
-        self._tasks[key] = asyncio.current_task()
+        self._tasks[key], ends = asyncio.current_task(), self._ends
         try:
-            return await self._begun(key, account, turn)
+            return await self._begun(key, account, turn, lambda: self._ends != ends)
         finally:
             del self._tasks[key]
 
-    async def _begun(self, key: str, account: Account, turn: Turn) -> float | None:
+    async def _begun(self, key: str, account: Account, turn: Turn, is_ended: IsEnded) -> float | None:
         try:
             status = await self._reporter.begin(key)
         except Exception:  # noqa: BLE001 - of any store: a worker that can reach it takes the job
             return DECLINED
         try:
-            return await turn(status)
+            return await turn(status, is_ended)
         except Exception as error:  # noqa: BLE001 - a fault of one job must not end, or hurry, any other
-            return await pause_after(error, status, account, self._reporter, self._pool)
+            taken = not is_takeover(error) and await self._is_left(key, is_ended)
+            cause = JobTakenError() if taken else error
+            return await pause_after(cause, status, account, self._reporter, self._pool)
         except asyncio.CancelledError as error:
             if not _is_cancelled():
                 # By the user's function, of something of its own: docket would take the job off the list for good.
                 return await pause_after(error, status, account, self._reporter, self._pool)
             await self._reporter.end(key)
             raise
+
+    async def leave_if_taken(self, key: str, is_ended: IsEnded) -> None:
+        """Raise `JobTakenError` if a turn is to end, and another worker may have the job: it writes the status."""
+        if await self._is_left(key, is_ended):
+            raise JobTakenError
+
+    async def _is_left(self, key: str, is_ended: IsEnded) -> bool:
+        # A worker that drains hands its jobs over by itself: it asks for no successor.
+        return is_ended() and not self.is_draining and await self._reporter.is_taken(key)
+
+    def end(self) -> None:
+        """Let the turns that are under way, or begin, know that they are to end."""
+        self._ends += 1
 
     def cancel(self) -> None:
         """Cancel all turns, wherever they wait."""

@@ -30,8 +30,8 @@ async def test_it_is_noticed_once_if_leases_may_be_over(monkeypatch, seconds, ca
 class Stream:
     """A stream that delivers nothing until it is ended."""
 
-    def __init__(self) -> None:
-        self.ended, self.entered = asyncio.Event(), False
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.ended, self.entered, self.fault = asyncio.Event(), False, fault
 
     def stop(self) -> None:
         self.ended.set()
@@ -47,6 +47,8 @@ class Stream:
 
     async def __aiter__(self):
         await self.ended.wait()
+        if self.fault:
+            raise self.fault
         for event in ():
             yield event
 
@@ -54,9 +56,9 @@ class Stream:
 class Turn:
     """One turn of a stream, which waits at a step; it notes the steps that it has passed."""
 
-    def __init__(self, monkeypatch, waits_at: str = "", *, taken: bool = False) -> None:
+    def __init__(self, monkeypatch, waits_at: str = "", *, taken: bool = False, fault: Exception | None = None) -> None:
         self.steps: list[str] = []
-        self.go_on, self.stream, self._waits_at, self._taken = asyncio.Event(), Stream(), waits_at, taken
+        self.go_on, self.stream, self._waits_at, self._taken = asyncio.Event(), Stream(fault), waits_at, taken
         monkeypatch.setattr(stream_turns, "_stream", lambda *_: self.stream)
         reporter = SimpleNamespace(
             worker="one", alive=1, begin=self._begin, end=self._end, is_taken=self._is_taken, **ignoring
@@ -110,8 +112,9 @@ async def test_a_turn_that_is_just_beginning_ends_before_it_takes_the_place(monk
     assert turn.steps[-1] == "end"
 
 
-async def test_a_turn_that_is_stopped_leaves_its_job_to_a_successor(monkeypatch):
-    turn = Turn(monkeypatch, taken=True)
+@pytest.mark.parametrize("fault", [None, OSError("the function of a user")])
+async def test_a_turn_that_is_stopped_leaves_its_job_to_a_successor(monkeypatch, fault):
+    turn = Turn(monkeypatch, taken=True, fault=fault)
     task = await turn.begun()
     turn.turns.stop()
     with pytest.raises(JobTakenError):

@@ -31,7 +31,7 @@ class Jobs:
         reporter = SimpleNamespace(worker=worker, begin=self._begin, forget=lambda _: None)
         turns = Turns(SimpleNamespace(), reporter)
 
-        async def turn(_):
+        async def turn(*_):
             self.offers.append(worker)
             await self.lost[worker].wait()
             raise JobTakenError
