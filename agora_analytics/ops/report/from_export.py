@@ -44,8 +44,11 @@ def week(folder: str | Path, *, span: Span | None = None) -> str:
     return week_from(place, span, "export")
 
 
-def week_from(place: Path, span: Span, source: str) -> str:
-    """Return the report of a week from the files of an export, with what to name as the source of its figures."""
+def week_from(place: Path, span: Span, source: str, reasons: Sequence[str] = ()) -> str:
+    """Return the report of a week from the files of an export, with what to name as the source of its figures.
+
+    `reasons` are further notes on what is missing.
+    """
     manifest = Manifest.of(place)
     with running.reading(place, span=span) as database:
         apps = _rows(database, "SELECT DISTINCT app_id FROM calls WHERE app_id IS NOT NULL ORDER BY 1")
@@ -60,7 +63,7 @@ def week_from(place: Path, span: Span, source: str) -> str:
                 name: running.answer(database, QUESTIONS[name], MAX_ROWS if name in week_page.TITLES else None)
                 for name in week_page.QUESTIONS
             },
-            notes=[*manifest.notes(span), *_still_open(still_open)],
+            notes=[*reasons, *manifest.notes(span), *_still_open(still_open)],
         )
     return week_page.week_page(data)
 

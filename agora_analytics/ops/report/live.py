@@ -9,12 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+
 from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
 from agora_analytics.catalogue import Product, QualityMetric
 from agora_analytics.client import AnalyticsClient, service_time
-from agora_analytics.errors import AgoraError, QuotaExhausted
-from agora_analytics.export.report import ExportReport
+from agora_analytics.errors import AgoraError, ExportError, QuotaExhausted
+from agora_analytics.export.report import ExportProgress, ExportReport
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.models import Call
 from agora_analytics.ops.report import from_export
@@ -69,7 +71,8 @@ async def live_week(
     Raises:
         ValueError: the report would take more than `max_requests`; only the estimate was sent.
         QuotaExhausted: what is left of the plan's quota does not suffice within an hour.
-        AgoraError: any other error of `agora_analytics.errors`.
+        AgoraError: any other error of `agora_analytics.errors`, before anything was answered. After that the report is
+            made of what was, and says what is missing and why.
 
     """
     validation.instance("client", client, AnalyticsClient)
@@ -80,21 +83,23 @@ async def live_week(
     selection = _selection(client, span)
     await _check_quota(client, {client.plan.counter(CALL_LISTS): 1})
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            async with asyncio.timeout(_MAX_WAIT):
-                requests, made = await _export(
-                    client, selection, folder, most, on_price=on_price, on_progress=on_progress
-                )
-        except TimeoutError:
-            raise QuotaExhausted(
-                f"the report was not done within {_MAX_WAIT} s: it waited for the plan's quota, or for the service",
-                hint="See what is left in client.quota.snapshot() (agora-analytics quota), and make it later.",
-            ) from None
-        on_progress(requests)
-        _report_missing(made, on_missing)
+        made = await _export(client, selection, folder, most, on_price=on_price, on_progress=on_progress)
+        on_progress(made.requests)
         names = "Call Inspector and Data Insights" if selection.insights else "Call Inspector"
-        source = f"{names}, {requests} requests"
-        return await asyncio.to_thread(from_export.week_from, Path(folder), span, source)
+        # Progress is reported once a second: the last requests before a failure may be missing.
+        source = f"{names}, {'at least ' if made.failure else ''}{made.requests} requests"
+        reasons = [] if made.failure is None else [f"what was not requested any more: {made.failure.args[0]}"]
+        try:
+            page = await asyncio.to_thread(from_export.week_from, Path(folder), span, source, reasons)
+        except (ValueError, ExportError):
+            if made.failure is None:
+                raise
+            page = ""
+    if made.failure is not None and not page:
+        raise made.failure  # before anything was answered
+    for part in (*made.missing, *reasons):
+        on_missing(part)
+    return page
 
 
 async def live_call(
@@ -170,6 +175,15 @@ async def _fetch(
     return found, missing
 
 
+@attrs.frozen
+class _Exported:
+    """All requests, those of the estimate included; what the export lacks, and what ended it before its end."""
+
+    requests: int
+    missing: Sequence[str] = ()
+    failure: AgoraError | None = None
+
+
 async def _export(
     client: AnalyticsClient,
     selection: Selection,
@@ -178,21 +192,30 @@ async def _export(
     *,
     on_price: Callable[[int], None],
     on_progress: Callable[[int], None],
-) -> tuple[int, ExportReport]:
-    """Export what the report of a week is made from; return all requests, those of the estimate included."""
-    estimate = await client.export.estimate(selection)
-    spent = estimate.spent
-    _check_price(sum(estimate.requests.values()), most, on_price, spent=spent)
-    on_progress(spent)
-    await _check_quota(client, estimate.requests)
-    made = await client.export.run(
-        selection,
-        folder,
-        format="jsonl",
-        max_requests=most - spent,
-        on_progress=lambda progress: on_progress(spent + progress.requests),
-    )
-    return spent + made.requests, made
+) -> _Exported:
+    """Export what the report of a week is made from."""
+    spent = sent = 0
+
+    def show(progress: ExportProgress) -> None:
+        nonlocal sent
+        sent = spent + progress.requests
+        on_progress(sent)
+
+    try:
+        async with asyncio.timeout(_MAX_WAIT):
+            estimate = await client.export.estimate(selection)
+            spent = sent = estimate.spent
+            _check_price(sum(estimate.requests.values()), most, on_price, spent=spent)
+            on_progress(spent)
+            await _check_quota(client, estimate.requests)
+            made = await client.export.run(
+                selection, folder, format="jsonl", max_requests=most - spent, on_progress=show
+            )
+    except TimeoutError:
+        return _Exported(sent, failure=_late())
+    except AgoraError as error:
+        return _Exported(sent, failure=error)
+    return _Exported(spent + made.requests, [*_missing(made)])
 
 
 def _selection(client: AnalyticsClient, span: Span) -> Selection:
@@ -202,12 +225,19 @@ def _selection(client: AnalyticsClient, span: Span) -> Selection:
     return Selection(*span, datasets=("calls", "insights") if joins else ("calls",), insights=joins)
 
 
-def _report_missing(made: ExportReport, on_missing: Callable[[str], None]) -> None:
+def _late() -> QuotaExhausted:
+    return QuotaExhausted(
+        f"the report was not done within {_MAX_WAIT} s: it waited for the plan's quota, or for the service",
+        hint="See what is left in client.quota.snapshot() (agora-analytics quota), and make it later.",
+    )
+
+
+def _missing(made: ExportReport) -> Iterator[str]:
     for one in made.skipped:
         when = f", {one.span}" if one.span else ""
-        on_missing(f"{one.what}{when}: {one.reason}")
+        yield f"{one.what}{when}: {one.reason}"
     if made.pending:
-        on_missing(f"{made.pending} spans of lists: max_requests does not suffice")
+        yield f"{made.pending} spans of lists: max_requests does not suffice"
 
 
 def _callbacks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from html import unescape
+from typing import Any
 
 import attrs
 import pytest
@@ -12,6 +13,7 @@ from helpers.times import NOON
 
 from agora_analytics import Plan, QuotaExhausted, ServerError, Span, Unauthorized
 from agora_analytics.endpoints.calls import Calls
+from agora_analytics.export import Exporter
 from agora_analytics.ops import report
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.simulator import Fault, Faults, Service, Simulation, World
@@ -173,6 +175,28 @@ async def test_a_report_whose_quota_others_spend_ends(simulation, monkeypatch):
         monkeypatch.setattr(type(client.export), "run", never)
         with pytest.raises(QuotaExhausted, match="the report was not done within 3600 s"):
             await report.live_week(client, max_requests=200)
+
+
+@pytest.mark.parametrize("fault", ["slow", "refused"])
+async def test_a_report_that_ends_early_is_made_of_what_was_answered(simulation, monkeypatch, fault):
+    run = Exporter.run
+
+    async def ending_early(self: Exporter, *arguments: Any, **options: Any) -> object:
+        await run(self, *arguments, **options | {"max_requests": 3})
+        if fault == "refused":
+            raise Unauthorized("the secret was rotated")
+        return await asyncio.sleep(86_400)
+
+    missing: list[str] = []
+    before = request_count(simulation)
+    async with simulation.client(quotas=False) as client:
+        monkeypatch.setattr(Exporter, "run", ending_early)
+        page = await report.live_week(client, max_requests=200, on_missing=missing.append)
+    (reason,) = missing
+    assert ("not done within 3600 s" if fault == "slow" else "the secret was rotated") in reason
+    assert reason in unescape(page)
+    assert "Data Insights, at least " in page
+    assert request_count(simulation) > before
 
 
 async def test_a_part_without_quota_says_why(simulation, call):
