@@ -12,11 +12,14 @@ import threading
 import pytest
 from helpers.paths import ROOT
 from helpers.redis_server import free_port
+from helpers.written_fleet import WrittenFleet
 
 from agora_analytics import Gap, Span
 from agora_analytics.cli.commands.fleet import _work
 from agora_analytics.cli.options import OutputOptions
 from agora_analytics.cli.output import Screen
+from agora_analytics.fleet import Fleet
+from agora_analytics.fleet.queue import WorkQueue
 
 pytest.importorskip("docket", reason="needs the extra fleet")
 
@@ -35,6 +38,21 @@ def test_a_store_that_is_away_is_an_error_of_one_line(run, described, monkeypatc
 def test_a_drain_says_that_no_worker_runs(run, described):
     ran = run("fleet", "drain", str(described))
     assert (ran.code, ran.err) == (0, "no worker of the fleet europe runs\n")
+
+
+@pytest.mark.real_time
+def test_a_drain_says_which_workers_are_lost(run, described, redis, monkeypatch):
+    monkeypatch.setenv("FLEET_STORE", redis.url)
+
+    async def write_down() -> None:
+        async with WorkQueue(redis.url, "europe").opened() as queue:
+            written = WrittenFleet(queue, Fleet.from_file(described))
+            await written.worker("host-1")
+            await written.worker("host-2", seen=60)
+
+    asyncio.run(write_down())
+    ran = run("fleet", "drain", str(described))
+    assert (ran.code, ran.err) == (0, "asked to hand over and end, usually within 20 seconds: host-1, host-2 (lost)\n")
 
 
 def test_the_status_of_a_fleet_without_workers_says_that_nobody_has_its_jobs(run, described):

@@ -142,7 +142,7 @@ async def drain(
     output: OutputOptions,
     *,
     file: Description,
-    name: Annotated[str | None, option("Only the worker of this name (default: all that run now).")] = None,
+    name: Annotated[str | None, option("Only the worker of this name (default: all that are listed).")] = None,
 ) -> None:
     """Ask workers to hand over what they have and end; returns at once.
 
@@ -151,7 +151,10 @@ async def drain(
     fleet = _fleet(file)
     asked = await fleet.drain(name)
     if asked:
-        output.screen.note(f"asked to hand over and end, usually within 20 seconds: {', '.join(asked)}")
+        status = await fleet.status()
+        lost = {worker.name for worker in status.workers if worker.lost(status.at)}
+        names = ", ".join(f"{one} (lost)" if one in lost else one for one in asked)
+        output.screen.note(f"asked to hand over and end, usually within 20 seconds: {names}")
     else:
         output.screen.note(f"no worker of the fleet {fleet.name} runs")
 
