@@ -27,7 +27,7 @@ class LoadReport:
         resource: the resource, which is also the table.
         stream: a fingerprint of the App ID and of the settings, or the series and that.
         ran_at: when the last run of it began.
-        cut: why that run ended before everything was requested; None if it did not. The next run continues.
+        cut_short: why that run ended before everything was requested; None if it did not. The next run continues.
         read: spans that are loaded for good.
         pending: calls that the next run asks for again: open ones, and those whose details are still to come.
         missing: what will never be loaded: its span (None: unknown), the reason, and the id of the call if it is one.
@@ -37,7 +37,7 @@ class LoadReport:
     resource: str
     stream: str
     ran_at: datetime | None
-    cut: str | None
+    cut_short: str | None
     read: tuple[Span, ...]
     pending: int
     missing: tuple[tuple[Span | None, str, str | None], ...]
@@ -45,7 +45,7 @@ class LoadReport:
     @property
     def complete(self) -> bool:
         """Whether the last run asked for everything that it could, and nothing is lost."""
-        return self.cut is None and not self.missing
+        return self.cut_short is None and not self.missing
 
 
 def load_reports(pipeline: _Pipeline, *, source: str = "agora") -> tuple[LoadReport, ...]:
@@ -56,7 +56,7 @@ def load_reports(pipeline: _Pipeline, *, source: str = "agora") -> tuple[LoadRep
     ```python
     def show(pipeline):
         for report in load_reports(pipeline):
-            print(report.resource, report.cut or "complete", report.pending, "calls to come")
+            print(report.resource, report.cut_short or "complete", report.pending, "calls to come")
     ```
     """
     source = validation.non_empty_str("source", source)
@@ -74,7 +74,7 @@ def _report(resource: str, stream: str, state: Mapping[str, Any]) -> LoadReport:
         resource=resource,
         stream=stream,
         ran_at=moment(state["ran_at"]),
-        cut=state["cut"],
+        cut_short=state["cut"],
         read=tuple(Span(*one) for one in state.get("done", ())),
         pending=len(state["pending"]),
         missing=tuple(

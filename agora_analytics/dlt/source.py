@@ -73,7 +73,7 @@ def agora_source(
         pipeline = dlt.pipeline("agora", destination="duckdb", dataset_name="agora_data")
         pipeline.run(agora_source(selection))
         for report in load_reports(pipeline):
-            print(report.resource, report.cut or "complete", report.missing)
+            print(report.resource, report.cut_short or "complete", report.missing)
     ```
 
     Resources yield Arrow tables, have primary keys, and are merged. In keys, null text is "". Each notes in dlt's state

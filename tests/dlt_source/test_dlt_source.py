@@ -115,9 +115,9 @@ def test_a_run_that_is_cut_short_is_reported_and_continued(warehouse, caplog):
     for _ in range(30):
         reports = warehouse.load("sessions", max_requests=15)
         whole.add(len(warehouse.rows("sessions")))
-        if reports[0].cut is None:
+        if reports[0].cut_short is None:
             break
-        assert "max_requests=15" in reports[0].cut
+        assert "max_requests=15" in reports[0].cut_short
         assert not reports[0].complete
     assert reports[0].complete
     assert reports[0].pending == 0
@@ -132,8 +132,8 @@ def test_a_run_that_is_cut_short_is_reported_and_continued(warehouse, caplog):
 def test_an_outage_cuts_a_run_short_and_keeps_what_was_read(warehouse):
     warehouse.simulation.faults = Faults.script([*[None] * 9, *[Fault("refused")] * 500])
     reports = warehouse.load("sessions")
-    assert reports[0].cut is not None
-    assert "TransportError" in reports[0].cut
+    assert reports[0].cut_short is not None
+    assert "TransportError" in reports[0].cut_short
     assert len(warehouse.keys("sessions", "sid")) > 0
     warehouse.simulation.faults = Faults()
     reports = warehouse.load("sessions")
@@ -148,7 +148,7 @@ def test_a_spent_quota_cuts_a_run_short_before_a_request_too_many(warehouse):
     reports = warehouse._replace(client=lambda: client_of(warehouse.simulation, quotas=True, plan=plan)).load(
         "calls", "sessions", max_wait=1
     )
-    cut = {report.resource: report.cut for report in reports}
+    cut = {report.resource: report.cut_short for report in reports}
     assert cut["calls"] is None
     assert "QuotaExhausted" in cut["sessions"]
     assert warehouse.simulation.service.counts["call_sessions"] <= 12

@@ -101,7 +101,7 @@ def test_a_list_that_needs_more_requests_than_a_run_may_make_still_gets_on(wareh
     warehouse = of_world(warehouse, busy)
     for _ in range(12):
         (report,) = warehouse.load("calls", max_requests=3)
-        if report.cut is None:
+        if report.cut_short is None:
             break
     assert report.complete
     assert len(warehouse.rows("calls")) > 500
@@ -194,12 +194,12 @@ def test_a_client_is_closed_when_another_resource_fails_the_run(warehouse):
 def test_an_app_id_that_is_refused_is_reported_and_the_others_are_loaded(warehouse, caplog):
     apps = ["of-another-account", warehouse.simulation.app_id]
     reports = warehouse.load("calls", "sessions", apps=apps)
-    assert sorted(bool(report.cut) for report in reports) == [False, False, True, True]
-    assert all("Unauthorized" in report.cut for report in reports if report.cut)
+    assert sorted(bool(report.cut_short) for report in reports) == [False, False, True, True]
+    assert all("Unauthorized" in report.cut_short for report in reports if report.cut_short)
     assert calls_with_sessions(warehouse) == ended_calls(warehouse) != set()
     assert "was cut short" in caplog.text
     # Without a new row, too.
-    assert sum(bool(report.cut) for report in warehouse.load("calls", "sessions", apps=apps)) == 2
+    assert sum(bool(report.cut_short) for report in warehouse.load("calls", "sessions", apps=apps)) == 2
 
 
 @pytest.mark.slow
@@ -212,7 +212,7 @@ def test_app_ids_that_are_all_refused_fail_the_run(warehouse):
 def test_credentials_that_are_revoked_in_a_run_cost_no_row(warehouse):
     warehouse.simulation.faults = Faults.script([*[None] * 9, *[Fault("status", status=401)] * 500])
     (report,) = warehouse.load("sessions")
-    assert "Unauthorized" in report.cut
+    assert "Unauthorized" in report.cut_short
     paid = calls_with_sessions(warehouse)
     assert len(paid) == 8
     with pytest.raises(Exception, match="401"):
@@ -246,7 +246,7 @@ def test_a_call_that_always_fails_does_not_stop_the_others(warehouse, fault):
 def test_a_list_that_fails_does_not_stop_the_others(warehouse):
     warehouse.simulation.faults = Faults.script([Fault("status", status=500)])
     (report,) = warehouse.load("calls", back=24 * HOUR)
-    assert "ServerError" in report.cut
+    assert "ServerError" in report.cut_short
     assert report.read[0].start == NOON - 18 * HOUR
     few = len(warehouse.rows("calls"))
     (report,) = warehouse.load("calls", back=24 * HOUR)
@@ -259,7 +259,7 @@ def test_a_series_that_is_refused_does_not_stop_the_others(warehouse):
     warehouse.simulation.faults = Faults.always(Fault("refusal", code=400)).only(metric="joinFail")
     series = [Insight("joinFail"), Insight("userCount")]
     reports = warehouse.load("insights", back=8 * DAY, insights=series)
-    assert sorted(bool(report.cut) for report in reports) == [False, True]
+    assert sorted(bool(report.cut_short) for report in reports) == [False, True]
     assert {metric for (metric,) in warehouse.keys("insights", "metric")} == {"userCount"}
 
 

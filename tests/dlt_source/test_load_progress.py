@@ -80,7 +80,7 @@ def test_a_report_says_what_a_run_left():
     assert (report.resource, report.stream, report.pending) == ("calls", "key", 1)
     assert report.read == (Span(NOON - HOUR, NOON),)
     assert report.missing == ((None, "refused", "x"),)
-    assert report.cut == "max_requests=1 were made"
+    assert report.cut_short == "max_requests=1 were made"
     assert not report.complete
     LoadProgress(states, "key", NOON)
     assert states["key"]["cut"] is None

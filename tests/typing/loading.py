@@ -23,7 +23,7 @@ def loading(selection: Selection, pipeline: Any) -> None:
         pipeline.run(source)
     reports = load_reports(pipeline, source="agora")
     assert_type(reports, tuple[LoadReport, ...])
-    assert_type((reports[0].resource, reports[0].stream, reports[0].cut), tuple[str, str, str | None])
+    assert_type((reports[0].resource, reports[0].stream, reports[0].cut_short), tuple[str, str, str | None])
     assert_type((reports[0].ran_at, reports[0].pending), tuple[datetime | None, int])
     assert_type(reports[0].read, tuple[Span, ...])
     assert_type(reports[0].missing, tuple[tuple[Span | None, str, str | None], ...])
