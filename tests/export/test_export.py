@@ -28,6 +28,7 @@ from agora_analytics import (
     Insight,
     Selection,
     Series,
+    Unauthorized,
 )
 from agora_analytics.simulator import Fault, Faults, Variants
 
@@ -108,6 +109,23 @@ async def test_many_small_runs_export_the_same_rows_with_the_same_number_of_requ
         assert report.requests <= max_requests
         assert bool(report.pending) is not report.complete
     assert request_count(simulation) - before == cost
+    assert all_rows(tmp_path / "parts") == found
+
+
+async def test_a_run_without_requests_writes_what_a_run_that_failed_has_fetched(tmp_path, simulation, whole):
+    simulation.faults = Faults.script([*[None] * 20, *[Fault("status", status=401)] * 100])
+    with pytest.raises(Unauthorized):
+        await export(simulation, last_hours(1), tmp_path / "parts", concurrency=1)
+    assert not (tmp_path / "parts/manifest.json").exists()
+    before = request_count(simulation)
+    report = await export(simulation, last_hours(1), tmp_path / "parts", max_requests=0)
+    assert (report.requests, request_count(simulation)) == (0, before)
+    assert report.pending
+    assert sum(report.rows.values()) == sum(map(len, all_rows(tmp_path / "parts").values())) > 0
+    check_manifest(tmp_path / "parts")
+    simulation.faults = Faults()
+    found, *_ = await whole(last_hours(1))
+    await export(simulation, last_hours(1), tmp_path / "parts")
     assert all_rows(tmp_path / "parts") == found
 
 

@@ -190,7 +190,7 @@ async def test_a_second_run_in_the_same_place_is_refused_while_one_runs(tmp_path
     [
         ({"format": "xml"}, "format='xml': allowed are jsonl, "),
         ({"order": "best"}, "order='best': allowed are oldest, worst"),
-        ({"max_requests": 0}, "max_requests=0: allowed are 1 or more"),
+        ({"max_requests": -1}, "max_requests=-1: allowed are 0 or more"),
         ({"concurrency": 0}, "concurrency=0: allowed are 1 to 1000"),
         ({"sink_options": {"key": "x"}}, "sink_options go with a URL"),
     ],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
 from agora_analytics.catalogue import Product, QualityMetric
 from agora_analytics.client import AnalyticsClient, service_time
-from agora_analytics.errors import AgoraError, ExportError, QuotaExhausted
+from agora_analytics.errors import AgoraError, QuotaExhausted
 from agora_analytics.export.report import ExportProgress, ExportReport
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.models import Call
@@ -88,16 +89,9 @@ async def live_week(
         names = "Call Inspector and Data Insights" if selection.insights else "Call Inspector"
         # Progress is reported once a second: the last requests before a failure may be missing.
         source = f"{names}, {'at least ' if made.failure else ''}{made.requests} requests"
-        reasons = [] if made.failure is None else [f"what was not requested any more: {made.failure.args[0]}"]
-        try:
-            page = await asyncio.to_thread(from_export.week_from, Path(folder), span, source, reasons)
-        except (ValueError, ExportError):
-            if made.failure is None:
-                raise
-            page = ""
-    if made.failure is not None and not page:
-        raise made.failure  # before anything was answered
-    for part in (*made.missing, *reasons):
+        notes = [made.failure] if made.failure else []
+        page = await asyncio.to_thread(from_export.week_from, Path(folder), span, source, notes)
+    for part in (*notes, *made.missing):
         on_missing(part)
     return page
 
@@ -177,11 +171,11 @@ async def _fetch(
 
 @attrs.frozen
 class _Exported:
-    """All requests, those of the estimate included; what the export lacks, and what ended it before its end."""
+    """All requests, those of the estimate included; why they ended early, if they did; and what the export lacks."""
 
     requests: int
-    missing: Sequence[str] = ()
-    failure: AgoraError | None = None
+    failure: str
+    missing: Sequence[str]
 
 
 async def _export(
@@ -193,7 +187,7 @@ async def _export(
     on_price: Callable[[int], None],
     on_progress: Callable[[int], None],
 ) -> _Exported:
-    """Export what the report of a week is made from."""
+    """Export what the report of a week is made from; raises what ended it before anything was answered."""
     spent = sent = 0
 
     def show(progress: ExportProgress) -> None:
@@ -201,6 +195,7 @@ async def _export(
         sent = spent + progress.requests
         on_progress(sent)
 
+    run = partial(client.export.run, selection, folder, format="jsonl")
     try:
         async with asyncio.timeout(_MAX_WAIT):
             estimate = await client.export.estimate(selection)
@@ -208,14 +203,24 @@ async def _export(
             _check_price(sum(estimate.requests.values()), most, on_price, spent=spent)
             on_progress(spent)
             await _check_quota(client, estimate.requests)
-            made = await client.export.run(
-                selection, folder, format="jsonl", max_requests=most - spent, on_progress=show
-            )
+            made = await run(max_requests=most - spent, on_progress=show)
     except TimeoutError:
-        return _Exported(sent, failure=_late())
+        failure: AgoraError = _late()
     except AgoraError as error:
-        return _Exported(sent, failure=error)
-    return _Exported(spent + made.requests, [*_missing(made)])
+        failure = error
+    else:
+        return _Exported(spent + made.requests, "", [*_missing(made)])
+    if not spent:
+        raise failure
+    return await _answered(run, sent, failure)
+
+
+async def _answered(run: Callable[..., Awaitable[ExportReport]], sent: int, failure: AgoraError) -> _Exported:
+    """Write what was answered before a failure; raises that if nothing was."""
+    made = await run(max_requests=0)
+    if not any(made.rows.values()):
+        raise failure
+    return _Exported(sent, f"the requests ended early: {failure.args[0]}", [*_missing(made)])
 
 
 def _selection(client: AnalyticsClient, span: Span) -> Selection:
@@ -237,7 +242,7 @@ def _missing(made: ExportReport) -> Iterator[str]:
         when = f", {one.span}" if one.span else ""
         yield f"{one.what}{when}: {one.reason}"
     if made.pending:
-        yield f"{made.pending} spans of lists: max_requests does not suffice"
+        yield f"{made.pending} spans of lists were not requested"
 
 
 def _callbacks(

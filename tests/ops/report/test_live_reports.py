@@ -15,6 +15,7 @@ from agora_analytics import Plan, QuotaExhausted, ServerError, Span, Unauthorize
 from agora_analytics.endpoints.calls import Calls
 from agora_analytics.export import Exporter
 from agora_analytics.ops import report
+from agora_analytics.ops.report import live
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.simulator import Fault, Faults, Service, Simulation, World
 
@@ -168,35 +169,38 @@ async def test_a_report_that_would_wait_for_the_next_day_is_refused(clock):
 
 
 async def test_a_report_whose_quota_others_spend_ends(simulation, monkeypatch):
-    async def never(*_: object, **__: object) -> None:
-        await asyncio.sleep(86_400)
+    run = Exporter.run
+
+    async def never(*arguments: Any, max_requests: int, **options: Any) -> object:
+        await asyncio.sleep(86_400 * max_requests)
+        return await run(*arguments, max_requests=max_requests, **options)
 
     async with simulation.client(quotas=False) as client:
-        monkeypatch.setattr(type(client.export), "run", never)
+        monkeypatch.setattr(Exporter, "run", never)
         with pytest.raises(QuotaExhausted, match="the report was not done within 3600 s"):
             await report.live_week(client, max_requests=200)
 
 
-@pytest.mark.parametrize("fault", ["slow", "refused"])
-async def test_a_report_that_ends_early_is_made_of_what_was_answered(simulation, monkeypatch, fault):
-    run = Exporter.run
-
-    async def ending_early(self: Exporter, *arguments: Any, **options: Any) -> object:
-        await run(self, *arguments, **options | {"max_requests": 3})
-        if fault == "refused":
-            raise Unauthorized("the secret was rotated")
-        return await asyncio.sleep(86_400)
-
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault("status", status=401), "HTTP 401"),
+        (Fault("slow", seconds=20), "not done within 19 s"),
+        (Fault("slow", seconds=40), "no answer within 30 s"),
+    ],
+)
+async def test_a_week_that_ends_early_is_made_of_what_was_answered(simulation, monkeypatch, fault, reason):
+    if "19 s" in reason:
+        monkeypatch.setattr(live, "_MAX_WAIT", 19)
     missing: list[str] = []
-    before = request_count(simulation)
-    async with simulation.client(quotas=False) as client:
-        monkeypatch.setattr(Exporter, "run", ending_early)
+    transport = simulation.transport(latency=(0.1, 2.0))  # so that some are answered long before the others
+    async with simulation.client(quotas=False, transport=transport) as client:
+        simulation.faults = Faults.script([*[None] * (request_count(simulation) + 15), *[fault] * 1_000])
         page = await report.live_week(client, max_requests=200, on_missing=missing.append)
-    (reason,) = missing
-    assert ("not done within 3600 s" if fault == "slow" else "the secret was rotated") in reason
-    assert reason in unescape(page)
+    assert reason in missing[0]
+    assert missing[0] in unescape(page)
+    assert "were not requested" in missing[-1]
     assert "Data Insights, at least " in page
-    assert request_count(simulation) > before
 
 
 async def test_a_part_without_quota_says_why(simulation, call):
