@@ -27,15 +27,14 @@ log = logging.getLogger("agora_analytics.fleet")
 
 
 async def pause_after(
-    error: BaseException, status: JobStatus, account: Account, reporter: Reporter, pool: ClientPool
+    error: BaseException, status: JobStatus, account: Account, reporter: Reporter, pool: ClientPool, *, is_taken: bool
 ) -> float:
     """Write a failure down, and return the seconds until the job is tried again.
 
-    Raises `JobTakenError` if the turn failed because another worker has the job.
+    Raises `JobTakenError` if another worker has the job, which then writes the status.
     """
     key, text = status.key, _text(error)
     if is_takeover(error):
-        # The successor writes the status.
         reporter.forget(key)
         log.warning("worker %s: %s was taken over", reporter.worker, key)
         raise JobTakenError from error
@@ -43,7 +42,8 @@ async def pause_after(
         # With the next turn the secret is read again: it may have been rotated.
         await pool.forget(account.name)
     failures = status.failures + 1
-    await reporter.end(key, failures=failures, error=text)
+    if not is_taken:
+        await reporter.end(key, failures=failures, error=text)
     # A store is back for all jobs at once; what is wrong with one account may take a person.
     of_store = isinstance(error, LedgerError) or _is_busy(error)
     # Repeated warnings of one kind are only counted: one account must not hide what another one's trouble is.
@@ -51,6 +51,9 @@ async def pause_after(
     log.warning("worker %s: %s failed (%d in a row): %s", reporter.worker, key, failures, text, extra=kind)
     if not isinstance(error, FAILURES):
         log.error("worker %s: %s failed by a fault of a program", reporter.worker, key, exc_info=error)
+    if is_taken:
+        reporter.forget(key)
+        raise JobTakenError from error
     return backoff(1.0, failures, _MAX_STORE_PAUSE if of_store else _MAX_PAUSE)
 
 

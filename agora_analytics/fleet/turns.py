@@ -58,16 +58,14 @@ class Turns:
             return DECLINED
         try:
             return await turn(status, is_ended)
-        except Exception as error:  # noqa: BLE001 - a fault of one job must not end, or hurry, any other
-            taken = not is_takeover(error) and await self._is_left(key, is_ended)
-            cause = JobTakenError() if taken else error
-            return await pause_after(cause, status, account, self._reporter, self._pool)
-        except asyncio.CancelledError as error:
-            if not _is_cancelled():
-                # By the user's function, of something of its own: docket would take the job off the list for good.
-                return await pause_after(error, status, account, self._reporter, self._pool)
-            await self._reporter.end(key)
-            raise
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                await self._reporter.end(key)
+                raise
+            # A fault of one job must not end, or hurry, any other; and after a cancellation by the user's function, of
+            # something of its own, docket would take the job off the list for good.
+            is_taken = not is_takeover(error) and await self._is_left(key, is_ended)
+            return await pause_after(error, status, account, self._reporter, self._pool, is_taken=is_taken)
 
     async def leave_if_taken(self, key: str, is_ended: IsEnded) -> None:
         """Raise `JobTakenError` if a turn is to end, and another worker may have the job: it writes the status."""

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from agora_analytics._core import validation
+from agora_analytics._core.futures import close_whole
 from agora_analytics.errors import PlanRefused, RateLimited, ResponseError, TransportError
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
@@ -104,9 +105,11 @@ class Limiters:
         self.closed = True
         for limiter in self._limiters.values():
             limiter.return_spare()
-        # Requests that failed with the closed transport settle first.
-        await asyncio.sleep(0)
-        await self._account.close()
+        try:
+            # Requests that failed with the closed transport settle first.
+            await asyncio.sleep(0)
+        finally:
+            await close_whole(self._account.close())
 
     async def snapshot(self) -> QuotaSnapshot:
         """See `Quota.snapshot`."""

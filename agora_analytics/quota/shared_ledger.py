@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from agora_analytics._core.futures import close_whole
 from agora_analytics._core.shared_store import Connections, SharedStore
@@ -14,6 +14,9 @@ from agora_analytics.quota.shared_account import SharedAccount
 from agora_analytics.quota.store_clock import StoreClock
 
 __all__ = ["SharedLedger"]
+
+_ROUNDS: Final = 5
+"""How often a close looks for accounts that were opened again meanwhile."""
 
 T = TypeVar("T")
 
@@ -51,8 +54,8 @@ class SharedLedger(SharedStore):
             await self._store.close()
 
     async def _close_accounts(self) -> None:
-        # A request that ends meanwhile may open its account again.
-        while self._accounts:
+        # A request that ends meanwhile may open its account again; one who goes on making changes would do so forever.
+        for _ in range(_ROUNDS):
             accounts, self._accounts = self._accounts, {}
             await asyncio.gather(*(account.close() for account in accounts.values()))
 

@@ -201,7 +201,7 @@ class SharedCheckpoints(SharedStore):
         try:
             if heartbeat is not None:
                 heartbeat.cancel()
-                await asyncio.wait((heartbeat,))
+                await wait_until_done(asyncio.gather(heartbeat, return_exceptions=True))
         finally:
             await self._rows.close()
 

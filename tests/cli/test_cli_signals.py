@@ -230,8 +230,10 @@ def test_a_duplicate_signal_counts_once(start):
 
 def test_a_duplicate_signal_counts_once_though_the_command_has_ended(start):
     again = "threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGTERM)).start()"
-    option, code = with_work("import os, threading", again, "signal.raise_signal(signal.SIGTERM)")
-    ending = "lambda: (runner.run_command(work), time.sleep(0.1))[0]"  # as a process does that has much to clean up
+    # Seconds, as the machine may be busy; the pause is that of a process with much to clean up.
+    longer = ("import os, threading", "signals._DUPLICATE = 2.0")
+    option, code = with_work(*longer, again, "signal.raise_signal(signal.SIGTERM)")
+    ending = "lambda: (runner.run_command(work), time.sleep(0.1))[0]"
     process = start(option, code.replace("lambda: runner.run_command(work)", ending))
     assert finish(process) == (CODES[signal.SIGTERM], "", "")
 

@@ -30,7 +30,7 @@ async def test_it_is_noticed_once_if_leases_may_be_over(monkeypatch, seconds, ca
 class Stream:
     """A stream that delivers nothing until it is ended."""
 
-    def __init__(self, fault: Exception | None = None) -> None:
+    def __init__(self, fault: BaseException | None = None) -> None:
         self.ended, self.entered, self.fault = asyncio.Event(), False, fault
 
     def stop(self) -> None:
@@ -56,7 +56,9 @@ class Stream:
 class Turn:
     """One turn of a stream, which waits at a step; it notes the steps that it has passed."""
 
-    def __init__(self, monkeypatch, waits_at: str = "", *, taken: bool = False, fault: Exception | None = None) -> None:
+    def __init__(
+        self, monkeypatch, waits_at: str = "", *, taken: bool = False, fault: BaseException | None = None
+    ) -> None:
         self.steps: list[str] = []
         self.go_on, self.stream, self._waits_at, self._taken = asyncio.Event(), Stream(fault), waits_at, taken
         monkeypatch.setattr(stream_turns, "_stream", lambda *_: self.stream)
@@ -64,7 +66,9 @@ class Turn:
             worker="one", alive=1, begin=self._begin, end=self._end, is_taken=self._is_taken, **ignoring
         )
         pool, sink = SimpleNamespace(client=self._at("client")), SimpleNamespace(place=self._at("place"))
-        self.turns = StreamTurns({"a": (None, None)}, pool=pool, sink=sink, reporter=reporter, seconds=60)
+        self.turns = StreamTurns(
+            {"a": (SimpleNamespace(name="acme"), None)}, pool=pool, sink=sink, reporter=reporter, seconds=60
+        )
 
     async def begun(self) -> asyncio.Task:
         turn = asyncio.create_task(self.turns.take("a"))
@@ -78,7 +82,7 @@ class Turn:
 
     async def _begin(self, key):
         await self._step("begin")
-        return SimpleNamespace(key=key)
+        return SimpleNamespace(key=key, failures=0)
 
     def _at(self, name: str):
         @asynccontextmanager
@@ -112,7 +116,7 @@ async def test_a_turn_that_is_just_beginning_ends_before_it_takes_the_place(monk
     assert turn.steps[-1] == "end"
 
 
-@pytest.mark.parametrize("fault", [None, OSError("the function of a user")])
+@pytest.mark.parametrize("fault", [None, OSError("of a user"), asyncio.CancelledError()])
 async def test_a_turn_that_is_stopped_leaves_its_job_to_a_successor(monkeypatch, fault):
     turn = Turn(monkeypatch, taken=True, fault=fault)
     task = await turn.begun()
@@ -135,7 +139,7 @@ async def test_an_export_that_is_stopped_is_left_to_a_successor(end, is_left):
     ended = []
 
     async def begin(key):
-        return SimpleNamespace(key=key)
+        return SimpleNamespace(key=key, failures=0)
 
     async def is_taken(_):
         return True

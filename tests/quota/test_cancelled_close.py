@@ -6,11 +6,14 @@ import asyncio
 import gc
 import threading
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 
 import pytest
 from helpers.ledger_changes import increment
 
+from agora_analytics import MemoryLedger
 from agora_analytics.quota import FileLedger, PostgresLedger, RedisLedger
+from agora_analytics.simulator import CUSTOMER_ID, Simulation
 from agora_analytics.streams import PostgresCheckpoints, RedisCheckpoints
 
 pytestmark = pytest.mark.real_time
@@ -26,6 +29,7 @@ async def check_closes(opened: Callable[[], Awaitable[RedisLedger | PostgresLedg
             await asyncio.sleep(0)
         closing.cancel()
         await asyncio.wait([closing], timeout=20)
+        assert closing.cancelled() or (steps > 1 and closing.exception() is None)
         assert asyncio.all_tasks() == {asyncio.current_task()}, f"cancelled after {steps} steps"
         gc.collect()  # which warns of a connection that is open
 
@@ -48,11 +52,41 @@ async def test_nothing_of_a_ledger_in_postgres_stays_open(postgres, table):
     await check_closes(opened)
 
 
+async def test_a_ledger_that_others_go_on_using_closes(redis, table):
+    ledger = RedisLedger(redis.url, prefix=table)
+
+    async def use() -> None:
+        while True:
+            await ledger.change("a", increment)
+
+    using = asyncio.create_task(use())
+    await asyncio.sleep(0.1)
+    await asyncio.wait_for(ledger.close(), 20)
+    using.cancel()
+    await asyncio.wait([using])
+    await ledger.close()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+async def test_a_client_stores_how_its_last_requests_ended(steps):
+    ledger = MemoryLedger()
+    client = Simulation().client(ledger=ledger)
+    await client.calls.page(*client.calls.recent(600))
+    closing = asyncio.ensure_future(client.close())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing], timeout=20)
+    account = sha256(CUSTOMER_ID.encode()).hexdigest()[:16]
+    counter = await ledger.change(account, lambda state: state.counter("call_lists"))
+    assert (len(counter.in_flight), sum(counter.used_per_day.values())) == (0, 1)
+
+
 async def test_a_file_ledger_ends_its_thread(path):
     for steps in (1, 2, 3):
-        ledger = FileLedger(path)
+        ledger, before = FileLedger(path), threading.enumerate()
         await ledger.change("a", increment)
-        (thread,) = [thread for thread in threading.enumerate() if thread.name.startswith("agora_analytics ledger")]
+        (thread,) = set(threading.enumerate()).difference(before)
         closing = asyncio.ensure_future(ledger.close())
         for _ in range(steps):
             await asyncio.sleep(0)

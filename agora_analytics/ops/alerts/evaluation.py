@@ -97,7 +97,8 @@ class _Evaluation:
         saved = None if self._position is None else await self._position.resume()
         source = _PatientEvents(events, self._rules)
         try:
-            evaluator = Evaluator(self._rules, source=self._watch.app_id, checkpoint=saved)
+            # In a thread: a checkpoint may hold an hour of windows with thousands of values.
+            evaluator = await asyncio.to_thread(Evaluator, self._rules, source=self._watch.app_id, checkpoint=saved)
             for rule in evaluator.dropped:
                 log.warning("an alert of the rule %s will not recover: the rule is not given any more", rule)
             await self._delivery.resume(saved)
@@ -110,9 +111,11 @@ class _Evaluation:
             await self._save(evaluator)
         finally:
             self._marks.close()
-            await source.close()
-            if self._position is not None:
-                await self._position.release()
+            try:
+                await source.close()
+            finally:
+                if self._position is not None:
+                    await self._position.release()
 
     async def _apply(self, evaluator: Evaluator, event: Event | None, seconds: float) -> list[Alert]:
         if event is None:

@@ -25,25 +25,15 @@ _decode = strict_decoder(Rows)
 
 
 def packed(rows: Rows) -> Steps[Rows | str]:
-    """Return rows as they are, or many as compressed lines of JSON in base64."""
+    """Return rows as they are, or many as lines of compressed JSON in base64, one for each slice."""
     if len(rows) <= _PLAIN:
         return rows
-    parts: list[bytes] = []
+    lines: list[str] = []
     for start in range(0, len(rows), SLICE):
-        parts.append(encode(rows[start : start + SLICE]))
+        # The fastest level: rows repeat themselves so much that others save little.
+        lines.append(b64encode(zlib.compress(encode(rows[start : start + SLICE]), 1)).decode())
         yield None
-    # A slice has no line break, as JSON escapes those of a text.
-    text, found = b"\n".join(parts), list[str]()
-    if len(rows) <= SLICE:
-        return _compressed(text)
-    # In a thread: it takes milliseconds, and releases the interpreter lock.
-    yield lambda: found.append(_compressed(text))
-    return found[0]
-
-
-def _compressed(text: bytes) -> str:
-    # The fastest level: rows repeat themselves so much that others save little.
-    return b64encode(zlib.compress(text, 1)).decode()
+    return "\n".join(lines)
 
 
 def unpacked(rows: Rows | str) -> Generator[None, None, Rows]:
@@ -52,8 +42,8 @@ def unpacked(rows: Rows | str) -> Generator[None, None, Rows]:
         return rows
     found: Rows = []
     try:
-        for line in zlib.decompress(b64decode(rows, validate=True)).split(b"\n"):
-            found += _decode(line)
+        for line in rows.split("\n"):
+            found += _decode(zlib.decompress(b64decode(line, validate=True)))
             yield
     except (*DecodeFailures, ValueError, zlib.error) as error:
         raise unreadable("the checkpoint of the alerts", error) from None
