@@ -96,6 +96,8 @@ class WorkQueue:
         self._clock = clock or StoreClock()
         self._store: RedisConnections | None = None
         self._docket: Docket | None = None
+        self._held: set[Any] = set()
+        """The ids of the messages whose turns are under way here."""
 
     def check_url(self) -> None:
         """Raise `ValueError`, which does not quote it, for a URL of another kind; connects to nothing."""
@@ -162,7 +164,7 @@ class WorkQueue:
 
     async def add(self, keys: Iterable[str], run: Run) -> None:
         """Add jobs; one that is there already stays as it is."""
-        docket, task = self._opened(), _task(run, self._clock)
+        docket, task = self._opened(), _task(run, self._clock, self._held)
         for some in _pages(keys, _AT_ONCE):
             calls = [docket.call(task, key=key)(key) for key in some]
             for added in await docket.add_many(calls):
@@ -179,7 +181,7 @@ class WorkQueue:
         from docket import Worker  # noqa: PLC0415 - as above
 
         docket = self._opened()
-        docket.register(_task(run, self._clock))
+        docket.register(_task(run, self._clock, self._held))
         made = Worker(
             docket,
             name=worker,
@@ -190,9 +192,33 @@ class WorkQueue:
             schedule_automatic_tasks=False,
         )
         async with made:
-            # Cancelled, it takes no further job and returns when those under way are done.
-            with suppress(asyncio.CancelledError):
-                await _supervised(made)
+            renewing = asyncio.ensure_future(self._renew_leases_forever(worker))
+            try:
+                # Cancelled, it takes no further job and returns when those under way are done.
+                with suppress(asyncio.CancelledError):
+                    await _supervised(made)
+            finally:
+                renewing.cancel()
+                await asyncio.wait([renewing])
+
+    async def _renew_leases_forever(self, worker: str) -> None:
+        """Renew the leases of the turns under way.
+
+        docket does so, too, but not while it waits for their end: after it was cancelled, or an error of the store.
+        Others would take its jobs, in the middle of a request.
+        """
+        while True:
+            await asyncio.sleep(REDELIVERY / 4)
+            with suppress(Exception):  # of a store that is away; docket logs it
+                async with asyncio.timeout(REDELIVERY / 4):
+                    await self._renew_leases(worker)
+
+    async def _renew_leases(self, worker: str) -> None:
+        docket, held = self._opened(), list(self._held)
+        if held:
+            async with docket.redis() as redis:
+                client: Any = redis  # docket's type of it lacks this command
+                await client.xclaim(docket.stream_key, docket.worker_group_name, worker, 0, held, idle=0, justid=True)
 
     async def alive(self, workers: Iterable[str]) -> set[str]:
         """Return which of some workers take jobs and renew their leases."""
@@ -297,7 +323,7 @@ async def _supervised(worker: Worker) -> None:
             return
 
 
-def _task(run: Run, clock: StoreClock) -> Callable[..., Awaitable[None]]:
+def _task(run: Run, clock: StoreClock, held: set[Any]) -> Callable[..., Awaitable[None]]:
     """Return the function that docket calls with a key; its name is stored with each job, so it must not change."""
     from docket import CurrentExecution, Execution, Perpetual  # noqa: PLC0415 - as above
     from docket.dependencies import AdmissionBlocked  # noqa: PLC0415 - as above
@@ -307,12 +333,15 @@ def _task(run: Run, clock: StoreClock) -> Callable[..., Awaitable[None]]:
         perpetual: Perpetual = Perpetual(),  # noqa: B008 - how docket injects
         execution: Execution = CurrentExecution(),  # noqa: B008 - as above
     ) -> None:
+        held.add(execution.message_id)
         try:
             pause = await run(key)
         except JobTakenError:
             # The one end of a task that neither acknowledges nor reschedules it. To reschedule would offer the job
             # beside the successor; to wait here would renew the lease of a successor that has died.
             raise AdmissionBlocked(execution, "a takeover", handled=True) from None
+        finally:
+            held.discard(execution.message_id)
         if pause is None:
             perpetual.cancel()
         else:

@@ -20,12 +20,13 @@ LEASE = 1.0
 
 
 class Jobs:
-    """Two workers with one job: each begins a turn, and `lose` ends those of a worker, as a fence does."""
+    """Two workers with one job: each begins a turn; `lost` ends those of a worker as a fence does, `ended` in order."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str) -> None:
         self.offers: list[str] = []
         self.lost = {"one": asyncio.Event(), "two": asyncio.Event()}
-        self._url = url
+        self.ended = {"one": asyncio.Event(), "two": asyncio.Event()}
+        self._url, self._name = url, name
 
     async def work(self, worker: str) -> None:
         reporter = SimpleNamespace(worker=worker, begin=self._begin, forget=lambda _: None)
@@ -33,13 +34,18 @@ class Jobs:
 
         async def turn(*_):
             self.offers.append(worker)
-            await self.lost[worker].wait()
-            raise JobTakenError
+            ends = [asyncio.ensure_future(one.wait()) for one in (self.lost[worker], self.ended[worker])]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for one in ends:
+                one.cancel()
+            if self.lost[worker].is_set():
+                raise JobTakenError
+            return 0.0
 
         async def run(key):
             return await turns.run(key, None, turn)
 
-        async with WorkQueue(self._url, "taken").opened() as queue:
+        async with WorkQueue(self._url, self._name).opened() as queue:
             await queue.add([KEY], run)
             await queue.work(run, worker=worker, concurrency=1)
 
@@ -50,19 +56,24 @@ class Jobs:
 @pytest.fixture
 def frozen(monkeypatch):
     """Names of workers that renew no lease."""
-    names, renew = set(), docket.worker.renew_leases
+    names, docket_renews, queue_renews = set(), docket.worker.renew_leases, WorkQueue._renew_leases
 
     async def renew_unless_frozen(redis, **options):
         if options["consumer_name"] not in names:
-            await renew(redis, **options)
+            await docket_renews(redis, **options)
+
+    async def renew_too_unless_frozen(queue, worker):
+        if worker not in names:
+            await queue_renews(queue, worker)
 
     monkeypatch.setattr(docket.worker, "renew_leases", renew_unless_frozen)
+    monkeypatch.setattr(WorkQueue, "_renew_leases", renew_too_unless_frozen)
     monkeypatch.setattr(work_queue, "REDELIVERY", LEASE)
     return names
 
 
 async def test_a_job_that_was_lost_stays_with_its_successor_and_comes_back_when_that_one_dies(redis, frozen):
-    jobs = Jobs(redis.url)
+    jobs = Jobs(redis.url, "taken")
     one = asyncio.create_task(jobs.work("one"))
     await until(lambda: jobs.offers == ["one"])
     two = asyncio.create_task(jobs.work("two"))
@@ -78,4 +89,22 @@ async def test_a_job_that_was_lost_stays_with_its_successor_and_comes_back_when_
     for task in (one, two):
         task.cancel()
     jobs.lost["two"].set()
+    await asyncio.gather(one, two)
+
+
+async def test_a_worker_that_waits_for_the_end_of_its_turns_keeps_their_jobs(redis, monkeypatch):
+    """Such as for the answer of a slow service: its request would be made again elsewhere."""
+    monkeypatch.setattr(work_queue, "REDELIVERY", LEASE)
+    jobs = Jobs(redis.url, "draining")
+    one = asyncio.create_task(jobs.work("one"))
+    await until(lambda: jobs.offers == ["one"])
+    two = asyncio.create_task(jobs.work("two"))
+    await asyncio.sleep(0.5)
+    one.cancel()
+    await asyncio.sleep(4 * LEASE)
+    assert jobs.offers == ["one"]
+    jobs.ended["one"].set()
+    await until(lambda: jobs.offers == ["one", "two"])
+    two.cancel()
+    jobs.ended["two"].set()
     await asyncio.gather(one, two)
