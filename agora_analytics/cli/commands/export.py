@@ -203,7 +203,7 @@ async def export(
         bool, typer.Option("--worst", help="Fetch details of the worst calls first, instead of the oldest.")
     ] = False,
     min_users: Annotated[int, typer.Option(help="Skip details of calls with a lower peak of users.", min=0)] = 0,
-    max_requests: Annotated[int | None, typer.Option(help="Stop after this many requests.", min=0)] = None,
+    max_requests: Annotated[int | None, typer.Option(help="Stop after so many requests; 0: only write.", min=0)] = None,
     concurrency: Annotated[int, typer.Option(help="Concurrent requests.", min=1, max=1_000)] = 16,
     state: Annotated[
         str | None, typer.Option(help="Local folder for the state of an export to a URL.", show_default=False)

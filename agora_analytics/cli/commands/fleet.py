@@ -149,9 +149,9 @@ async def drain(
     Example: agora-analytics fleet drain fleet.toml
     """
     fleet = _fleet(file)
+    status = await fleet.status()  # first, as nothing may fail once they are asked
     asked = await fleet.drain(name)
     if asked:
-        status = await fleet.status()
         lost = {worker.name for worker in status.workers if worker.lost(status.at)}
         names = ", ".join(f"{one} (lost)" if one in lost else one for one in asked)
         output.screen.note(f"asked to hand over and end, usually within 20 seconds: {names}")
