@@ -35,9 +35,12 @@ async def wait_until_done(work: asyncio.Future[T], abort: Callable[[], object] |
     return work.result()
 
 
-async def close_whole(closing: Coroutine[Any, Any, None]) -> None:
-    """Close in a task of its own; a cancellation meanwhile is raised after its end, or something would stay open."""
-    await wait_until_done(asyncio.ensure_future(closing))
+async def uncancellable(work: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns; a cancellation meanwhile is raised after its end.
+
+    A close that is cancelled in its first step would leave open what comes after it.
+    """
+    return await wait_until_done(asyncio.ensure_future(work))
 
 
 def cancellations() -> int:

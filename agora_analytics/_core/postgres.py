@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics._core.futures import close_whole, retrieve_error
+from agora_analytics._core.futures import retrieve_error, uncancellable
 from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.shared_store import StoreFailedError
 
@@ -116,7 +116,7 @@ class PostgresDatabase:
     async def close(self) -> None:
         """Close the connections; may be called twice, and the database may be used again after it."""
         idle, self._idle = self._idle, []
-        await close_whole(_closed(idle))
+        await uncancellable(_close_all(idle))
 
     def forget_connections(self) -> None:
         """Drop connections of another event loop, or of the parent of a forked process.
@@ -182,7 +182,7 @@ class PostgresDatabase:
         return opening
 
 
-async def _closed(openings: list[asyncio.Task[Connection]]) -> None:
+async def _close_all(openings: list[asyncio.Task[Connection]]) -> None:
     for opening in openings:
         opening.cancel()
         await asyncio.wait([opening])

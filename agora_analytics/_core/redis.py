@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics._core.futures import cancellations, close_whole, raise_lost_cancellation
+from agora_analytics._core.futures import cancellations, raise_lost_cancellation, uncancellable
 from agora_analytics._core.redaction import Hidden, Scrubber
 from agora_analytics._core.shared_store import StoreFailedError
 
@@ -83,7 +83,7 @@ class RedisConnections:
         if self._url is not None and self._client is not None:
             client, self._client = self._client, None
             try:
-                await close_whole(client.aclose())
+                await uncancellable(client.aclose())
             except Exception as error:  # noqa: BLE001 - a connection that cannot be closed is closed
                 log.debug("a connection of the store was not closed in order: %s", type(error).__name__)
 

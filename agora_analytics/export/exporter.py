@@ -107,7 +107,7 @@ class Exporter:
             order: `oldest`, or `worst` to fetch details, once all calls are listed, by descending freeze rate times
                 users times length.
             min_users: fetch details only of calls with that many users at once.
-            max_requests: end the run after this many requests; 0 writes what earlier runs that failed have fetched.
+            max_requests: end the run after this many requests; 0 only writes what earlier runs have fetched.
             concurrency: requests in flight, from 1 to 1000.
             on_progress: called with an `ExportProgress` about once a second; an exception from it ends the export.
             state: for a URL, the local folder of the state (default: one below `~/.local/state`).
@@ -130,7 +130,7 @@ class Exporter:
         options = lifecycle.RunOptions(
             worst=_worst(order),
             min_users=validation.int_in_range("min_users", min_users, 0),
-            max_requests=_max_requests(max_requests, least=0),
+            max_requests=_max_requests(max_requests),
             concurrency=validation.int_in_range("concurrency", concurrency, 1, 1_000),
             on_progress=validation.none_or(
                 validation.function, "on_progress", on_progress, "a function that takes an ExportProgress"
@@ -185,5 +185,5 @@ def _worst(order: str) -> bool:
     return validation.one_of("order", order, ("oldest", "worst")) == "worst"
 
 
-def _max_requests(value: int | None, least: int = 1) -> int | None:
-    return None if value is None else validation.int_in_range("max_requests", value, least)
+def _max_requests(value: int | None) -> int | None:
+    return None if value is None else validation.int_in_range("max_requests", value, 0)

@@ -117,7 +117,7 @@ class ExportTurns:
 
     def drain(self) -> None:
         """End all exports where they are, and begin no other."""
-        self._turns.is_draining = True
+        self._turns.drain()
         self.stop()
 
     def stop(self) -> None:

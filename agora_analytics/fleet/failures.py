@@ -34,26 +34,22 @@ async def pause_after(
     Raises `JobTakenError` if another worker has the job, which then writes the status.
     """
     key, text = status.key, _text(error)
-    if is_takeover(error):
-        reporter.forget(key)
-        log.warning("worker %s: %s was taken over", reporter.worker, key)
-        raise JobTakenError from error
     if isinstance(error, Unauthorized):
         # With the next turn the secret is read again: it may have been rotated.
         await pool.forget(account.name)
+    if not isinstance(error, (*FAILURES, JobTakenError)):
+        log.error("worker %s: %s failed by a fault of a program", reporter.worker, key, exc_info=error)
+    if is_taken:
+        reporter.forget(key)
+        log.warning("worker %s: %s was taken over: %s", reporter.worker, key, text)
+        raise JobTakenError from error
     failures = status.failures + 1
-    if not is_taken:
-        await reporter.end(key, failures=failures, error=text)
+    await reporter.end(key, failures=failures, error=text)
     # A store is back for all jobs at once; what is wrong with one account may take a person.
     of_store = isinstance(error, LedgerError) or _is_busy(error)
     # Repeated warnings of one kind are only counted: one account must not hide what another one's trouble is.
     kind = {"throttle_kind": type(error).__name__ if of_store else f"{account.name} {type(error).__name__}"}
     log.warning("worker %s: %s failed (%d in a row): %s", reporter.worker, key, failures, text, extra=kind)
-    if not isinstance(error, FAILURES):
-        log.error("worker %s: %s failed by a fault of a program", reporter.worker, key, exc_info=error)
-    if is_taken:
-        reporter.forget(key)
-        raise JobTakenError from error
     return backoff(1.0, failures, _MAX_STORE_PAUSE if of_store else _MAX_PAUSE)
 
 

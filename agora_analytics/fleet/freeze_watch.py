@@ -12,7 +12,7 @@ from agora_analytics.quota.store_clock import elapsed
 _CHECK_EVERY: Final = 0.2
 
 _MIN_FREEZE: Final = REDELIVERY * 3 / 4
-"""Seconds after which leases may be over: docket renews them four times in their length."""
+"""Seconds after which leases may be over: they are renewed four times in their length."""
 
 
 class FreezeWatch:

@@ -96,7 +96,7 @@ class WorkQueue:
         self._clock = clock or StoreClock()
         self._store: RedisConnections | None = None
         self._docket: Docket | None = None
-        self._held: set[Any] = set()
+        self._held: set[bytes] = set()
         """The ids of the messages whose turns are under way here."""
 
     def check_url(self) -> None:
@@ -209,16 +209,18 @@ class WorkQueue:
         """
         while True:
             await asyncio.sleep(REDELIVERY / 4)
-            with suppress(Exception):  # of a store that is away; docket logs it
+            try:
                 async with asyncio.timeout(REDELIVERY / 4):
                     await self._renew_leases(worker)
+            except Exception as error:  # noqa: BLE001 - of a store that is away, which the reporter says
+                log.debug("worker %s: leases were not renewed: %s", worker, self.reason(error))
 
     async def _renew_leases(self, worker: str) -> None:
-        docket, held = self._opened(), list(self._held)
+        docket, held = self._opened(), list(filter(None, self._held))
         if held:
+            # As docket's own function does, which is no part of its interface. A task that is from no stream has no id.
             async with docket.redis() as redis:
-                client: Any = redis  # docket's type of it lacks this command
-                await client.xclaim(docket.stream_key, docket.worker_group_name, worker, 0, held, idle=0, justid=True)
+                await redis.xclaim(docket.stream_key, docket.worker_group_name, worker, 0, held, idle=0, justid=True)
 
     async def alive(self, workers: Iterable[str]) -> set[str]:
         """Return which of some workers take jobs and renew their leases."""
@@ -323,7 +325,7 @@ async def _supervised(worker: Worker) -> None:
             return
 
 
-def _task(run: Run, clock: StoreClock, held: set[Any]) -> Callable[..., Awaitable[None]]:
+def _task(run: Run, clock: StoreClock, held: set[bytes]) -> Callable[..., Awaitable[None]]:
     """Return the function that docket calls with a key; its name is stored with each job, so it must not change."""
     from docket import CurrentExecution, Execution, Perpetual  # noqa: PLC0415 - as above
     from docket.dependencies import AdmissionBlocked  # noqa: PLC0415 - as above
@@ -333,7 +335,7 @@ def _task(run: Run, clock: StoreClock, held: set[Any]) -> Callable[..., Awaitabl
         perpetual: Perpetual = Perpetual(),  # noqa: B008 - how docket injects
         execution: Execution = CurrentExecution(),  # noqa: B008 - as above
     ) -> None:
-        held.add(execution.message_id)
+        held.add(message := execution.message_id or b"")
         try:
             pause = await run(key)
         except JobTakenError:
@@ -341,7 +343,7 @@ def _task(run: Run, clock: StoreClock, held: set[Any]) -> Callable[..., Awaitabl
             # beside the successor; to wait here would renew the lease of a successor that has died.
             raise AdmissionBlocked(execution, "a takeover", handled=True) from None
         finally:
-            held.discard(execution.message_id)
+            held.discard(message)
         if pause is None:
             perpetual.cancel()
         else:

@@ -36,7 +36,7 @@ class Reporter:
     """Keeps the statuses of a worker's jobs, and writes those down that changed.
 
     Attributes:
-        is_listed: whether the queue knows this worker; if not, others are about to have its jobs.
+        is_listed: whether the queue knows this worker; if not, others may have its jobs.
         is_away: whether the store could not be used for the last report.
         alive: how many workers share the work, by the last report.
         running: the keys of the jobs that the worker is at work on.
@@ -168,7 +168,7 @@ class Reporter:
                     log.warning("worker %s: the store can be used again", self.worker)
                 self.is_away = False
                 if not self.is_listed:
-                    # docket lost its connection, or the loop was blocked: it renews no lease until these turns end.
+                    # docket lost its connection, or the loop was blocked: it takes no job until these turns end.
                     lost()
             except Exception as error:  # noqa: BLE001 - of any store; the next report says the same and more
                 if not self.is_away:

@@ -73,7 +73,7 @@ class StreamTurns:
 
     def drain(self) -> None:
         """End all turns without wasting a request, and begin no other."""
-        self._turns.is_draining = True
+        self._turns.drain()
         self.drain_running()
 
     def drain_running(self) -> None:

@@ -24,13 +24,13 @@ Turn = Callable[[JobStatus, IsEnded], Awaitable[float | None]]
 
 
 class Turns:
-    """Runs turns, each key once at a time; `is_draining` says that no other begins."""
+    """Runs turns, each key once at a time."""
 
     def __init__(self, pool: ClientPool, reporter: Reporter) -> None:
         self._pool = pool
         self._reporter = reporter
         self._tasks: dict[str, asyncio.Task[object] | None] = {}
-        self.is_draining = False
+        self._is_draining = False
         self._ends = 0
 
     def __contains__(self, key: str) -> bool:
@@ -38,6 +38,11 @@ class Turns:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether no other turn is to begin."""
+        return self._is_draining
 
     async def run(self, key: str, account: Account, turn: Turn) -> float | None:
         """Run a turn; return its result, or the seconds until it is tried again.
@@ -64,7 +69,7 @@ class Turns:
                 raise
             # A fault of one job must not end, or hurry, any other; and after a cancellation by the user's function, of
             # something of its own, docket would take the job off the list for good.
-            is_taken = not is_takeover(error) and await self._is_left(key, is_ended)
+            is_taken = is_takeover(error) or await self._is_left(key, is_ended)
             return await pause_after(error, status, account, self._reporter, self._pool, is_taken=is_taken)
 
     async def leave_if_taken(self, key: str, is_ended: IsEnded) -> None:
@@ -74,7 +79,12 @@ class Turns:
 
     async def _is_left(self, key: str, is_ended: IsEnded) -> bool:
         # A worker that drains hands its jobs over by itself: it asks for no successor.
-        return is_ended() and not self.is_draining and await self._reporter.is_taken(key)
+        return is_ended() and not self._is_draining and await self._reporter.is_taken(key)
+
+    def drain(self) -> None:
+        """Begin no other turn, and end those that are under way."""
+        self._is_draining = True
+        self.end()
 
     def end(self) -> None:
         """Let the turns that are under way, or begin, know that they are to end."""

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from agora_analytics._core import validation
-from agora_analytics._core.futures import close_whole
+from agora_analytics._core.futures import uncancellable
 from agora_analytics.errors import PlanRefused, RateLimited, ResponseError, TransportError
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
@@ -109,7 +109,7 @@ class Limiters:
             # Requests that failed with the closed transport settle first.
             await asyncio.sleep(0)
         finally:
-            await close_whole(self._account.close())
+            await uncancellable(self._account.close())
 
     async def snapshot(self) -> QuotaSnapshot:
         """See `Quota.snapshot`."""

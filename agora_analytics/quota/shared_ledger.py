@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
-from agora_analytics._core.futures import close_whole
+from agora_analytics._core.futures import uncancellable
 from agora_analytics._core.shared_store import Connections, SharedStore
 from agora_analytics.quota.ledger_state import LedgerState
 from agora_analytics.quota.ledger_store import Store
@@ -46,16 +46,21 @@ class SharedLedger(SharedStore):
         return await self._accounts[account].change(change)
 
     async def close(self) -> None:
-        """End the leases and close the connections; may be called twice, and the ledger may be used again after it."""
+        """End the leases and close the connections; may be called twice, and the ledger may be used again after it.
+
+        Who goes on using it meanwhile opens it again.
+        """
         self._bind()
         try:
-            await close_whole(self._close_accounts())
+            await uncancellable(self._close_accounts())
         finally:
             await self._store.close()
 
     async def _close_accounts(self) -> None:
         # A request that ends meanwhile may open its account again; one who goes on making changes would do so forever.
         for _ in range(_ROUNDS):
+            if not self._accounts:
+                return
             accounts, self._accounts = self._accounts, {}
             await asyncio.gather(*(account.close() for account in accounts.values()))
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics._core.futures import wait_until_done
+from agora_analytics._core.futures import uncancellable, wait_until_done
 from agora_analytics._core.shared_store import Connections, SharedStore, StoreFailedError
 from agora_analytics.errors import CheckpointError
 from agora_analytics.protocols import Lease
@@ -230,7 +230,7 @@ class SharedCheckpoints(SharedStore):
         until, pause = loop.time() + _PATIENCE, _FIRST_PAUSE
         while True:
             try:
-                return await wait_until_done(asyncio.ensure_future(self._attempt(work, _ATTEMPT)))
+                return await uncancellable(self._attempt(work, _ATTEMPT))
             except StoreFailedError as error:
                 why, refused = str(error), error.refused
             # Not inside `except`: the frames of the library that failed may hold a password.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from types import SimpleNamespace
 
 import docket.worker
@@ -22,11 +23,11 @@ LEASE = 1.0
 class Jobs:
     """Two workers with one job: each begins a turn; `lost` ends those of a worker as a fence does, `ended` in order."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str) -> None:
         self.offers: list[str] = []
         self.lost = {"one": asyncio.Event(), "two": asyncio.Event()}
         self.ended = {"one": asyncio.Event(), "two": asyncio.Event()}
-        self._url, self._name = url, name
+        self._url, self._name = url, f"jobs-{secrets.token_hex(4)}"
 
     async def work(self, worker: str) -> None:
         reporter = SimpleNamespace(worker=worker, begin=self._begin, forget=lambda _: None)
@@ -73,7 +74,7 @@ def frozen(monkeypatch):
 
 
 async def test_a_job_that_was_lost_stays_with_its_successor_and_comes_back_when_that_one_dies(redis, frozen):
-    jobs = Jobs(redis.url, "taken")
+    jobs = Jobs(redis.url)
     one = asyncio.create_task(jobs.work("one"))
     await until(lambda: jobs.offers == ["one"])
     two = asyncio.create_task(jobs.work("two"))
@@ -94,14 +95,16 @@ async def test_a_job_that_was_lost_stays_with_its_successor_and_comes_back_when_
 
 async def test_a_worker_that_waits_for_the_end_of_its_turns_keeps_their_jobs(redis, monkeypatch):
     """Such as for the answer of a slow service: its request would be made again elsewhere."""
-    monkeypatch.setattr(work_queue, "REDELIVERY", LEASE)
-    jobs = Jobs(redis.url, "draining")
+    # Long enough for a machine that is busy for seconds: Redis goes on counting.
+    lease = 3.0
+    monkeypatch.setattr(work_queue, "REDELIVERY", lease)
+    jobs = Jobs(redis.url)
     one = asyncio.create_task(jobs.work("one"))
     await until(lambda: jobs.offers == ["one"])
     two = asyncio.create_task(jobs.work("two"))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(lease / 4)
     one.cancel()
-    await asyncio.sleep(4 * LEASE)
+    await asyncio.sleep(1.8 * lease)
     assert jobs.offers == ["one"]
     jobs.ended["one"].set()
     await until(lambda: jobs.offers == ["one", "two"])

@@ -28,7 +28,7 @@ from yarl import URL
 
 from agora_analytics._core import addresses, validation
 from agora_analytics._core.decoding.json import encode
-from agora_analytics._core.futures import close_whole
+from agora_analytics._core.futures import uncancellable
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import USER_AGENT
@@ -192,7 +192,7 @@ class Webhook:
         try:
             await self.flush()
         finally:
-            await close_whole(self._end())
+            await uncancellable(self._end())
 
     async def _end(self) -> None:
         if self._task is not None and not self._task.done():

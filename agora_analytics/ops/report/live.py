@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,8 @@ from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
 from agora_analytics.catalogue import Product, QualityMetric
 from agora_analytics.client import AnalyticsClient, service_time
-from agora_analytics.errors import AgoraError, QuotaExhausted
-from agora_analytics.export.report import ExportProgress, ExportReport
+from agora_analytics.errors import AgoraError, ExportError, QuotaExhausted
+from agora_analytics.export.report import ExportProgress, ExportReport, Skipped
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.models import Call
 from agora_analytics.ops.report import from_export
@@ -72,8 +73,8 @@ async def live_week(
     Raises:
         ValueError: the report would take more than `max_requests`; only the estimate was sent.
         QuotaExhausted: what is left of the plan's quota does not suffice within an hour.
-        AgoraError: any other error of `agora_analytics.errors`, before anything was answered. After that the report is
-            made of what was, and says what is missing and why.
+        AgoraError: any other error of `agora_analytics.errors`, before there was any row. After that the report is made
+            of the rows that there are, and says what is missing and why.
 
     """
     validation.instance("client", client, AnalyticsClient)
@@ -89,9 +90,8 @@ async def live_week(
         names = "Call Inspector and Data Insights" if selection.insights else "Call Inspector"
         # Progress is reported once a second: the last requests before a failure may be missing.
         source = f"{names}, {'at least ' if made.failure else ''}{made.requests} requests"
-        notes = [made.failure] if made.failure else []
-        page = await asyncio.to_thread(from_export.week_from, Path(folder), span, source, notes)
-    for part in (*notes, *made.missing):
+        page = await asyncio.to_thread(from_export.week_from, Path(folder), span, source, made.pending)
+    for part in (*made.pending, *map(_skipped, made.report.skipped)):
         on_missing(part)
     return page
 
@@ -171,11 +171,18 @@ async def _fetch(
 
 @attrs.frozen
 class _Exported:
-    """All requests, those of the estimate included; why they ended early, if they did; and what the export lacks."""
+    """All requests, those of the estimate included, and what ended them early, if anything did."""
 
     requests: int
-    failure: str
-    missing: Sequence[str]
+    report: ExportReport
+    failure: str = ""
+
+    @property
+    def pending(self) -> list[str]:
+        """What was not requested, and why; what was refused is in the report."""
+        if not (self.failure or self.report.pending):
+            return []
+        return [f"{self.report.pending} spans are missing: {self.failure or 'max_requests does not suffice'}"]
 
 
 async def _export(
@@ -187,40 +194,47 @@ async def _export(
     on_price: Callable[[int], None],
     on_progress: Callable[[int], None],
 ) -> _Exported:
-    """Export what the report of a week is made from; raises what ended it before anything was answered."""
-    spent = sent = 0
+    """Export what the report of a week is made from; raises what ended the requests before there was any row."""
+    over = asyncio.get_running_loop().time() + _MAX_WAIT
+    async with _until(over):
+        estimate = await client.export.estimate(selection)
+    _check_price(sum(estimate.requests.values()), most, on_price, spent=estimate.spent)
+    sent = estimate.spent
+    on_progress(sent)
+    await _check_quota(client, estimate.requests)
 
     def show(progress: ExportProgress) -> None:
         nonlocal sent
-        sent = spent + progress.requests
+        sent = estimate.spent + progress.requests
         on_progress(sent)
 
     run = partial(client.export.run, selection, folder, format="jsonl")
     try:
-        async with asyncio.timeout(_MAX_WAIT):
-            estimate = await client.export.estimate(selection)
-            spent = sent = estimate.spent
-            _check_price(sum(estimate.requests.values()), most, on_price, spent=spent)
-            on_progress(spent)
-            await _check_quota(client, estimate.requests)
-            made = await run(max_requests=most - spent, on_progress=show)
-    except TimeoutError:
-        failure: AgoraError = _late()
+        async with _until(over):
+            made = await run(max_requests=most - estimate.spent, on_progress=show)
+    except ExportError:
+        raise  # of files, which would fail again
     except AgoraError as error:
-        failure = error
-    else:
-        return _Exported(spent + made.requests, "", [*_missing(made)])
-    if not spent:
-        raise failure
-    return await _answered(run, sent, failure)
+        made = await run(max_requests=0)
+        if not any(made.rows.values()):
+            raise
+        return _Exported(sent, made, str(error.args[0]))
+    return _Exported(estimate.spent + made.requests, made)
 
 
-async def _answered(run: Callable[..., Awaitable[ExportReport]], sent: int, failure: AgoraError) -> _Exported:
-    """Write what was answered before a failure; raises that if nothing was."""
-    made = await run(max_requests=0)
-    if not any(made.rows.values()):
-        raise failure
-    return _Exported(sent, f"the requests ended early: {failure.args[0]}", [*_missing(made)])
+@asynccontextmanager
+async def _until(moment: float) -> AsyncIterator[None]:
+    limit = asyncio.timeout_at(moment)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise  # of a callback
+        raise QuotaExhausted(
+            f"the report was not done within {_MAX_WAIT} s: it waited for the plan's quota, or for the service",
+            hint="See what is left in client.quota.snapshot() (agora-analytics quota), and make it later.",
+        ) from None
 
 
 def _selection(client: AnalyticsClient, span: Span) -> Selection:
@@ -230,19 +244,9 @@ def _selection(client: AnalyticsClient, span: Span) -> Selection:
     return Selection(*span, datasets=("calls", "insights") if joins else ("calls",), insights=joins)
 
 
-def _late() -> QuotaExhausted:
-    return QuotaExhausted(
-        f"the report was not done within {_MAX_WAIT} s: it waited for the plan's quota, or for the service",
-        hint="See what is left in client.quota.snapshot() (agora-analytics quota), and make it later.",
-    )
-
-
-def _missing(made: ExportReport) -> Iterator[str]:
-    for one in made.skipped:
-        when = f", {one.span}" if one.span else ""
-        yield f"{one.what}{when}: {one.reason}"
-    if made.pending:
-        yield f"{made.pending} spans of lists were not requested"
+def _skipped(one: Skipped) -> str:
+    when = f", {one.span}" if one.span else ""
+    return f"{one.what}{when}: {one.reason}"
 
 
 def _callbacks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from html import unescape
 from typing import Any
 
@@ -171,12 +172,13 @@ async def test_a_report_that_would_wait_for_the_next_day_is_refused(clock):
 async def test_a_report_whose_quota_others_spend_ends(simulation, monkeypatch):
     run = Exporter.run
 
-    async def never(*arguments: Any, max_requests: int, **options: Any) -> object:
-        await asyncio.sleep(86_400 * max_requests)
+    async def run_slowly(*arguments: Any, max_requests: int, **options: Any) -> object:
+        if max_requests:
+            await asyncio.sleep(86_400)
         return await run(*arguments, max_requests=max_requests, **options)
 
     async with simulation.client(quotas=False) as client:
-        monkeypatch.setattr(Exporter, "run", never)
+        monkeypatch.setattr(Exporter, "run", run_slowly)
         with pytest.raises(QuotaExhausted, match="the report was not done within 3600 s"):
             await report.live_week(client, max_requests=200)
 
@@ -197,10 +199,35 @@ async def test_a_week_that_ends_early_is_made_of_what_was_answered(simulation, m
     async with simulation.client(quotas=False, transport=transport) as client:
         simulation.faults = Faults.script([*[None] * (request_count(simulation) + 15), *[fault] * 1_000])
         page = await report.live_week(client, max_requests=200, on_missing=missing.append)
-    assert reason in missing[0]
-    assert missing[0] in unescape(page)
-    assert "were not requested" in missing[-1]
+    (part,) = missing
+    assert re.match(r"\d+ spans are missing: ", part)
+    assert reason in part
+    assert part in unescape(page)
     assert "Data Insights, at least " in page
+
+
+async def test_a_week_that_takes_more_requests_than_were_estimated_says_so(simulation, monkeypatch):
+    run = Exporter.run
+
+    async def run_less(*arguments: Any, max_requests: int, **options: Any) -> object:
+        return await run(*arguments, max_requests=4, **options)
+
+    monkeypatch.setattr(Exporter, "run", run_less)
+    missing: list[str] = []
+    async with simulation.client(quotas=False) as client:
+        page = await report.live_week(client, max_requests=200, on_missing=missing.append)
+    assert "spans are missing: max_requests does not suffice" in missing[0]
+    assert missing[0] in unescape(page)
+
+
+@pytest.mark.parametrize("error", [TimeoutError, LookupError])
+async def test_an_exception_from_a_callback_ends_a_week(simulation, error):
+    def fail(_: int) -> None:
+        raise error("of a program")
+
+    async with simulation.client(quotas=False) as client:
+        with pytest.raises(error, match="of a program"):
+            await report.live_week(client, max_requests=200, on_progress=fail)
 
 
 async def test_a_part_without_quota_says_why(simulation, call):
