@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import attrs
 
+from agora_analytics._core.futures import uncancellable
 from agora_analytics._core.transport import AiohttpTransport, Credentials, SharedConnections
 from agora_analytics.client import AnalyticsClient
 from agora_analytics.fleet.description import Account
@@ -97,7 +98,11 @@ class ClientPool:
     async def close(self) -> None:
         """Close all clients, and their connections."""
         opened, self._open = self._open, {}
-        async with AsyncExitStack() as closing:  # which goes on when it is cancelled
-            closing.push_async_callback(self._connections.close)
-            for one in opened.values():
-                closing.push_async_callback(one.client.close)
+        await uncancellable(self._close_all([one.client for one in opened.values()]))
+
+    async def _close_all(self, clients: Iterable[AnalyticsClient]) -> None:
+        # At once: each may wait a second for a store that does not answer.
+        found = await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
+        await self._connections.close()
+        for error in filter(None, found):
+            raise error

@@ -125,6 +125,8 @@ class Reporter:
         await self._queue.read_clock()
         workers = await self._queue.read(WORKERS)
         self._look_for_double(workers.get(self.worker))
+        if self.is_away:
+            await self._leave_taken()
         await self._write_changed()
         now = self._queue.now()
         status = WorkerStatus(name=self.worker, since=self._since, seen=now, jobs=len(self.running), draining=draining)
@@ -134,6 +136,12 @@ class Reporter:
         self.is_listed = self.worker in alive
         self.alive = len(alive | {self.worker})
         return await self._queue.read_one(DRAIN, self.worker) is not None
+
+    async def _leave_taken(self) -> None:
+        """Leave to others the jobs that ended here while the store was away, and that they have begun since."""
+        if ended := self._changed - self.running:
+            written = await self._queue.read(JOBS)
+            self._changed -= {key for key in ended if job_status(key, written.get(key)).worker not in {self.worker, ""}}
 
     async def _write_changed(self) -> None:
         async with self._writing:

@@ -62,14 +62,21 @@ class Turns:
         except Exception:  # noqa: BLE001 - of any store: a worker that can reach it takes the job
             return DECLINED
         try:
+            return await self._tried(status, account, turn, is_ended)
+        except asyncio.CancelledError:
+            await self._reporter.end(key)
+            raise
+
+    async def _tried(self, status: JobStatus, account: Account, turn: Turn, is_ended: IsEnded) -> float | None:
+        """Run a turn; return its result, or write down what it fails with."""
+        try:
             return await turn(status, is_ended)
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                await self._reporter.end(key)
                 raise
             # A fault of one job must not end, or hurry, any other; and after a cancellation by the user's function, of
             # something of its own, docket would take the job off the list for good.
-            is_taken = is_takeover(error) or await self._is_left(key, is_ended)
+            is_taken = is_takeover(error) or await self._is_left(status.key, is_ended)
             return await pause_after(error, status, account, self._reporter, self._pool, is_taken=is_taken)
 
     async def leave_if_taken(self, key: str, is_ended: IsEnded) -> None:

@@ -85,3 +85,18 @@ async def test_after_a_refusal_the_next_job_gets_new_credentials_while_others_us
             assert renewed is not refused
         assert not closed
     assert closed == [refused]
+
+
+async def test_all_clients_are_closed_at_once_however_often_that_is_cancelled(pool, closed):
+    for account in (FIRST, SECOND):
+        async with pool.client(account):
+            pass
+    began = asyncio.get_running_loop().time()
+    closing = asyncio.create_task(pool.close())
+    for _ in range(3):
+        await asyncio.sleep(0.1)
+        closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert len(closed) == 2
+    assert asyncio.get_running_loop().time() - began < 1.5

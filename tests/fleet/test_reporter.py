@@ -11,6 +11,7 @@ from helpers.redis_server import MISSING, REDIS
 from agora_analytics.fleet.export_turns import ExportTurns
 from agora_analytics.fleet.queue import WorkQueue
 from agora_analytics.fleet.reporter import JOBS, Reporter
+from agora_analytics.fleet.status import job_status
 from agora_analytics.fleet.stream_turns import StreamTurns
 from agora_analytics.fleet.worker import FleetWorker
 
@@ -80,6 +81,23 @@ async def test_a_worker_that_comes_back_does_not_report_the_jobs_that_others_hav
         getattr(worker, end)()
         await one.report(draining=False)
         assert await one.is_taken(KEY)
+
+
+async def test_a_turn_that_ended_in_an_outage_is_not_reported_over_that_of_a_successor(redis):
+    async with WorkQueue(redis.url, "outage").opened() as queue:
+        one, two = Reporter("one", queue), Reporter("two", queue)
+        for key in (KEY, "mine"):
+            await one.begin(key)
+        one.is_away = True
+        for key in (KEY, "mine"):
+            await one.end(key, failures=1)
+        await two.begin(KEY)
+        await one.report(draining=False)
+        assert await one.is_taken(KEY) is False  # as it cannot know
+        one.is_away = False
+        assert await one.is_taken(KEY)
+        written = await queue.read(JOBS)
+        assert (job_status("mine", written["mine"]).failures, job_status(KEY, written[KEY]).failures) == (1, 0)
 
 
 async def test_all_that_live_are_asked_for_at_once(redis):

@@ -198,28 +198,42 @@ async def _export(
     over = asyncio.get_running_loop().time() + _MAX_WAIT
     async with _until(over):
         estimate = await client.export.estimate(selection)
-    _check_price(sum(estimate.requests.values()), most, on_price, spent=estimate.spent)
-    sent = estimate.spent
-    on_progress(sent)
+    spent = estimate.spent
+    _check_price(sum(estimate.requests.values()), most, on_price, spent=spent)
+    on_progress(spent)
     await _check_quota(client, estimate.requests)
-
-    def show(progress: ExportProgress) -> None:
-        nonlocal sent
-        sent = estimate.spent + progress.requests
-        on_progress(sent)
-
+    progress = _WeekProgress(on_progress, spent, spent)
     run = partial(client.export.run, selection, folder, format="jsonl")
     try:
         async with _until(over):
-            made = await run(max_requests=most - estimate.spent, on_progress=show)
-    except ExportError:
-        raise  # of files, which would fail again
+            made = await run(max_requests=most - spent, on_progress=progress)
     except AgoraError as error:
+        # Files that cannot be written fail again.
+        if error is progress.raised or isinstance(error, ExportError):
+            raise
         made = await run(max_requests=0)
         if not any(made.rows.values()):
             raise
-        return _Exported(sent, made, str(error.args[0]))
-    return _Exported(estimate.spent + made.requests, made)
+        return _Exported(progress.sent, made, str(error.args[0]))
+    return _Exported(spent + made.requests, made)
+
+
+@attrs.define
+class _WeekProgress:
+    """Counts requests for a callback, beside those of the estimate, and remembers what that raised."""
+
+    on_progress: Callable[[int], None]
+    spent: int
+    sent: int
+    raised: BaseException | None = None
+
+    def __call__(self, progress: ExportProgress) -> None:
+        self.sent = self.spent + progress.requests
+        try:
+            self.on_progress(self.sent)
+        except BaseException as error:
+            self.raised = error
+            raise
 
 
 @asynccontextmanager

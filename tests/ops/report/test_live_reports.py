@@ -220,12 +220,17 @@ async def test_a_week_that_takes_more_requests_than_were_estimated_says_so(simul
     assert missing[0] in unescape(page)
 
 
-@pytest.mark.parametrize("error", [TimeoutError, LookupError])
-async def test_an_exception_from_a_callback_ends_a_week(simulation, error):
-    def fail(_: int) -> None:
-        raise error("of a program")
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("error", [TimeoutError, LookupError, ServerError])
+async def test_an_exception_from_a_callback_ends_a_week(simulation, error, first):
+    seen: list[int] = []
 
-    async with simulation.client(quotas=False) as client:
+    def fail(count: int) -> None:
+        seen.append(count)
+        if first or len(seen) > 2:
+            raise error("of a program")
+
+    async with simulation.client(quotas=False, transport=simulation.transport(latency=(1.0, 3.0))) as client:
         with pytest.raises(error, match="of a program"):
             await report.live_week(client, max_requests=200, on_progress=fail)
 
