@@ -54,6 +54,9 @@ log = logging.getLogger("agora_analytics")
 OnSkipped = Callable[[Endpoint, Sequence[BadRow]], None]
 """Is called with the endpoint and the rows of an answer that were left out."""
 
+OnSending = Callable[[], None]
+"""Is called when a request is about to be sent; what it raises ends the request."""
+
 
 @attrs.frozen(kw_only=True)
 class RequestOptions:
@@ -61,8 +64,9 @@ class RequestOptions:
 
     `max_wait` is seconds in all (None: the dispatcher's for interactive requests; streams and exports wait as long as
     it takes). `max_rate_limited` is how many `RateLimited` one request retries before it raises. `on_skipped` gets the
-    rows of each answer that were left out because they do not fit. `host` is the index of the host to send to (None: as
-    failover decides).
+    rows of each answer that were left out because they do not fit. `on_sending` is called for each attempt that has its
+    permit, just before it is sent; an error that it raises ends the request, unsent. `host` is the index of the host to
+    send to (None: as failover decides).
     """
 
     priority: Priority = Priority.INTERACTIVE
@@ -70,6 +74,7 @@ class RequestOptions:
     max_wait: float | None = None
     max_rate_limited: int = 5
     on_skipped: OnSkipped | None = None
+    on_sending: OnSending | None = None
     host: int | None = None
 
 
@@ -184,12 +189,12 @@ class Dispatcher:
                 if host is None:
                     host = self._hosts.current and self._hosts.pick(loop.time())  # 0, nearly always: nothing to pick
                 try:
-                    answer = await self._attempt(pending, host, remaining, options.priority)
+                    answer = await self._attempt(pending, host, remaining, options)
                     while answer is None:
                         # Whatever blocks the loop so long must not keep others from running as well.
                         await asyncio.sleep(0)
                         remaining = self._remaining_wait(options, loop.time() - begun)
-                        answer = await self._attempt(pending, host, remaining, options.priority)
+                        answer = await self._attempt(pending, host, remaining, options)
                 except AgoraError as error:
                     error.request = error.request or _describe(pending)
                     self._hosts.report_failure(host, error, loop.time())
@@ -266,11 +271,11 @@ class Dispatcher:
         return None if most is None else max(0.0, most - elapsed)
 
     async def _attempt(
-        self, pending: _PendingRequest[AnswerT], host: int, remaining: float | None, priority: Priority
+        self, pending: _PendingRequest[AnswerT], host: int, remaining: float | None, options: RequestOptions
     ) -> AnswerT | None:
         """Wait for a permit and send; return None if that came too late for the permit, and nothing was sent."""
         pending.trace.waiting()
-        async with self.limiters.permit(pending.endpoint, remaining, priority, pending.app) as permit:
+        async with self.limiters.permit(pending.endpoint, remaining, options.priority, pending.app) as permit:
             # Until the request is built, whatever goes wrong returns the permit.
             permit.sent = False
             self._ensure_open()  # closed while this request waited?
@@ -278,6 +283,8 @@ class Dispatcher:
             # The last look at the clock before the request is the transport's.
             if permit.too_late():
                 return None
+            if options.on_sending is not None:
+                options.on_sending()
             permit.sent = True
             with pending.trace.attempt(host) as attempt:
                 try:

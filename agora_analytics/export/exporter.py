@@ -67,6 +67,7 @@ class Exporter:
         max_requests: int | None = None,
         concurrency: int = 16,
         on_progress: ProgressCallback | None = None,
+        drain: asyncio.Event | None = None,
         state: str | Path | None = None,
         sink_options: Mapping[str, Any] | None = None,
         rebuild: bool = False,
@@ -110,6 +111,8 @@ class Exporter:
             max_requests: end the run after this many requests; 0 only writes what earlier runs have fetched.
             concurrency: requests in flight, from 1 to 1000.
             on_progress: called with an `ExportProgress` about once a second; an exception from it ends the export.
+            drain: ends the run in good order once it is set, as for `SIGTERM`: nothing more is sent, and what is under
+                way is saved and written. The report has the rest in `pending`.
             state: for a URL, the local folder of the state (default: one below `~/.local/state`).
             sink_options: options of the URL's file system, for fsspec.
             rebuild: accept the files as they are: rebuild a lost state from `manifest.json`, and report rows that are
@@ -127,6 +130,7 @@ class Exporter:
 
         """
         lifecycle = await _lifecycle()
+        given = validation.none_or(validation.instance, "drain", drain, asyncio.Event)
         options = lifecycle.RunOptions(
             worst=_worst(order),
             min_users=validation.int_in_range("min_users", min_users, 0),
@@ -135,6 +139,7 @@ class Exporter:
             on_progress=validation.none_or(
                 validation.function, "on_progress", on_progress, "a function that takes an ExportProgress"
             ),
+            drain=lifecycle.Drain(given or asyncio.Event()),
         )
         report: ExportReport = await lifecycle.run_export(
             self._dispatcher,

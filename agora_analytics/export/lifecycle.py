@@ -22,6 +22,7 @@ from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
 from agora_analytics.export.estimate import ExportEstimate
 from agora_analytics.export.estimator import Estimator
+from agora_analytics.export.fetch.drain import Drain
 from agora_analytics.export.fetch.run import ExportRun, RunOptions
 from agora_analytics.export.fetch.sources import EndpointSet
 from agora_analytics.export.report import ExportReport, ShardsReport
@@ -75,7 +76,7 @@ async def run_export(
     if state is not None:
         await asyncio.to_thread(check_state_folder, state)
     async with _opened(settings, sink, folder, rebuild=rebuild, process=process) as (state_thread, parts):
-        endpoints = _endpoints(dispatcher, scope, selection, state_thread)
+        endpoints = _endpoints(dispatcher, scope, selection, state_thread, options.drain)
         run = ExportRun(dispatcher, selection, options, state_thread, parts, endpoints=endpoints)
         await run.finish()
         await parts.flush_all()
@@ -102,18 +103,27 @@ async def merge_shards(
 
 
 def _endpoints(
-    dispatcher: Dispatcher, scope: Scope, selection: Selection, state_thread: StateThread | None = None
+    dispatcher: Dispatcher,
+    scope: Scope,
+    selection: Selection,
+    state_thread: StateThread | None = None,
+    drain: Drain | None = None,
 ) -> dict[str, EndpointSet]:
     """Return the endpoints of each App ID; raises `ValueError` if there is none, or the plan lacks one.
 
-    With `state_thread`, rows that do not fit the API reference are counted in the state.
+    With `state_thread`, rows that do not fit the API reference are counted in the state; with `drain`, a request is not
+    sent once a run drains.
     """
     apps = selection.apps or ((scope.app_id,) if scope.app_id else ())
     if not apps:
         raise ValueError("apps=(): give App IDs, or make the client with one")
     return {
         app: EndpointSet.of(
-            dispatcher, scope, app, partial(_count_bad_rows, state_thread, app) if state_thread else None
+            dispatcher,
+            scope,
+            app,
+            on_skipped=partial(_count_bad_rows, state_thread, app) if state_thread else None,
+            on_sending=drain.sending if drain else None,
         )
         for app in apps
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 from agora_analytics._core.decoding.json import encode
@@ -55,7 +56,7 @@ class ExportTurns:
         self._pool = pool
         self._reporter = reporter
         self._turns = Turns(pool, reporter)
-        self._running: set[asyncio.Task[ExportReport]] = set()
+        self._running: dict[asyncio.Task[ExportReport], asyncio.Event] = {}
 
     @property
     def keys(self) -> frozenset[str]:
@@ -92,18 +93,11 @@ class ExportTurns:
         return backoff(_INCOMPLETE, status.failures, _MAX_INCOMPLETE)
 
     async def _run(self, key: str, task: ShardTask, client: AnalyticsClient) -> ExportReport | None:
-        """Run an export to its end; None if it was interrupted for another worker, which resumes it."""
-
-        def show(progress: ExportProgress) -> None:
-            self._reporter.note(key, events=sum(progress.rows.values()))
-
-        export = asyncio.ensure_future(
-            client.export.run(
-                task.shard.selection, task.shard.place(task.job.to), format=task.job.format, on_progress=show
-            )
-        )
+        """Run an export to its end; None if another worker is to resume it."""
+        draining = asyncio.Event()
+        export = asyncio.ensure_future(self._export(key, task, client, draining))
         export.add_done_callback(retrieve_error)
-        self._running.add(export)
+        self._running[export] = draining
         try:
             await asyncio.wait((export,))
         except asyncio.CancelledError:
@@ -111,17 +105,30 @@ class ExportTurns:
             await asyncio.wait((export,))
             raise
         finally:
-            self._running.discard(export)
-        # Cancelled by `drain`: what was answered is saved.
-        return None if export.cancelled() else export.result()
+            del self._running[export]
+        if export.cancelled():  # by `stop`
+            return None
+        report = export.result()
+        return report if report.complete or not draining.is_set() else None
+
+    async def _export(
+        self, key: str, task: ShardTask, client: AnalyticsClient, draining: asyncio.Event
+    ) -> ExportReport:
+        def show(progress: ExportProgress) -> None:
+            self._reporter.note(key, events=sum(progress.rows.values()))
+
+        place = task.shard.place(task.job.to)
+        run = partial(client.export.run, task.shard.selection, place, format=task.job.format)
+        return await run(on_progress=show, drain=draining)
 
     def drain(self) -> None:
-        """End all exports where they are, and begin no other."""
+        """End all exports without wasting a request, and begin no other."""
         self._turns.drain()
-        self.stop()
+        for draining in self._running.values():
+            draining.set()
 
     def stop(self) -> None:
-        """End all exports where they are."""
+        """End all exports now: answers that are under way are lost."""
         self._turns.end()
         for export in self._running:
             export.cancel()

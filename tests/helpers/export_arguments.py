@@ -24,6 +24,7 @@ EXPORTS = [
             "max_requests": "count or None",
             "concurrency": "count",
             "on_progress": "function or None",
+            "drain": "object or None",
             "state": "path or None",
             "sink_options": "mapping",
             "rebuild": "flag",

@@ -29,12 +29,18 @@ WORLD = World(seed=7, calls_per_hour=20)
 
 
 class Accounts:
-    """Services by customer ID; all have the same world, and each its own quota."""
+    """Services by customer ID; all have the same world, and each its own quota.
+
+    Attributes:
+        delay: seconds after which each answer is sent.
+
+    """
 
     def __init__(self, count: int, plan=FRESH) -> None:
         self.services = {f"customer{number}": self._service(number, plan) for number in range(count)}
         self._handlers = {name: _Host(service, 0) for name, service in self.services.items()}
         self.closing = asyncio.Event()
+        self.delay = 0.0
 
     def _service(self, number: int, plan) -> Service:
         return Service(
@@ -45,7 +51,9 @@ class Accounts:
         token = request.headers.get("Authorization", "").removeprefix("Basic ")
         customer = base64.b64decode(token).decode().partition(":")[0]
         handler = self._handlers.get(customer)
-        return web.Response(status=401) if handler is None else await handler.handle(request)
+        answer = web.Response(status=401) if handler is None else await handler.handle(request)
+        await asyncio.sleep(self.delay)
+        return answer
 
     @property
     def refused(self) -> int:

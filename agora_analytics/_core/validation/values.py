@@ -205,7 +205,7 @@ Rule = Callable[[str, Any], Any]
 def instance(name: str, value: object, kind: type[T]) -> T:
     """Return a value of a class."""
     if not isinstance(value, kind):
-        raise type_error(name, value, f"a {kind.__name__}")
+        raise type_error(name, value, f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}")
     return value
 
 

@@ -61,10 +61,10 @@ class CallQueue:
     async def next(self) -> PendingCall | None:
         """Return the next call; waits while lists may add more.
 
-        Returns None once there will be none, or the request budget is spent. With the worst first, it waits for all
-        lists, since any of them may have a worse call.
+        Returns None once there will be none, or the run is to send no further request. With the worst first, it waits
+        for all lists, since any of them may have a worse call.
         """
-        while not self._fetcher.budget_spent:
+        while not self._fetcher.has_ended:
             if self._queue:
                 call = self._queue.popleft()
                 # Asked again, since the App ID may have been refused after the call was claimed.

@@ -21,6 +21,7 @@ import attrs
 
 from agora_analytics._core.retry import Retry
 from agora_analytics.errors import AgoraError, PlanRefused, RateLimited
+from agora_analytics.export.fetch.drain import Drain, RequestsEnded
 from agora_analytics.export.fetch.outages import LONGEST_OUTAGE, WARN_AFTER, LedgerWaits
 
 T = TypeVar("T")
@@ -61,10 +62,6 @@ class RetentionExpired(Exception):
     """The service does not keep the requested data any more."""
 
 
-class RequestBudgetExhausted(Exception):
-    """The run has made `max_requests` requests."""
-
-
 @attrs.define
 class _Attempts:
     """The attempts of one request so far.
@@ -97,7 +94,7 @@ class _Attempts:
 
 
 class RetryingFetcher:
-    """Sends requests with retries, up to `max_requests` in all (None: no limit).
+    """Sends requests with retries, up to `max_requests` in all (None: no limit), until the run drains.
 
     Attributes:
         requests_made: requests sent, or waiting for quota.
@@ -108,19 +105,21 @@ class RetryingFetcher:
 
     """
 
-    def __init__(self, max_requests: int | None) -> None:
+    def __init__(self, max_requests: int | None, drain: Drain | None = None) -> None:
         self.requests_made = self.requests_done = 0
         self.narrowed = 0
         self.wait_if_too_new = True
         self.ledger = LedgerWaits()
         self._max_requests = max_requests
+        self._drain = drain or Drain()
         self._answered: dict[str, int] = {}  # by category: the number of the latest request that was answered
         self._random = Random()  # noqa: S311 - jitter, no secret
 
     @property
-    def budget_spent(self) -> bool:
-        """Whether the run has used up its request budget."""
-        return self._max_requests is not None and self.requests_made >= self._max_requests
+    def has_ended(self) -> bool:
+        """Whether the run is to send no further request."""
+        is_spent = self._max_requests is not None and self.requests_made >= self._max_requests
+        return is_spent or self._drain.has_begun
 
     async def __call__(
         self,
@@ -129,7 +128,7 @@ class RetryingFetcher:
         *,
         category: str = "",
     ) -> T:
-        """Return the answer; raises `RequestBudgetExhausted`, `RetentionExpired`, or the error that no retry helps.
+        """Return the answer; raises `RequestsEnded`, `RetentionExpired`, or the error that no retry helps.
 
         `category` names the kind of request and its App ID. A request is retried for up to 15 minutes, but for only two
         if others of its category succeed meanwhile: then the failure is the item's own.
@@ -140,7 +139,7 @@ class RetryingFetcher:
         tries = _Attempts()
         while True:
             if early := await before_attempt():
-                await asyncio.sleep(min(early, _TOO_NEW_WAIT))
+                await self._pause(min(early, _TOO_NEW_WAIT))
             # Charged before it is sent, since the service counts requests that fail, too.
             number, tries.attempts = self._take_from_budget(), tries.attempts + 1
             try:
@@ -155,7 +154,7 @@ class RetryingFetcher:
                 # The largest, because answers come in any order.
                 self._answered[category] = max(number, self._answered.get(category, 0))
                 return answer
-            await asyncio.sleep(delay)
+            await self._pause(delay)
 
     async def probe(self, send: Callable[[], Awaitable[T]]) -> T:
         """Return the answer to a probe, with a short retry policy; raises like a call of the fetcher."""
@@ -174,24 +173,32 @@ class RetryingFetcher:
                 if delay is None:
                     raise
                 log.info("export: a probe failed, retrying in %.1f s: %s", delay, error)
-            await asyncio.sleep(delay)
+            await self._pause(delay)
 
     def _is_isolated(self, tries: _Attempts, category: str) -> bool:
         """Whether a request keeps failing while others of its category succeed."""
         return tries.attempts >= _ISOLATED_AFTER and tries.failed_at < self._answered.get(category, 0)
 
     def _take_from_budget(self) -> int:
-        """Charge one request to the budget and return its number; raises `RequestBudgetExhausted` if none is left."""
-        if self.budget_spent:
-            raise RequestBudgetExhausted
+        """Charge one request to the budget and return its number; raises `RequestsEnded` if none is left."""
+        if self.has_ended:
+            raise RequestsEnded
         self.requests_made += 1
         return self.requests_made
 
     async def _counted(self, send: Callable[[], Awaitable[T]]) -> T:
+        sent = 1
         try:
-            return await self.ledger.until_used(send)
+            return await self._drain.unless_begun(lambda: self.ledger.until_used(send))
+        except RequestsEnded:
+            sent = 0
+            self.requests_made -= 1
+            raise
         finally:
-            self.requests_done += 1
+            self.requests_done += sent
+
+    async def _pause(self, seconds: float) -> None:
+        await self._drain.unless_begun(lambda: asyncio.sleep(seconds))
 
     def _delay(self, error: AgoraError, tries: _Attempts) -> float | None:
         """Return the seconds before the next attempt, or None for no retry."""

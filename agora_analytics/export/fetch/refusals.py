@@ -26,7 +26,8 @@ import attrs
 
 from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError, PlanRefused, RateLimited, Unauthorized
-from agora_analytics.export.fetch.fetcher import RequestBudgetExhausted, RetentionExpired, RetryingFetcher, log
+from agora_analytics.export.fetch.drain import RequestsEnded
+from agora_analytics.export.fetch.fetcher import RetentionExpired, RetryingFetcher, log
 from agora_analytics.export.fetch.skip_reasons import APP, DETAILS, is_access, may_be_own, reason_in_full, reason_of
 from agora_analytics.export.fetch.sources import CallSource, EndpointSet, Source
 from agora_analytics.export.report import Skipped
@@ -143,7 +144,7 @@ class RefusalClassifier:
             for app in dict.fromkeys(suspect.call.app for suspect in self._suspects):
                 try:
                     await self._resolve(app)
-                except RequestBudgetExhausted:
+                except RequestsEnded:
                     return  # the next run requests them again
 
     async def _resolve(self, app: str) -> None:

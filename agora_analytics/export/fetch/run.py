@@ -20,7 +20,8 @@ from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError
 from agora_analytics.export.fetch.call_details import CallDetailsFetcher
 from agora_analytics.export.fetch.call_queue import CallQueue
-from agora_analytics.export.fetch.fetcher import RequestBudgetExhausted, RetryingFetcher
+from agora_analytics.export.fetch.drain import Drain, RequestsEnded
+from agora_analytics.export.fetch.fetcher import RetryingFetcher
 from agora_analytics.export.fetch.progress_reporter import ProgressReporter
 from agora_analytics.export.fetch.refusals import RefusalClassifier
 from agora_analytics.export.fetch.retention import RetentionTracker
@@ -46,13 +47,14 @@ _CLOCK_INTERVAL: Final = 1.0
 
 @attrs.frozen(kw_only=True)
 class RunOptions:
-    """How a run fetches: the order of call details, the request budget, the number of workers."""
+    """How a run fetches: the order of call details, the request budget, the number of workers, when it drains."""
 
     worst: bool = False
     min_users: int = 0
     max_requests: int | None = None
     concurrency: int = 16
     on_progress: ProgressCallback | None = None
+    drain: Drain = attrs.field(factory=Drain)
 
 
 class ExportRun:
@@ -71,7 +73,7 @@ class ExportRun:
         # Wires the parts of a run together: long, without a decision in it.
         self.selection = selection
         self.options = options
-        self.fetcher = fetcher = RetryingFetcher(options.max_requests)
+        self.fetcher = fetcher = RetryingFetcher(options.max_requests, options.drain)
         self._dispatcher = dispatcher
         self._state_thread = state_thread
         self._parts = parts
@@ -95,7 +97,11 @@ class ExportRun:
         )
 
     async def finish(self) -> None:
-        """Fetch all that is pending, and write it."""
+        """Fetch all that is pending, or what is under way when the run drains, and write it."""
+        async with self.options.drain.watched(self._calls.notify):
+            await self._finish()
+
+    async def _finish(self) -> None:
         await self._state_thread.change(self._resume)
         await self._confirm_clock()
         await self._state_thread.change(self._plan)
@@ -139,7 +145,7 @@ class ExportRun:
                 if self._dispatcher.time.confirmed or not await self._has_date():
                     return
                 await asyncio.sleep(_CLOCK_INTERVAL)
-        except RequestBudgetExhausted:
+        except RequestsEnded:
             return
         finally:
             self.fetcher.wait_if_too_new = True
@@ -202,7 +208,7 @@ class ExportRun:
             try:
                 if not self.refusals.is_slice_skipped(pending):
                     await self._fetch_slice(source, pending)
-            except RequestBudgetExhausted:
+            except RequestsEnded:
                 return
             finally:
                 # Whatever the outcome: who waits for the last list must not wait for ever.
@@ -222,7 +228,7 @@ class ExportRun:
             requests_made = self.fetcher.requests_made
             try:
                 answered = await details.fetch(self._endpoints[call.app], call)
-            except RequestBudgetExhausted:
+            except RequestsEnded:
                 self._calls.notify()
                 return
             except AgoraError as error:

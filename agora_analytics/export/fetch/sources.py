@@ -16,7 +16,7 @@ import attrs
 from agora_analytics import models
 from agora_analytics._core.decoding import json
 from agora_analytics._core.decoding.codec import decoder
-from agora_analytics._core.dispatcher import Dispatcher, OnSkipped, RequestOptions
+from agora_analytics._core.dispatcher import Dispatcher, OnSending, OnSkipped, RequestOptions
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.endpoints.calls import Calls
 from agora_analytics.endpoints.insights import Insights
@@ -81,10 +81,18 @@ class EndpointSet:
     realtime: Realtime
 
     @classmethod
-    def of(cls, dispatcher: Dispatcher, scope: Scope, app_id: str, on_skipped: OnSkipped | None = None) -> EndpointSet:
+    def of(
+        cls,
+        dispatcher: Dispatcher,
+        scope: Scope,
+        app_id: str,
+        *,
+        on_skipped: OnSkipped | None = None,
+        on_sending: OnSending | None = None,
+    ) -> EndpointSet:
         """Return the endpoints of an App ID."""
         # Without a retention check of their own: the service itself has to refuse what is too old (see `retention`).
-        options = attrs.evolve(_EXPORT_OPTIONS, on_skipped=on_skipped)
+        options = attrs.evolve(_EXPORT_OPTIONS, on_skipped=on_skipped, on_sending=on_sending)
         own = attrs.evolve(scope, app_id=app_id, options=options, read_ahead=False, check_age=False)
         return cls(_BulkCalls(dispatcher, own), Insights(dispatcher, own), Realtime(dispatcher, own))
 
