@@ -24,6 +24,9 @@ _DEFAULTS: Final = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: s
 _DUPLICATE: Final = 0.1
 """Seconds in which the same signal counts once: `timeout` sends it to the child and to its process group."""
 
+_DRAIN: Final = 10.0
+"""Seconds that a command may take to drain."""
+
 _READ_SIZE: Final = 4_096
 
 _SHOW_CURSOR: Final = b"\x1b[?25h"
@@ -129,6 +132,26 @@ def stop_on_signal(stop: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         shutdown.stop = None
+
+
+@contextmanager
+def drain_on_signal(note: Callable[[str], object]) -> Iterator[asyncio.Event]:
+    """Yield an event that the first signal sets; what then goes on for ten seconds is cancelled."""
+    event, timers = asyncio.Event(), list[asyncio.TimerHandle]()
+    task = asyncio.current_task()
+
+    def drain() -> None:
+        note("stopping: waiting for answers that are under way; a second signal ends it at once")
+        event.set()
+        if task is not None:
+            timers.append(task.get_loop().call_later(_DRAIN, task.cancel))
+
+    try:
+        with stop_on_signal(drain):
+            yield event
+    finally:
+        for timer in timers:
+            timer.cancel()
 
 
 def _exit_now(code: int) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
@@ -13,7 +9,7 @@ import typer
 
 import agora_analytics as agora
 from agora_analytics._core.extras import MissingExtraError
-from agora_analytics.cli.formatting import format_count, format_duration, format_number, format_time
+from agora_analytics.cli.export_display import export_progress, show_estimate, show_report
 from agora_analytics.cli.options import (
     CredentialOptions,
     NameOptions,
@@ -23,7 +19,6 @@ from agora_analytics.cli.options import (
     freeze_rate_option,
     option,
 )
-from agora_analytics.cli.output import Screen, StepRow
 from agora_analytics.cli.parsing import (
     check_choice,
     check_plan,
@@ -37,7 +32,7 @@ from agora_analytics.cli.parsing import (
     split_list,
 )
 from agora_analytics.cli.runner import FAILED
-from agora_analytics.cli.tables import Table
+from agora_analytics.cli.signals import drain_on_signal
 from agora_analytics.export import DATASETS, formats
 from agora_analytics.export.sinks import check_place
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint
@@ -46,26 +41,16 @@ if TYPE_CHECKING:
     from agora_analytics import (
         AnalyticsClient,
         Breakdown,
-        ExportEstimate,
-        ExportProgress,
-        ExportReport,
         Insight,
         Selection,
         Series,
-        Skipped,
     )
     from agora_analytics.cli.settings import AccountSettings
 
 _PANEL: Final = "Data"
-_FIRST_LINE: Final = 5.0
-_LINE_EVERY: Final = 60.0
-"""Seconds until the first line of progress where there is no terminal, and between later ones."""
 
 # Other tools preview with `--plan`: an error names the option for that.
 _PLAN_HINT: Final = "--plan names the pricing plan; --dry-run estimates what an export takes"
-
-_UNITS: Final = ("B", "KB", "MB", "GB", "TB")
-_THOUSAND: Final = 1_000
 
 
 @attrs.frozen(kw_only=True)
@@ -219,6 +204,8 @@ async def export(
 ) -> None:
     """Export data to files. Run the same command again to resume after any interruption.
 
+    Ctrl-C and SIGTERM wait up to 10 seconds for answers that are under way; a second one ends it at once.
+
     Exit code: 0 if all selected rows are exported, 1 if some are skipped (expired, refused) or pending.
     --dry-run exits with 0, and lists what has expired already.
 
@@ -239,9 +226,9 @@ async def export(
         selection = await selected.selection(client, time)
         if to is None or dry_run:
             estimate = await client.export.estimate(selection, order=order, max_requests=max_requests)
-            _show_estimate(output.screen, estimate)
+            show_estimate(output.screen, estimate)
             return
-        with _progress(output.screen) as on_progress:
+        with export_progress(output.screen) as on_progress, drain_on_signal(output.screen.note) as drain:
             report = await client.export.run(
                 selection,
                 to,
@@ -253,9 +240,11 @@ async def export(
                 state=state,
                 rebuild=rebuild,
                 on_progress=on_progress,
+                drain=drain,
             )
-        _show_report(output.screen, report)
-    if not report.complete:
+        show_report(output.screen, report)
+    # After a signal the exit code is that of the signal.
+    if not (report.complete or drain.is_set()):
         raise typer.Exit(FAILED)
 
 
@@ -269,115 +258,6 @@ def _check_options(plan: str | None, format: str, to: str | None, *, dry_run: bo
     formats.check(format)
     if to is not None:
         check_place(to)
-
-
-@contextmanager
-def _progress(screen: Screen) -> Iterator[Callable[[ExportProgress], None]]:
-    """Yield a progress callback: JSON lines, a live table, or a line per minute where there is no terminal."""
-    # The first line comes early: it shows that the export works.
-    written = monotonic() - _LINE_EVERY + _FIRST_LINE
-
-    def line(progress: ExportProgress) -> None:
-        nonlocal written
-        if monotonic() - written >= _LINE_EVERY:
-            written = monotonic()
-            screen.note(", ".join(f"{name}: {value}" for name, value in _stages(progress)))
-
-    try:
-        with screen.live_table() as draw:
-            if screen.json:
-                yield lambda progress: screen.emit(StepRow("progress", progress))
-            elif draw is None:
-                yield line
-            else:
-                yield lambda progress: draw(Table("", ("stage", "now"), tuple(_stages(progress))))
-    except asyncio.CancelledError:
-        screen.note("stopped: run the same command again to resume")
-        raise
-
-
-def _stages(progress: ExportProgress) -> Iterator[tuple[str, str]]:
-    """Yield the progress of each stage as name and value."""
-    yield "requests made", format_number(progress.requests)
-    yield "spans to read", format_number(progress.slices)
-    yield "calls to fetch", format_number(progress.calls)
-    yield from ((f"rows of {name}", format_number(count)) for name, count in progress.rows.items())
-    yield "rows written", format_number(progress.written)
-    if progress.left:
-        yield (
-            "requests left today",
-            ", ".join(f"{name} {format_number(count)}" for name, count in progress.left.items()),
-        )
-    if progress.waiting:
-        yield "waiting for quota", format_number(progress.waiting)
-    if progress.early:
-        yield "not queryable yet", format_number(progress.early)
-    if progress.done_at is not None:
-        yield "done at about", f"{progress.done_at:%Y-%m-%d %H:%M} UTC"
-
-
-def _show_estimate(screen: Screen, estimate: ExportEstimate) -> None:
-    if screen.json:
-        screen.emit(estimate)
-        return
-    about = "" if estimate.counted else "about "
-    likely = " ({} to {})".format(*map(format_number, estimate.calls_range)) if estimate.calls_range else ""
-    calls, spent = format_count(estimate.calls, "call"), format_count(estimate.spent, "request")
-    screen.print(f"{about}{calls}{likely}; this estimate took {spent}")
-    requests = tuple((counter, format_number(count)) for counter, count in estimate.requests.items())
-    screen.show((), Table("requests", ("counter", ">requests"), requests, empty="none"))
-    rows = tuple((one.dataset, format_number(one.rows), _size(one.bytes)) for one in estimate.estimates)
-    if rows:
-        screen.show((), Table("rows, about", ("dataset", ">rows", ">as JSON Lines"), rows))
-    if estimate.done_at is not None:
-        screen.print(f"done by {estimate.done_at:%Y-%m-%d %H:%M} UTC, if nothing else uses the quota")
-    for skipped in estimate.expired:
-        screen.print(f"skipped: {_describe(skipped)}")
-
-
-def _show_report(screen: Screen, report: ExportReport) -> None:
-    if screen.json:
-        screen.emit(StepRow("report", attrs.asdict(report) | {"complete": report.complete}))
-        return
-    rows = tuple((name, format_number(count)) for name, count in report.rows.items())
-    screen.show((), Table(f"in {report.to}", ("dataset", ">rows"), rows))
-    screen.print(
-        f"{format_count(report.requests, 'request')}, {format_count(report.parts, 'part')}, listed in manifest.json"
-    )
-    if report.unfinished:
-        screen.print(f"still open: {format_count(report.unfinished, 'call')}; run it again when they have finished")
-    if report.provisional:
-        screen.print(f"provisional: {format_count(report.provisional, 'row')}; the next run fetches them again")
-    if report.pending:
-        screen.print(f"pending: {format_number(report.pending)} calls and spans; run it again")
-    for skipped in report.skipped:
-        screen.print(f"skipped: {_describe(skipped)}")
-
-
-def _describe(skipped: Skipped) -> str:
-    calls = "" if skipped.calls is None else f"{format_count(skipped.calls, 'call')}{_call_ids(skipped)}"
-    rows = "" if skipped.rows is None else format_count(skipped.rows, "row")
-    span = skipped.span
-    when = "" if span is None else f"{format_duration(span.duration)} from {format_time(span.start)} UTC"
-    again = "the next run tries again" if skipped.again else ""
-    parts = (f"{skipped.what}: {skipped.reason}", calls, rows, when, skipped.app_id, again)
-    return ", ".join(filter(None, parts))
-
-
-def _call_ids(skipped: Skipped) -> str:
-    """Return the ids of the calls that are left out, as far as they are listed."""
-    if not skipped.call_ids:
-        return ""
-    more = ", …" if (skipped.calls or 0) > len(skipped.call_ids) else ""
-    return f" ({', '.join(skipped.call_ids)}{more})"
-
-
-def _size(count: float) -> str:
-    for unit in _UNITS[:-1]:
-        if count < _THOUSAND:
-            return f"{count:,.0f} {unit}"
-        count /= _THOUSAND
-    return f"{count:,.1f} {_UNITS[-1]}"
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
