@@ -87,7 +87,7 @@ async def run_export(
         manifest = await state_thread.change(lambda state: build_manifest(state, parts.target.name, report, selected))
         if options.on_progress is not None:
             # Once more, so that the last progress is that of the end.
-            options.on_progress(await run.reporter.progress())
+            await run.reporter.report(options.on_progress)
         # Last: where it says `complete`, every file that it lists is there.
         await parts.write_manifest(manifest)
     return report

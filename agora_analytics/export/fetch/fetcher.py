@@ -101,7 +101,6 @@ class RetryingFetcher:
         requests_done: those that were answered, or failed.
         narrowed: those made because the service truncated a list, which is then read in narrower spans.
         wait_if_too_new: whether to wait for data that the service does not have yet, or raise its refusal at once.
-        ledger: waits for the ledger while it is down.
 
     """
 
@@ -109,7 +108,7 @@ class RetryingFetcher:
         self.requests_made = self.requests_done = 0
         self.narrowed = 0
         self.wait_if_too_new = True
-        self.ledger = LedgerWaits()
+        self._ledger = LedgerWaits()
         self._max_requests = max_requests
         self._drain = drain or Drain()
         self._answered: dict[str, int] = {}  # by category: the number of the latest request that was answered
@@ -189,13 +188,17 @@ class RetryingFetcher:
     async def _counted(self, send: Callable[[], Awaitable[T]]) -> T:
         sent = 1
         try:
-            return await self._drain.unless_begun(lambda: self.ledger.until_used(send))
+            return await self.with_ledger(send)
         except RequestsEnded:
             sent = 0
             self.requests_made -= 1
             raise
         finally:
             self.requests_done += sent
+
+    async def with_ledger(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of a call that uses the ledger, and wait while that is down; see `LedgerWaits`."""
+        return await self._drain.unless_begun(lambda: self._ledger.until_used(call))
 
     async def _pause(self, seconds: float) -> None:
         await self._drain.unless_begun(lambda: asyncio.sleep(seconds))

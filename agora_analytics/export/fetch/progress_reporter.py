@@ -48,16 +48,20 @@ class ProgressReporter:
     async def watch(self, on_progress: ProgressCallback) -> None:
         """Call back with the progress about once a second, until cancelled; not while the ledger cannot be read."""
         while True:
-            try:
-                progress = await self.progress()
-            except LedgerError as error:
-                # Requests wait for the ledger, and end the run if it stays away.
-                log.debug("export: no progress is reported: %s", error)
-            else:
-                on_progress(progress)
+            await self.report(on_progress)
             await asyncio.sleep(_INTERVAL)
 
-    async def progress(self) -> ExportProgress:
+    async def report(self, on_progress: ProgressCallback) -> None:
+        """Call back with the progress, unless the ledger cannot be read."""
+        try:
+            progress = await self._progress()
+        except LedgerError as error:
+            # Requests wait for the ledger, and end the run if it stays away.
+            log.debug("export: no progress is reported: %s", error)
+        else:
+            on_progress(progress)
+
+    async def _progress(self) -> ExportProgress:
         """Return how far the run is."""
         slices, calls, rows = await self._state_thread.change(ExportState.counts)
         early, queryable_at = await self._early() if calls else (0, 0)

@@ -152,7 +152,7 @@ class ExportRun:
 
     async def _has_date(self) -> bool:
         """Whether any answer had a date."""
-        snapshot = await self.fetcher.ledger.until_used(self._dispatcher.quota.snapshot)
+        snapshot = await self.fetcher.with_ledger(self._dispatcher.quota.snapshot)
         return snapshot.clock is not None
 
     async def _probe_clock(self, due: PendingSlice) -> None:

@@ -82,10 +82,13 @@ async def test_a_run_in_an_outage_ends_at_once(tmp_path, simulation):
 
 
 async def test_a_run_whose_ledger_is_down_ends_at_once(tmp_path, simulation):
+    reported = []
     ledger = FailingLedger(6, 500)
-    report, took = await drained(simulation, tmp_path, 60, ledger=ledger)
+    report, took = await drained(simulation, tmp_path, 60, ledger=ledger, on_progress=reported.append)
     assert took < 0.1
     assert report.requests == request_count(simulation)
+    assert reported
+    assert (tmp_path / "manifest.json").exists()
 
 
 async def test_a_run_that_waits_for_late_data_ends_at_once(tmp_path, simulation):
