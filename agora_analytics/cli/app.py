@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,7 +28,7 @@ from agora_analytics.cli.commands import (
     sql,
     watch,
 )
-from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, write_stderr
+from agora_analytics.cli.runner import CLOSED, DONE, INTERRUPTED, MISUSE, report_error, write_stderr
 
 NAME = "agora-analytics"
 
@@ -84,6 +85,7 @@ app.command()(info.metrics)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default the arguments of the process, and return the exit code."""
+    _open_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # A channel's name that the terminal cannot show must not end the command.
@@ -97,8 +99,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except SystemExit as end:
-        code = end.code
+        # As typer ends where the help is written into a closed pipe.
+        code = CLOSED if isinstance(end.__context__, BrokenPipeError) else end.code
+    except OSError as error:  # the version or the help cannot be written
+        return report_error(error)
     return code if isinstance(code, int) else DONE
+
+
+def _open_closed() -> None:
+    """Discard what is written to a stream that was closed for this process (`>&-`), as a daemon may start it."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
 
 
 def _report_usage_error(error: Exception) -> int:

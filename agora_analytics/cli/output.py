@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import Generic, NoReturn, TypeVar
 
 import attrs
@@ -159,8 +159,9 @@ class Screen:
 
     def warn(self, line: str) -> None:
         """Write a line to standard error, with `--json` too."""
-        if line:
-            _console(stderr=True).print(Text(printable(line), style="dim"), soft_wrap=True)
+        with suppress(OSError):  # a full disk or a closed pipe must not end the command
+            if line:
+                _console(stderr=True).print(Text(printable(line), style="dim"), soft_wrap=True)
 
     @contextmanager
     def progress(self, what: str, total: float | None = None) -> Iterator[Advance]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from typing import TYPE_CHECKING, Annotated, get_args
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import attrs
 import typer
@@ -16,6 +18,8 @@ from agora_analytics.plans import PLANS
 
 if TYPE_CHECKING:
     from agora_analytics.simulator import Fault, Service
+
+T = TypeVar("T")
 
 # Faults that a retry gets over: a client should work against them without any setting.
 _FAULT_KINDS = "reset,status,slow,cut,html"
@@ -81,11 +85,8 @@ async def simulate(
     faults = Faults.chance(fault_rate, _faults(fault_kinds), seed=seed)
     variants = Variants.hostile() if hostile else Variants()
     service = Service(World(seed=seed), plan, faults=faults, variants=variants)
-    try:
-        async with serve(service, host, port) as url:
-            await _wait_until_cancelled(output.screen, service, url)
-    except OSError as error:
-        raise OSError(listen_error(error, host, port)) from None
+    async with listening_or_why(serve(service, host, port), host, port) as url:
+        await _wait_until_cancelled(output.screen, service, url)
 
 
 async def _wait_until_cancelled(screen: Screen, service: Service, url: str) -> None:
@@ -98,7 +99,18 @@ async def _wait_until_cancelled(screen: Screen, service: Service, url: str) -> N
         screen.note(f"{sum(service.counts.values())} requests, {refused} refused")
 
 
-def listen_error(error: OSError, host: str, port: int) -> str:
+@asynccontextmanager
+async def listening_or_why(server: AbstractAsyncContextManager[T], host: str, port: int) -> AsyncIterator[T]:
+    """Enter a server; raise an `OSError` that says what to do if the port cannot be used."""
+    async with AsyncExitStack() as entered:
+        try:
+            opened = await entered.enter_async_context(server)
+        except OSError as error:
+            raise OSError(_listen_error(error, host, port)) from None
+        yield opened
+
+
+def _listen_error(error: OSError, host: str, port: int) -> str:
     """Return why the port cannot be used, and what to do."""
     if error.errno == errno.EADDRINUSE:
         return f"port {port} of {host} is in use: choose another --port, or 0 for any free one"

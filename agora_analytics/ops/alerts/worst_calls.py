@@ -62,15 +62,21 @@ async def calls_in_use(
     Worst is the freeze rate of the call so far times its peak of users: of video or of audio if that is the `metric`.
     The request goes back as far as one may, since the service may list a call only where it began; a call that began
     even before that is left out. `GET /beta/analytics/call/lists`.
+
+    Raises `ValueError` for a span that lies in the future, or that the plan does not keep any more.
     """
     limits = client.plan.of_endpoint(CALL_LISTS)
-    queried = (
-        client.calls.recent(limits.longest_query) if span is None else _queryable_span(client, CALL_LISTS, 0, span.end)
-    )
+    if span is None:
+        queried = client.calls.recent(limits.longest_query)
+    else:
+        _check_kept(client, span)
+        queried = _queryable_span(client, CALL_LISTS, 0, span.end)
     page = await client.calls.page(*queried, cname=cname, page_size=_PAGE)
-    if span is None:  # only now the service's time is known for certain
+    # Only now the service's time is known for certain.
+    if span is None:
         newest = limits.queryable(service_time(client).utc_second()).end // WINDOW * WINDOW
         span = Span(newest - WINDOW, newest)
+    _check_kept(client, span)
     frozen = [call for call in page.items if _in_use(call, span) and freeze_impact(call, metric)]
     # The id as tie-breaker, so that alerts that are sent again name the same calls.
     frozen.sort(key=lambda call: (-(freeze_impact(call, metric) or 0), call.call_id))
@@ -225,6 +231,17 @@ class WorstCalls:
 def _in_use(call: Call, span: Span) -> bool:
     ended = call.destroyed_ts if call.is_over else None
     return (call.created_ts or 0) < span.end and (ended is None or ended >= span.start)
+
+
+def _check_kept(client: AnalyticsClient, span: Span) -> None:
+    """Raise `ValueError` for a span that the plan keeps nothing of, or, by a confirmed clock, of the future."""
+    time = service_time(client)
+    now = time.utc_second()
+    kept_from = client.plan.of_endpoint(CALL_LISTS).oldest(now) + _MARGIN
+    if span.end <= kept_from or (time.confirmed and span.start > now):
+        raise ValueError(
+            f"{span}: allowed is a time from {iso(kept_from)}, as the plan {client.plan.name!r} keeps, to {iso(now)}"
+        )
 
 
 def _queryable_span(client: AnalyticsClient, endpoint: Endpoint, start: int, end: int) -> Span:

@@ -284,7 +284,7 @@ def _check_price(price: int, most: int, on_price: Callable[[int], None], *, spen
     on_price(price)
     if price + spent > most:
         after = f" after the {spent} of an estimate" if spent else ""
-        raise ValueError(f"max_requests={most}: the report takes {price} requests{after}")
+        raise ValueError(f"max_requests={most}: the report takes {price} requests{after}: allow {price + spent}")
 
 
 async def _check_quota(client: AnalyticsClient, requests: Mapping[str, int]) -> None:
