@@ -111,8 +111,9 @@ class Exporter:
             max_requests: end the run after this many requests; 0 only writes what earlier runs have fetched.
             concurrency: requests in flight, from 1 to 1000.
             on_progress: called with an `ExportProgress` about once a second; an exception from it ends the export.
-            drain: ends the run in good order once it is set, as for `SIGTERM`: nothing more is sent, and what is under
-                way is saved and written. The report has the rest in `pending`.
+            drain: ends the run in good order once it is set, as at `SIGTERM`: nothing more is sent, and what is under
+                way is saved and written. The report has the rest in `pending`. Set it in the event loop of the client
+                (from a thread by `loop.call_soon_threadsafe(drain.set)`); several runs may have the same event.
             state: for a URL, the local folder of the state (default: one below `~/.local/state`).
             sink_options: options of the URL's file system, for fsspec.
             rebuild: accept the files as they are: rebuild a lost state from `manifest.json`, and report rows that are
@@ -130,7 +131,6 @@ class Exporter:
 
         """
         lifecycle = await _lifecycle()
-        given = validation.none_or(validation.instance, "drain", drain, asyncio.Event)
         options = lifecycle.RunOptions(
             worst=_worst(order),
             min_users=validation.int_in_range("min_users", min_users, 0),
@@ -139,7 +139,7 @@ class Exporter:
             on_progress=validation.none_or(
                 validation.function, "on_progress", on_progress, "a function that takes an ExportProgress"
             ),
-            drain=lifecycle.Drain(given or asyncio.Event()),
+            drain=lifecycle.Drain(_event(drain)),
         )
         report: ExportReport = await lifecycle.run_export(
             self._dispatcher,
@@ -184,6 +184,14 @@ class Exporter:
 async def _lifecycle() -> ModuleType:
     """Return the code of exports, loaded on another thread: that takes a tenth of a second."""
     return await asyncio.to_thread(import_module, "agora_analytics.export.lifecycle")
+
+
+def _event(drain: asyncio.Event | None) -> asyncio.Event:
+    if drain is None:
+        return asyncio.Event()
+    if not isinstance(drain, asyncio.Event):
+        raise validation.type_error("drain", drain, "an asyncio.Event")
+    return drain
 
 
 def _worst(order: str) -> bool:

@@ -90,7 +90,7 @@ class ExportReport:
         requests: requests of this run.
         unfinished: calls that were open; the next run fetches them again.
         provisional: rows that may still change; the next run fetches them again.
-        pending: calls and slices that were not requested because of `max_requests`.
+        pending: calls and slices that were not requested because of `max_requests` or `drain`.
         skipped: what is missing, and why.
         below_min_users: calls whose details were not fetched because of `min_users`.
         narrowed: requests of this run made because the service truncated a list, which was then read in narrower spans.

@@ -109,7 +109,7 @@ class ExportTurns:
         if export.cancelled():  # by `stop`
             return None
         report = export.result()
-        return report if report.complete or not draining.is_set() else None
+        return None if draining.is_set() and report.pending else report
 
     async def _export(
         self, key: str, task: ShardTask, client: AnalyticsClient, draining: asyncio.Event

@@ -175,7 +175,8 @@ class Reporter:
                 if self.is_away:
                     log.warning("worker %s: the store can be used again", self.worker)
                 self.is_away = False
-                if not self.is_listed:
+                # A worker that drains is never listed: docket has ended its heartbeat, and waits for the turns.
+                if not self.is_listed and not draining.is_set():
                     # docket lost its connection, or the loop was blocked: it takes no job until these turns end.
                     lost()
             except Exception as error:  # noqa: BLE001 - of any store; the next report says the same and more

@@ -99,8 +99,13 @@ async def test_a_shard_is_resumed_where_a_worker_was_drained(service, tmp_path):
     chosen = selection(service, days=1)
     job = ExportJob(name="h", selection=chosen, to=str(tmp_path / "fleet"), format="jsonl", shard_days=30)
     fleet, customer = fleet_of(service, job, "memory://resumed"), service.services["customer0"]
-    service.delay = 0.5  # some are always under way
-    await worked(fleet, "one", lambda status: sum(customer.counts.values()) > 20)
+
+    def is_waiting(status) -> bool:
+        made = sum(customer.counts.values())
+        service.delay = 3.0 if made > 20 else 0.0  # longer than a worker goes on without a report
+        return made > 36
+
+    await worked(fleet, "one", is_waiting)
     service.delay = 0.0
     assert not is_done(await fleet.status())
     await worked(fleet, "two", is_done)

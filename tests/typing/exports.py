@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal, assert_type
 
 from agora_analytics import (
@@ -41,7 +42,9 @@ async def exporting(client: AnalyticsClient) -> None:
     assert_type(plan, ExportEstimate)
     assert_type(plan.expired, tuple[Skipped, ...])
     assert_type([(skipped.rows, skipped.calls) for skipped in plan.expired], list[tuple[int | None, int | None]])
-    report = await client.export.run(selection, "folder", format="parquet", on_progress=on_progress, rebuild=True)
+    report = await client.export.run(
+        selection, "folder", format="parquet", on_progress=on_progress, rebuild=True, drain=asyncio.Event()
+    )
     assert_type(report, ExportReport)
     assert_type(report.complete, bool)
     assert_type([(skipped.call_ids, skipped.again) for skipped in report.skipped], list[tuple[tuple[str, ...], bool]])

@@ -22,32 +22,38 @@ class RequestsEnded(Exception):
 
 @attrs.define(eq=False)
 class Drain:
-    """Whether a run drains, and what it waits for until then.
+    """Whether a run drains, and the timeouts, by task, of requests and pauses that end as soon as it does.
 
     Attributes:
-        event: set by the user's code, which may hold it for several runs.
+        event: set by the user's code; the same event may serve several runs.
 
     """
 
     event: asyncio.Event = attrs.field(factory=asyncio.Event)
+    _has_begun: bool = attrs.field(init=False, default=False)
     _unsent: dict[asyncio.Task[object] | None, asyncio.Timeout] = attrs.field(init=False, factory=dict)
 
     @property
     def has_begun(self) -> bool:
-        """Whether nothing more is to be sent."""
-        return self.event.is_set()
+        """Whether nothing more is to be sent; that stays so if the event is cleared for another run."""
+        self._has_begun = self._has_begun or self.event.is_set()
+        return self._has_begun
 
     @asynccontextmanager
     async def watched(self, on_begin: Callable[[], None]) -> AsyncIterator[None]:
         """End waits as soon as the run is to drain, and call `on_begin` then."""
         watching = asyncio.ensure_future(self._watch(on_begin))
         try:
+            await asyncio.sleep(0)
+            if watching.done():
+                watching.result()  # an event of another loop raises `RuntimeError`
             yield
         finally:
             watching.cancel()
 
     async def _watch(self, on_begin: Callable[[], None]) -> None:
         await self.event.wait()
+        self._has_begun = True
         for waiting in self._unsent.values():
             waiting.reschedule(0.0)
         on_begin()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from helpers.export_runs import NOON, all_rows, export, last_hours, remove_rate_limits, request_count
 from helpers.ledgers import FailingLedger
 
 from agora_analytics import Plan
-from agora_analytics.simulator import Fault, Faults
+from agora_analytics.export.fetch.run import _CLOCK_INTERVAL
+from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants, VirtualLoop
 
 SELECTION = last_hours(3)
 
@@ -113,6 +115,38 @@ async def test_a_drained_run_can_still_be_cancelled(tmp_path, simulation):
         await asyncio.wait((running,))
         assert now() - begun < 0.1
         assert running.cancelled()
+
+
+async def test_a_run_without_dates_whose_ledger_is_down_ends_at_once(tmp_path, clock, world):
+    service = Service(world, Plan.of("enterprise"), clock=clock, variants=Variants(date="absent"))
+    report, took = await drained(Simulation(service), tmp_path, 20, ledger=FailingLedger(4, 600))
+    assert took <= _CLOCK_INTERVAL
+    assert report.pending
+
+
+async def test_a_run_drains_although_the_event_is_cleared_for_the_next(tmp_path, simulation):
+    simulation.service.plan = Plan.of("enterprise").with_limits("call_lists", per_day=4)
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_later(3_000, lambda: (event.set(), event.clear()))
+    channels = last_hours(3, "calls", "sessions", channels=[f"room-{number}" for number in range(10)])
+    async with simulation.client() as client:
+        report = await client.export.run(channels, tmp_path, format="jsonl", concurrency=1, drain=event)
+    assert now() < 3_001
+    assert report.pending
+
+
+def test_an_event_of_another_loop_is_an_error(tmp_path, simulation):
+    event = asyncio.Event()
+
+    async def use() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await event.wait()
+
+    asyncio.run(use())
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner, pytest.raises(RuntimeError, match="different event loop"):
+        runner.run(export(simulation, SELECTION, tmp_path, drain=event))
+    assert not simulation.service.log
 
 
 async def test_one_event_drains_several_runs(tmp_path, simulation):
