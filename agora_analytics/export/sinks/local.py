@@ -32,6 +32,8 @@ class LocalSink:
 
     def check(self) -> None:
         """Raise `OSError` if nothing can be written."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(20, "it is a file, and not a folder", str(self.folder))
         missing = _missing_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         _fsync_parents(missing)

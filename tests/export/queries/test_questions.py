@@ -262,6 +262,8 @@ def test_the_views_run_in_any_duckdb(folder):
 
 
 def test_a_folder_without_an_export_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="nowhere' is not a folder"):
+        queries.run("worst_calls", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds no export that DuckDB reads"):
         queries.run("worst_calls", tmp_path)
     (tmp_path / "export.sqlite").touch()
