@@ -80,6 +80,9 @@ class AnalyticsClient:
 
     """
 
+    calls: Calls
+    """Call Inspector: calls, sessions, metrics and statistics; `calls.follow()` yields what happens to calls."""
+
     def __init__(
         self,
         customer_id: str,
@@ -261,7 +264,7 @@ class AnalyticsClient:
         from agora_analytics.endpoints.calls import Calls  # noqa: PLC0415 - importing the package stays quick
 
         self._scope = scope
-        self.calls: Calls = Calls(self._dispatcher, scope)
+        self.calls = Calls(self._dispatcher, scope)
 
 
 def service_time(client: AnalyticsClient) -> ServiceTime:
