@@ -64,7 +64,7 @@ function* facts(rules, input, { watch, history, done, calls }) {
     const requests = watch.requests_per_poll === 1 ? "1 request" : `${number(watch.requests_per_poll)} requests`;
     const interval = watch.requests_per_day < watch.requests_per_poll ? `more than ${number(watch.requests_per_day)} a day` : `every ${number(watch.poll_interval)} s`;
     yield ["Watch", `A poll takes ${requests}, ${interval}. Windows are ${number(watch.mean_age)} s old on average.`];
-    yield ["Outage", `A request carries up to ${number(plan.realtime.windows_per_request)} windows, so ${time(plan.realtime.windows_per_request * rules.window)} without an answer lose none.`];
+    yield ["Outage", `A request carries up to ${number(plan.realtime.windows_per_request)} windows, so no window is lost in ${time(plan.realtime.windows_per_request * rules.window)} without an answer.`];
   }
   const slowest = Math.max(0, ...Object.values(done));
   if (Object.keys(history).length) {
