@@ -7,7 +7,7 @@ from functools import cache
 from typing import cast
 
 import griffe
-from sources import PACKAGE, ROOT
+from sources import API_TITLE, PACKAGE, ROOT
 
 _TITLES = {
     "client": "Client",
@@ -87,7 +87,10 @@ def shown_names() -> dict[str, list[str]]:
 def _page(module: str, title: str, names: list[str]) -> str:
     # The module itself without its members: only names that it exports are shown, from wherever they are defined.
     about = f"::: {PACKAGE}.{module}\n    options:\n      members: false"
-    return "\n\n".join([f"# {title}", about, *(f"::: {name}" for name in names)]) + "\n"
+    # Some guides and pages of the reference have the same title: a tab of the browser and the search tell them apart.
+    heading = f"{API_TITLE}{title}"
+    front = f'---\ntitle: "{heading}"\n---'
+    return "\n\n".join([front, f"# {heading}", about, *(f"::: {name}" for name in names)]) + "\n"
 
 
 def summary_of_page(module: str) -> str:

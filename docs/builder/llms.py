@@ -7,7 +7,7 @@ from pathlib import Path
 
 from api import summary_of_page
 from navigation import Section, pages_in
-from sources import PACKAGE, project, summary_of
+from sources import PACKAGE, project, summary_of, title_of
 
 _API = "reference/api/"
 
@@ -27,14 +27,14 @@ def _lines(texts: Mapping[str, str], sections: Section) -> Iterator[str]:
     yield f"# {PACKAGE}"
     yield f"\n> {project()['description']}"
     last = ""
-    for section, title, page in pages_in(sections):
+    for section, _, page in pages_in(sections):
         if section != last:
             yield f"\n## {section}\n"
             last = section
         module = page.removeprefix(_API).removesuffix(".md").replace("-", ".")
         summary = summary_of_page(module) if _is_api(page) else summary_of(texts[page])
         url = page.removesuffix(".md") + "/" if _is_api(page) else page
-        yield f"- [{title}]({url}): {summary}"
+        yield f"- [{title_of(texts[page])}]({url}): {summary}"
 
 
 def _is_api(page: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from sources import ROOT, title_of
+from sources import API_TITLE, ROOT, title_of
 
 Section = dict[str, "str | Section"]
 """Pages by title, and sections with pages of their own."""
@@ -48,7 +48,7 @@ def _add(sections: Section, headings: Iterable[str], page: str, pages: Mapping[s
         if not isinstance(inner, dict):
             raise SystemExit(f"a page and a section have one title: {heading}")
         sections = inner
-    sections[title_of(pages[page])] = page
+    sections[title_of(pages[page]).removeprefix(API_TITLE)] = page
 
 
 def pages_in(sections: Section) -> Iterator[tuple[str, str, str]]:

@@ -16,6 +16,9 @@ PACKAGE = "agora_analytics"
 EXAMPLES = "guides/examples.md"
 """The page with the code of all examples."""
 
+API_TITLE = "API: "
+"""Begins the titles of pages of the Python API."""
+
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
