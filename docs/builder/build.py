@@ -7,6 +7,7 @@ a warning of the generator or of mkdocstrings, a dead link, a page outside of th
 | --- | --- |
 | Which file becomes which page? | `sources.py` |
 | In which order are pages listed? | `navigation.py`, from `docs/index.md` |
+| How does it look? | `config.toml`, `theme/` |
 | What is made from the code? | `api.py`, `commands.py`, `catalogue.py`, `example_page.py`, `calculator.py` |
 | What is checked after the build? | `checks.py` |
 """
@@ -65,6 +66,7 @@ def build(folder: Path) -> None:
         )
         _run_generator(Path(work))
         site = Path(work, "site")
+        _let_phrases_wrap(site)
         write_texts(site, texts, sections)
         check_site(site, sections, texts)
         shutil.rmtree(folder, ignore_errors=True)
@@ -91,6 +93,14 @@ def _run_generator(work: Path) -> None:
         raise SystemExit("\n".join(unexpected) or output)
 
 
+def _let_phrases_wrap(site: Path) -> None:
+    """Give code that is a phrase, such as an error's text, a class: in tables it wraps, and names do not."""
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(_PHRASE.sub(r'<code class="phrase">\1</code>', text), encoding="utf-8")
+
+
+_PHRASE = re.compile(r"(?<!</span>)<code>(?=[^<]{30})([^<\n]+ [^<\n]+)</code>")
 _EXPECTED = ("Build started", "Build finished", "No issues found")
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
