@@ -11,12 +11,16 @@ import shutil
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
+from importlib.resources import files
+from importlib.util import find_spec
 from threading import Thread
 
+import attrs
 import pytest
 from helpers.browser import NEEDS_BROWSER, chromium, open_tab
 from helpers.built_site import NEEDS_DOCS, run_builder
@@ -24,6 +28,8 @@ from helpers.pages import PAGES, README
 from helpers.paths import ROOT
 
 import agora_analytics
+from agora_analytics import AnalyticsClient
+from agora_analytics.simulator import Simulation
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, NEEDS_DOCS]
 DOORS = (
@@ -66,13 +72,29 @@ TERMS = {
 }
 """Words of the field, and a page that is among the first results of a search for each."""
 
-FIRST = 5
+FIRST = 3
 RESULTS = """() => {
     const links = (root) => [...root.querySelectorAll("*")].flatMap((node) =>
         node.shadowRoot ? links(node.shadowRoot) : node.tagName === "A" && root !== document ? [node.href] : []);
     return links(document);
 }"""
 """The addresses of the results that the search shows, which is in a shadow root."""
+
+
+def title_of(page):
+    return re.search(r"<title>(.*?)</title>", page.read_text(encoding="utf-8"))[1]
+
+
+def test_no_two_pages_have_one_title(site):
+    titles = Counter(title_of(page) for page in site.rglob("*.html"))
+    assert len(titles) > 90
+    assert [title for title, pages in titles.items() if pages > 1] == []
+
+
+def test_the_page_of_unknown_addresses_leads_to_the_first_page_all_pages_and_the_search(site):
+    page = (site / "404.html").read_text(encoding="utf-8")
+    content = page[page.index("<h1>") : page.index("</article>")]
+    assert re.findall(r'(?:href|for)="(.*?)"', content) == ["/index.html", "/contents/index.html", "__search"]
 
 
 def test_a_folder_that_is_no_site_is_not_replaced(tmp_path):
@@ -98,9 +120,32 @@ def test_every_page_of_the_documentation_is_on_the_site_and_in_llms_txt(site):
     assert all((site / page).with_suffix(".md").is_file() for page in pages if page.stem != "index")
 
 
-def test_every_public_name_is_in_the_inventory(site):
+def inventory_of(site):
     *_, packed = (site / "objects.inv").read_bytes().split(b"\n", 4)
-    inventory = {line.split(" ")[0] for line in zlib.decompress(packed).decode().splitlines()}
+    return {line.split(" ")[0] for line in zlib.decompress(packed).decode().splitlines()}
+
+
+def public(kind):
+    """Return the public attributes of a class, also those of instances, but for what its signature shows."""
+    shown = {field.name for field in attrs.fields(kind)} if attrs.has(kind) else set()
+    return {name for name in {*dir(kind), *kind.__annotations__} - shown if not name.startswith("_")}
+
+
+def test_the_client_and_every_group_of_it_are_in_the_reference_with_all_that_is_public(site):
+    inventory = inventory_of(site)
+    client = Simulation().client()
+    groups = {name: getattr(client, name) for name in ("calls", "insights", "realtime", "export", "quota", "plan")}
+    attributes = public(AnalyticsClient)
+    assert groups.keys() <= attributes
+    names = {f"agora_analytics.AnalyticsClient.{name}" for name in attributes}
+    for group in map(type, groups.values()):
+        assert len(public(group)) > 2
+        names |= {f"{group.__module__}.{group.__name__}.{name}" for name in public(group)}
+    assert names - inventory == set()
+
+
+def test_every_public_name_is_in_the_inventory(site):
+    inventory = inventory_of(site)
     names = {f"{module.__name__}.{name}" for module in MODULES for name in module.__all__}
     assert len(names) > 150
     # A name that the package exports, too, is shown under that shorter name.
@@ -164,7 +209,37 @@ async def test_the_search_finds_words_of_the_field_among_its_first_results(site)
             await tab.until("document.activeElement?.shadowRoot?.activeElement?.tagName === 'INPUT'", 60)
             found = {term: await search(tab.page, address, term) for term in TERMS}
     assert {term: pages for term, pages in found.items() if TERMS[term] not in pages} == {}
-    assert "concepts/quota/" in found["rate limit"][:3]
+
+
+LOOKED_AT = ("tutorial/calls/", "reference/api/client/", "reference/exports/", "guides/troubleshooting/", "404.html")
+BROKEN_NAMES = """() => [...document.querySelectorAll("td code:not(.phrase)")].filter((code) =>
+    new Set([...code.getClientRects()].map((box) => Math.round(box.top))).size > 1).map((code) => code.innerText)"""
+CUT_CODE = """() => [...document.querySelectorAll("pre > code")].filter((code) =>
+    code.scrollWidth > code.clientWidth && Math.max(...code.innerText.split("\\n").map((line) => line.length)) <= 100
+    ).map((code) => code.innerText)"""
+
+
+@pytest.mark.real_time
+@NEEDS_BROWSER
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+async def test_pages_can_be_read_in_any_width_and_scheme(width, scheme, site):
+    wrong = {}
+    options = {"viewport": {"width": width, "height": 860}, "color_scheme": scheme, "has_touch": width == 390}
+    async with chromium() as browser, open_tab(browser, **options) as tab:
+        with served(site) as address:
+            for path in LOOKED_AT:
+                await tab.page.goto(f"{address}{path}", wait_until="networkidle")
+                cut = await tab.page.evaluate(CUT_CODE) if width == 1280 else []
+                wrong[path] = [*cut, *await tab.page.evaluate(BROKEN_NAMES), *await complaints_of_axe(tab)]
+    assert {path: found for path, found in wrong.items() if found} == {}
+
+
+async def complaints_of_axe(tab):
+    if find_spec("axe_playwright_python") is None:
+        return []
+    await tab.page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found = await tab.page.evaluate("axe.run({ resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa'] })")
+    return [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]]
 
 
 @pytest.mark.parametrize(("name", "words"), [("QuotaExhausted", "quota exhausted"), ("user_count", "user count")])
