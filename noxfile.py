@@ -96,6 +96,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def pictures(session: nox.Session) -> None:
+    """Make the pictures of the pages again, with Chromium, from the running program."""
+    session.install("-e", ".[cli,ops]", *_group("docs"))
+    session.run("python", "docs/builder/pictures.py", *session.posargs)
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """Build the distributions, check them, and use the wheel without the source tree; `-- FOLDER` keeps them there."""
     folder = Path(session.posargs[0] if session.posargs else session.create_tmp()).resolve()

@@ -9,6 +9,7 @@ a warning of the generator or of mkdocstrings, a dead link, a page outside of th
 | In which order are pages listed? | `navigation.py`, from `docs/index.md` |
 | How does it look? | `config.toml`, `theme/` |
 | What is made from the code? | `api.py`, `commands.py`, `catalogue.py`, `example_page.py`, `calculator.py` |
+| Where do pictures come from? | `pictures.py`, run by hand |
 | What is checked after the build? | `checks.py` |
 """
 
