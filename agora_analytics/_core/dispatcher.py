@@ -55,7 +55,7 @@ OnSkipped = Callable[[Endpoint, Sequence[BadRow]], None]
 """Is called with the endpoint and the rows of an answer that were left out."""
 
 OnSending = Callable[[], None]
-"""Is called when a request is about to be sent; what it raises ends the request."""
+"""Is called when a request is about to be sent; it raises `NotSentError` to end that."""
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +65,7 @@ class RequestOptions:
     `max_wait` is seconds in all (None: the dispatcher's for interactive requests; streams and exports wait as long as
     it takes). `max_rate_limited` is how many `RateLimited` one request retries before it raises. `on_skipped` gets the
     rows of each answer that were left out because they do not fit. `on_sending` is called for each attempt that has its
-    permit, just before it is sent; an error that it raises ends the request, unsent. `host` is the index of the host to
+    permit, just before it is sent; a `NotSentError` that it raises ends the request. `host` is the index of the host to
     send to (None: as failover decides).
     """
 

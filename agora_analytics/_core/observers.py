@@ -10,7 +10,7 @@ from typing import Final, Self, TypeVar
 
 import attrs
 
-from agora_analytics._core.wire import NothingToFetchError
+from agora_analytics._core.wire import NotSentError
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Attempt, AttemptResult, Outcome, RequestObserver, RequestResult, RequestTrace
@@ -24,7 +24,7 @@ _OUTCOMES: Final[tuple[tuple[type[BaseException], Outcome], ...]] = (
     (GeneratorExit, "cancelled"),
     (QuotaExhausted, "quota"),
     (RateLimited, "refused"),
-    (NothingToFetchError, "skipped"),
+    (NotSentError, "skipped"),
 )
 
 log = logging.getLogger("agora_analytics")

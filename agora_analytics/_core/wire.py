@@ -41,7 +41,11 @@ Param = str | int | bool | None
 """A parameter's value; None omits it."""
 
 
-class NothingToFetchError(Exception):
+class NotSentError(Exception):
+    """A request was given up before it was sent."""
+
+
+class NothingToFetchError(NotSentError):
     """When the request's turn came, nothing was left to fetch, or allowed to be: nothing was sent."""
 
 

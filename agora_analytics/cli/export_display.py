@@ -26,8 +26,11 @@ _THOUSAND: Final = 1_000
 
 
 @contextmanager
-def export_progress(screen: Screen) -> Iterator[Callable[[ExportProgress], None]]:
-    """Yield a progress callback: JSON lines, a live table, or a line per minute where there is no terminal."""
+def export_progress(screen: Screen) -> Iterator[tuple[Callable[[ExportProgress], None], Callable[[str], None]]]:
+    """Yield a progress callback, and a function for notes beside it.
+
+    Progress is JSON lines, a live table, or a line per minute where there is no terminal.
+    """
     # The first line comes early: it shows that the export works.
     written = monotonic() - _LINE_EVERY + _FIRST_LINE
 
@@ -38,13 +41,13 @@ def export_progress(screen: Screen) -> Iterator[Callable[[ExportProgress], None]
             screen.note(", ".join(f"{name}: {value}" for name, value in _stages(progress)))
 
     try:
-        with screen.live_table() as draw:
+        with screen.live_table() as view:
             if screen.json:
-                yield lambda progress: screen.emit(StepRow("progress", progress))
-            elif draw is None:
-                yield line
+                yield lambda progress: screen.emit(StepRow("progress", progress)), screen.note
+            elif view is None:
+                yield line, screen.note
             else:
-                yield lambda progress: draw(Table("", ("stage", "now"), tuple(_stages(progress))))
+                yield lambda progress: view.table(Table("", ("stage", "now"), tuple(_stages(progress)))), view.notice
     except asyncio.CancelledError:
         screen.note("stopped: run the same command again to resume")
         raise

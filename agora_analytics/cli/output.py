@@ -159,8 +159,8 @@ class Screen:
 
     def warn(self, line: str) -> None:
         """Write a line to standard error, with `--json` too."""
-        with suppress(OSError):  # a full disk or a closed pipe must not end the command
-            if line:
+        if line:
+            with suppress(OSError):  # a full disk or a closed pipe must not end the command
                 _console(stderr=True).print(Text(printable(line), style="dim"), soft_wrap=True)
 
     @contextmanager
@@ -175,15 +175,19 @@ class Screen:
             yield lambda done, beside: bars.update(task, completed=done, beside=beside)
 
     @contextmanager
-    def live_table(self) -> Iterator[Callable[[Table], None] | None]:
-        """Yield a function that redraws a table on standard error; None if that is not a terminal."""
+    def live_table(self) -> Iterator[LiveView | None]:
+        """Yield a view that redraws a table on standard error; None if that is not a terminal."""
         console = _console(stderr=True)
         if self.json or not _can_redraw(console):
             yield None
             return
         # Drawn on changes: a thread that refreshes would compete with the event loop for the interpreter lock.
         with Live(console=console, auto_refresh=False, transient=True) as display:
-            yield lambda table: display.update(_fit(table, console), refresh=True)
+            yield LiveView(
+                _ignore,
+                lambda table: display.update(_fit(table, console), refresh=True),
+                lambda line: console.print(Text(printable(line), style="dim"), soft_wrap=True),
+            )
 
     @contextmanager
     def live(self, *, table: bool = False) -> Iterator[LiveView]:

@@ -136,15 +136,15 @@ def stop_on_signal(stop: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def drain_on_signal(note: Callable[[str], object]) -> Iterator[asyncio.Event]:
-    """Yield an event that the first signal sets; what then goes on for ten seconds is cancelled."""
+    """Yield an event that the first signal sets; cancel what still runs ten seconds later."""
     event, timers = asyncio.Event(), list[asyncio.TimerHandle]()
     task = asyncio.current_task()
 
     def drain() -> None:
-        note("stopping: waiting for answers that are under way; a second signal ends it at once")
         event.set()
         if task is not None:
             timers.append(task.get_loop().call_later(_DRAIN, task.cancel))
+        note("stopping: waiting for answers that are under way; a second signal ends it at once")
 
     try:
         with stop_on_signal(drain):

@@ -126,6 +126,7 @@ class Exporter:
             ValueError, TypeError: for a bad argument; nothing was sent.
             ExportError: the files cannot be written or do not fit the state, another run is active, or the place holds
                 an export of other settings.
+            RuntimeError: `drain` belongs to another event loop; nothing was sent.
             AgoraError: any other error of `agora_analytics.errors`: at once if the credentials are refused, after a
                 quarter of an hour of an outage.
 
@@ -187,11 +188,7 @@ async def _lifecycle() -> ModuleType:
 
 
 def _event(drain: asyncio.Event | None) -> asyncio.Event:
-    if drain is None:
-        return asyncio.Event()
-    if not isinstance(drain, asyncio.Event):
-        raise validation.type_error("drain", drain, "an asyncio.Event")
-    return drain
+    return validation.none_or(validation.instance, "drain", drain, asyncio.Event) or asyncio.Event()
 
 
 def _worst(order: str) -> bool:

@@ -67,6 +67,7 @@ async def run_export(
     process: bool,
 ) -> ExportReport:
     """Fetch a selection into files of the format `name`; see `Exporter.run`."""
+    # In the order in which things become durable: longer than 25 lines for that.
     validation.instance("selection", selection, Selection)
     name = formats.check(name)
     sink = await asyncio.to_thread(open_sink, to, sink_options)  # some stores connect at once
@@ -75,7 +76,10 @@ async def run_export(
     folder = _state_folder(sink, state)
     if state is not None:
         await asyncio.to_thread(check_state_folder, state)
-    async with _opened(settings, sink, folder, rebuild=rebuild, process=process) as (state_thread, parts):
+    async with (
+        options.drain.watched(),  # first: an event of another loop must not end the run that has the place
+        _opened(settings, sink, folder, rebuild=rebuild, process=process) as (state_thread, parts),
+    ):
         endpoints = _endpoints(dispatcher, scope, selection, state_thread, options.drain)
         run = ExportRun(dispatcher, selection, options, state_thread, parts, endpoints=endpoints)
         await run.finish()

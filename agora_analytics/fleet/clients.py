@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -17,6 +18,8 @@ from agora_analytics.protocols import CheckpointStore, Ledger, RequestObserver
 
 _IDLE: Final = 300.0
 """Seconds after its last job in which a client stays open: turns follow each other, and jobs move to and fro."""
+
+log = logging.getLogger("agora_analytics.fleet")
 
 
 @attrs.define
@@ -102,7 +105,12 @@ class ClientPool:
 
     async def _close_all(self, clients: Iterable[AnalyticsClient]) -> None:
         # At once: each may wait a second for a store that does not answer.
-        found = await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
-        await self._connections.close()
-        for error in filter(None, found):
-            raise error
+        try:
+            found = await asyncio.gather(*(client.close() for client in clients), return_exceptions=True)
+        finally:
+            await self._connections.close()
+        errors = [error for error in found if error is not None]
+        for error in errors[1:]:
+            log.warning("a client was not closed: %s", error)
+        if errors:
+            raise errors[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 from typing import Final, NamedTuple
 
 from agora_analytics._core.decoding.json import encode
@@ -117,9 +116,10 @@ class ExportTurns:
         def show(progress: ExportProgress) -> None:
             self._reporter.note(key, events=sum(progress.rows.values()))
 
-        place = task.shard.place(task.job.to)
-        run = partial(client.export.run, task.shard.selection, place, format=task.job.format)
-        return await run(on_progress=show, drain=draining)
+        shard, job = task.shard, task.job
+        return await client.export.run(
+            shard.selection, shard.place(job.to), format=job.format, on_progress=show, drain=draining
+        )
 
     def drain(self) -> None:
         """End all exports without wasting a request, and begin no other."""

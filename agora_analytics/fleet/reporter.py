@@ -54,6 +54,7 @@ class Reporter:
         self._is_doubled = False
         self._statuses: dict[str, JobStatus] = {}
         self._changed: set[str] = set()
+        self._ended_away: set[str] = set()
         # One at a time: what a report read a moment ago must not replace what the end of a turn has written since.
         self._writing = asyncio.Lock()
 
@@ -69,6 +70,7 @@ class Reporter:
         if status.takeovers > known.takeovers:
             log.warning("worker %s took over %s from %s", self.worker, key, known.worker)
         self._statuses[key] = status
+        self._ended_away.discard(key)
         # Once more: a report under way may replace it with the end of the turn before.
         self._changed.add(key)
         self.running.add(key)
@@ -88,7 +90,8 @@ class Reporter:
         self.running.discard(key)
         self.note(key, running=False, **changes)
         if self.is_away:
-            return  # the next report says it
+            self._ended_away.add(key)  # the next report says it
+            return
         # Twice: a connection that the store has closed is found out by the first that uses it.
         for _ in range(2):
             with suppress(Exception):  # of any store; the next report says it
@@ -115,6 +118,7 @@ class Reporter:
         """End a turn of a job that another worker has now, and leave its status to that one."""
         self.running.discard(key)
         self._changed.discard(key)
+        self._ended_away.discard(key)
 
     async def report(self, *, draining: bool) -> bool:
         """Write down what changed, read how many share the work, and return whether this worker is to drain."""
@@ -125,8 +129,7 @@ class Reporter:
         await self._queue.read_clock()
         workers = await self._queue.read(WORKERS)
         self._look_for_double(workers.get(self.worker))
-        if self.is_away:
-            await self._leave_taken()
+        await self._leave_taken()
         await self._write_changed()
         now = self._queue.now()
         status = WorkerStatus(name=self.worker, since=self._since, seen=now, jobs=len(self.running), draining=draining)
@@ -139,9 +142,13 @@ class Reporter:
 
     async def _leave_taken(self) -> None:
         """Leave to others the jobs that ended here while the store was away, and that they have begun since."""
-        if ended := self._changed - self.running:
+        ended = self._ended_away - self.running
+        if ended:
             written = await self._queue.read(JOBS)
-            self._changed -= {key for key in ended if job_status(key, written.get(key)).worker not in {self.worker, ""}}
+            # Looked at again: a turn may have begun here meanwhile.
+            taken = {key for key in ended if job_status(key, written.get(key)).worker not in {self.worker, ""}}
+            self._changed -= taken - self.running
+        self._ended_away -= ended
 
     async def _write_changed(self) -> None:
         async with self._writing:

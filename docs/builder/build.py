@@ -101,6 +101,7 @@ def _let_phrases_wrap(site: Path) -> None:
         page.write_text(_PHRASE.sub(r'<code class="phrase">\1</code>', text), encoding="utf-8")
 
 
+# At least 30 characters, with a space; not what was highlighted.
 _PHRASE = re.compile(r"(?<!</span>)<code>(?=[^<]{30})([^<\n]+ [^<\n]+)</code>")
 _EXPECTED = ("Build started", "Build finished", "No issues found")
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")

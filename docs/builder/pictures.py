@@ -42,6 +42,7 @@ _WIDTH: Final = 1280
 """Pixels of the live page."""
 
 _CHARTS: Final = 6
+"""The charts of the page, each of one metric."""
 
 
 async def main(folder: Path) -> None:
@@ -74,7 +75,7 @@ async def live_page(file: Path) -> None:
         await page.goto(url)
         groups = page.locator(".groups")
         await page.locator(".charts canvas").nth(_CHARTS - 1).wait_for()
-        await groups.locator("li").nth(3).wait_for()
+        await groups.locator("li").nth(3).wait_for()  # the shortest group has four rows
         await page.wait_for_timeout(1_000)  # charts are drawn in the next frames
         box = await groups.bounding_box()
         bottom = 0.0 if box is None else box["y"] + box["height"]
@@ -89,9 +90,12 @@ async def _served() -> AsyncIterator[str]:
     process = await asyncio.create_subprocess_exec(*COMMAND, "serve", "--simulate", "--port", "0", stdout=pipe)
     try:
         line = (await process.stdout.readline()).decode() if process.stdout else ""
+        if not line:
+            raise SystemExit("serve --simulate did not start")
         yield line.split()[-1]
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):
+            process.terminate()
         await process.wait()
 
 

@@ -100,6 +100,26 @@ async def test_a_turn_that_ended_in_an_outage_is_not_reported_over_that_of_a_suc
         assert (job_status("mine", written["mine"]).failures, job_status(KEY, written[KEY]).failures) == (1, 0)
 
 
+async def test_nor_is_a_turn_that_ends_while_the_report_after_the_outage_is_under_way(redis, monkeypatch):
+    async with WorkQueue(redis.url, "outage's end").opened() as queue:
+        one, two = Reporter("one", queue), Reporter("two", queue)
+        await one.begin(KEY)
+        one.is_away, alive = True, queue.alive
+
+        async def alive_later(names):
+            await one.end(KEY, failures=1)
+            return await alive(names)
+
+        monkeypatch.setattr(queue, "alive", alive_later)
+        await one.report(draining=False)
+        monkeypatch.undo()
+        one.is_away = False
+        await two.begin(KEY)
+        await one.report(draining=False)
+        written = job_status(KEY, (await queue.read(JOBS))[KEY])
+        assert (written.worker, written.running, written.failures) == ("two", True, 0)
+
+
 async def test_all_that_live_are_asked_for_at_once(redis):
     async with WorkQueue(redis.url, "lives").opened() as queue:
         docket = queue._opened()

@@ -228,7 +228,7 @@ async def export(
             estimate = await client.export.estimate(selection, order=order, max_requests=max_requests)
             show_estimate(output.screen, estimate)
             return
-        with export_progress(output.screen) as on_progress, drain_on_signal(output.screen.note) as drain:
+        with export_progress(output.screen) as (on_progress, note), drain_on_signal(note) as drain:
             report = await client.export.run(
                 selection,
                 to,

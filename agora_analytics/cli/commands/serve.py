@@ -12,7 +12,7 @@ import attrs
 import typer
 
 from agora_analytics.cli.commands.alerts import AlertOptions
-from agora_analytics.cli.commands.simulate import Seed, listening_or_why
+from agora_analytics.cli.commands.simulate import Seed, listen_or_explain
 from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, command, series_argument
 from agora_analytics.cli.parsing import parse_series
 from agora_analytics.cli.signals import stop_on_signal
@@ -215,7 +215,7 @@ async def _run(state: LiveState, settings: ServeSettings, screen: Screen, *, sim
     host, port = _address(settings)
     title = settings.title or ""
     application = routes(state, token=settings.token, hosts=settings.hosts or (), title=title, simulated=simulated)
-    async with state, listening_or_why(listening(application, host, port), host, port) as opened:
+    async with state, listen_or_explain(listening(application, host, port), host, port) as opened:
         await _wait_for_signal(screen, state, opened)
 
 

@@ -85,7 +85,7 @@ async def simulate(
     faults = Faults.chance(fault_rate, _faults(fault_kinds), seed=seed)
     variants = Variants.hostile() if hostile else Variants()
     service = Service(World(seed=seed), plan, faults=faults, variants=variants)
-    async with listening_or_why(serve(service, host, port), host, port) as url:
+    async with listen_or_explain(serve(service, host, port), host, port) as url:
         await _wait_until_cancelled(output.screen, service, url)
 
 
@@ -100,7 +100,7 @@ async def _wait_until_cancelled(screen: Screen, service: Service, url: str) -> N
 
 
 @asynccontextmanager
-async def listening_or_why(server: AbstractAsyncContextManager[T], host: str, port: int) -> AsyncIterator[T]:
+async def listen_or_explain(server: AbstractAsyncContextManager[T], host: str, port: int) -> AsyncIterator[T]:
     """Enter a server; raise an `OSError` that says what to do if the port cannot be used."""
     async with AsyncExitStack() as entered:
         try:

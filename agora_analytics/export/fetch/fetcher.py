@@ -118,7 +118,7 @@ class RetryingFetcher:
     def has_ended(self) -> bool:
         """Whether the run is to send no further request."""
         is_spent = self._max_requests is not None and self.requests_made >= self._max_requests
-        return is_spent or self._drain.has_begun
+        return is_spent or self._drain.is_draining
 
     async def __call__(
         self,
@@ -198,10 +198,10 @@ class RetryingFetcher:
 
     async def with_ledger(self, call: Callable[[], Awaitable[T]]) -> T:
         """Return the result of a call that uses the ledger, and wait while that is down; see `LedgerWaits`."""
-        return await self._drain.unless_begun(lambda: self._ledger.until_used(call))
+        return await self._drain.unless_draining(lambda: self._ledger.until_used(call))
 
     async def _pause(self, seconds: float) -> None:
-        await self._drain.unless_begun(lambda: asyncio.sleep(seconds))
+        await self._drain.unless_draining(lambda: asyncio.sleep(seconds))
 
     def _delay(self, error: AgoraError, tries: _Attempts) -> float | None:
         """Return the seconds before the next attempt, or None for no retry."""

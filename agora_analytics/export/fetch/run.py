@@ -95,13 +95,10 @@ class ExportRun:
         self._calls = CallQueue(
             dispatcher, state_thread, fetcher, self.refusals, worst=options.worst, min_users=options.min_users
         )
+        options.drain.on_begin = self._calls.notify
 
     async def finish(self) -> None:
         """Fetch all that is pending, or what is under way when the run drains, and write it."""
-        async with self.options.drain.watched(self._calls.notify):
-            await self._finish()
-
-    async def _finish(self) -> None:
         await self._state_thread.change(self._resume)
         await self._confirm_clock()
         await self._state_thread.change(self._plan)

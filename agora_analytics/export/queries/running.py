@@ -187,8 +187,9 @@ def _statements(database: duckdb.DuckDBPyConnection, folder: Path, span: Span | 
     if (folder / DATABASE_FORMATS["sqlite"].file).is_file():
         raise ValueError(f"folder={str(folder)!r} holds SQLite: export as parquet, csv, jsonl or duckdb for queries")
     if not any(sources.values()) and not databases and not (folder / "manifest.json").is_file():
-        why = "holds no export that DuckDB reads" if folder.is_dir() else "is not a folder"
-        raise ValueError(f"folder={str(folder)!r} {why}")
+        if not folder.is_dir():
+            raise ValueError(f"folder={str(folder)!r} is not a folder")
+        raise ValueError(f"folder={str(folder)!r} holds no export that DuckDB reads")
     for name, dataset in DATASETS.items():
         yield _view(dataset, sources[name], span)
     yield from (part for part in derived_views().split(";\n") if part.strip())

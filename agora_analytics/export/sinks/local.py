@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ class LocalSink:
     def check(self) -> None:
         """Raise `OSError` if nothing can be written."""
         if self.folder.exists() and not self.folder.is_dir():
-            raise NotADirectoryError(20, "it is a file, and not a folder", str(self.folder))
+            raise NotADirectoryError(errno.ENOTDIR, "it is a file, and not a folder", str(self.folder))
         missing = _missing_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         _fsync_parents(missing)

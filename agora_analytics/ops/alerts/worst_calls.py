@@ -12,7 +12,7 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics._core.retry import Retry
 from agora_analytics.client import AnalyticsClient, service_time, with_options
-from agora_analytics.errors import AgoraError
+from agora_analytics.errors import AgoraError, PlanRefused
 from agora_analytics.models import Call, Session
 from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser
 from agora_analytics.ops.alerts.ranking import freeze_impact, rate_of
@@ -63,15 +63,17 @@ async def calls_in_use(
     The request goes back as far as one may, since the service may list a call only where it began; a call that began
     even before that is left out. `GET /beta/analytics/call/lists`.
 
-    Raises `ValueError` for a span that lies in the future, or that the plan does not keep any more.
+    Raises `ValueError` for a span that lies in the future, or that the plan does not keep any more, as soon as the
+    service's clock is known; until then an answer decides.
     """
     limits = client.plan.of_endpoint(CALL_LISTS)
-    if span is None:
-        queried = client.calls.recent(limits.longest_query)
-    else:
-        _check_kept(client, span)
-        queried = _queryable_span(client, CALL_LISTS, 0, span.end)
-    page = await client.calls.page(*queried, cname=cname, page_size=_PAGE)
+    queried = client.calls.recent(limits.longest_query) if span is None else _listed_span(client, span)
+    try:
+        page = await client.calls.page(*queried, cname=cname, page_size=_PAGE)
+    except PlanRefused:
+        if span is not None:
+            _check_kept(client, span)  # by the date of the refusal
+        raise
     # Only now the service's time is known for certain.
     if span is None:
         newest = limits.queryable(service_time(client).utc_second()).end // WINDOW * WINDOW
@@ -233,14 +235,27 @@ def _in_use(call: Call, span: Span) -> bool:
     return (call.created_ts or 0) < span.end and (ended is None or ended >= span.start)
 
 
+def _listed_span(client: AnalyticsClient, span: Span) -> Span:
+    """Return the span to list for the calls of another; raises `ValueError` if that is not kept, or of the future."""
+    if service_time(client).confirmed:
+        _check_kept(client, span)
+    elif span.end <= _kept_from(client):
+        # By a clock that no answer has confirmed: an answer decides.
+        return Span(span.end - client.plan.of_endpoint(CALL_LISTS).longest_query, span.end)
+    return _queryable_span(client, CALL_LISTS, 0, span.end)
+
+
+def _kept_from(client: AnalyticsClient) -> int:
+    return client.plan.of_endpoint(CALL_LISTS).oldest(service_time(client).utc_second()) + _MARGIN
+
+
 def _check_kept(client: AnalyticsClient, span: Span) -> None:
-    """Raise `ValueError` for a span that the plan keeps nothing of, or, by a confirmed clock, of the future."""
-    time = service_time(client)
-    now = time.utc_second()
-    kept_from = client.plan.of_endpoint(CALL_LISTS).oldest(now) + _MARGIN
-    if span.end <= kept_from or (time.confirmed and span.start > now):
+    """Raise `ValueError` for a span of the future, or that the plan keeps nothing of."""
+    now, kept_from = service_time(client).utc_second(), _kept_from(client)
+    if span.end <= kept_from or span.start > now:
         raise ValueError(
-            f"{span}: allowed is a time from {iso(kept_from)}, as the plan {client.plan.name!r} keeps, to {iso(now)}"
+            f"moment {iso(span.start)}: at least {iso(kept_from)}, which the plan {client.plan.name!r} keeps, and at"
+            f" most {iso(now)}, which is now"
         )
 
 

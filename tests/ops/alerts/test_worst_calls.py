@@ -46,15 +46,26 @@ async def test_a_list_that_is_cut_says_how_far_back_it_goes():
     assert quiet.note == ""
 
 
+NOT_KEPT = r"moment 2026-11-.*: at least 2026-11-.*, which the plan 'premium' keeps, and at most"
+
+
 @pytest.mark.parametrize("start", [NOON + 700, NOON - 16 * DAY], ids=["of the future", "too old"])
 async def test_a_span_of_which_there_is_nothing_is_refused(start):
     async with simulation().client() as client:
         for _ in range(3):  # by the second answer, the clock is confirmed
-            with pytest.raises(ValueError, match=r"allowed is a time from 2026-11-.*, as the plan 'premium' keeps, to"):
+            with pytest.raises(ValueError, match=NOT_KEPT):
                 await alerts.calls_in_use(client, Span(start, start + 60))
             await asyncio.sleep(1.1)
-        # Before that an answer decides about the future.
+        # Before that an answer decides.
         assert (await spent(client)).get("call_lists", 0) <= 2
+
+
+async def test_a_clock_that_is_wrong_refuses_no_moment():
+    simulated = simulation()
+    simulated.host_clock.wrong = 8 * DAY
+    async with simulated.client() as client:
+        found = await alerts.calls_in_use(client, SPAN)
+    assert found.calls
 
 
 async def test_calls_are_sorted_by_the_metric_of_the_rule():
