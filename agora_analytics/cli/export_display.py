@@ -21,6 +21,8 @@ _FIRST_LINE: Final = 5.0
 _LINE_EVERY: Final = 60.0
 """Seconds until the first line of progress where there is no terminal, and between later ones."""
 
+STOPPED: Final = "stopped: run the same command again to resume"
+
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 _THOUSAND: Final = 1_000
 
@@ -49,7 +51,7 @@ def export_progress(screen: Screen) -> Iterator[tuple[Callable[[ExportProgress],
             else:
                 yield lambda progress: view.table(Table("", ("stage", "now"), tuple(_stages(progress)))), view.notice
     except asyncio.CancelledError:
-        screen.note("stopped: run the same command again to resume")
+        screen.note(STOPPED)
         raise
 
 

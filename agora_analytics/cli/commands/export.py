@@ -9,7 +9,7 @@ import typer
 
 import agora_analytics as agora
 from agora_analytics._core.extras import MissingExtraError
-from agora_analytics.cli.export_display import export_progress, show_estimate, show_report
+from agora_analytics.cli.export_display import STOPPED, export_progress, show_estimate, show_report
 from agora_analytics.cli.options import (
     CredentialOptions,
     NameOptions,
@@ -243,9 +243,11 @@ async def export(
                 drain=drain,
             )
         show_report(output.screen, report)
-    # After a signal the exit code is that of the signal.
-    if not (report.complete or drain.is_set()):
-        raise typer.Exit(FAILED)
+        if report.complete:
+            return
+        if not drain.is_set():
+            raise typer.Exit(FAILED)
+        output.screen.note(STOPPED)  # with the exit code of the signal
 
 
 def _check_options(plan: str | None, format: str, to: str | None, *, dry_run: bool) -> None:  # noqa: A002 - as above
