@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import nox
 from packaging.requirements import Requirement
 
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "virtualenv"  # with its own pip: older ones take minutes to resolve all extras
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["lint", "typing", "tests", "lowest", "examples", "wheel", "docs"]
 

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -144,6 +145,17 @@ def _no_log_handler_is_left() -> Iterator[None]:
     before = log_handlers()
     yield
     assert log_handlers() == before
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Fail a test that leaves a thread of the package running: a later test would find it, and be blamed for it."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("agora"):
+            gc.collect()  # what was not closed ends with its last reference, and an error that was raised may hold one
+            thread.join(10)
+            assert not thread.is_alive(), f"the thread {thread.name!r} was left"
 
 
 @pytest.fixture

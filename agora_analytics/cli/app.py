@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 import agora_analytics
 from agora_analytics.cli.bash_completion import joined_words
@@ -93,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with joined_words(os.environ):
             # Otherwise typer exits the process itself, with error messages in boxes.
-            code = app(args=arguments, prog_name=NAME, standalone_mode=False)
+            code = _command()(args=arguments, prog_name=NAME, standalone_mode=False)
     except _UsageError as error:
         return _report_usage_error(error)
     except (typer.Abort, KeyboardInterrupt):
@@ -104,6 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # the version or the help cannot be written
         return report_error(error)
     return code if isinstance(code, int) else DONE
+
+
+@cache
+def _command() -> Callable[..., object]:
+    """Return all commands as one function; making it takes longer than most of them."""
+    return get_command(app)
 
 
 def _open_closed() -> None:

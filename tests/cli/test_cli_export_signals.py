@@ -84,6 +84,7 @@ async def until(service, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 async def test_the_first_signal_loses_no_answer(service, start, tmp_path):
     assert (await finished(await start(tmp_path / "whole")))[0] == 0
     whole, service.delay = requests(service), 0.8

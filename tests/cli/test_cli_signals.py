@@ -228,6 +228,7 @@ def test_a_duplicate_signal_counts_once(start):
     assert (code, out) == (CODES[signal.SIGTERM], "saved\n")
 
 
+@pytest.mark.slow
 def test_a_duplicate_signal_counts_once_though_the_command_has_ended(start):
     again = "threading.Timer(0.03, os.kill, (os.getpid(), signal.SIGTERM)).start()"
     # Seconds, as the machine may be busy; the pause is that of a process with much to clean up.

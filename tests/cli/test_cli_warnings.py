@@ -73,9 +73,7 @@ CUT = {
 }
 
 
-@pytest.mark.slow_except(
-    "export --dry-run", "calls sessions CALL", "calls search --max-requests 2", "insights quality", "realtime usage"
-)
+@pytest.mark.slow_except("export --dry-run", "calls search --max-requests 2", "insights quality", "realtime usage")
 @pytest.mark.parametrize("command", CUT, ids=" ".join)
 def test_every_command_warns_of_a_span_that_is_cut(run, call_id, command, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)

@@ -144,8 +144,8 @@ for number, source in enumerate(sources):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.process
-@pytest.mark.slow_except("killed")
 @pytest.mark.parametrize("moment", ["killed", "killed between", "interrupted"])
 def test_a_process_that_ends_loses_no_more_than_its_piece(warehouse, tmp_path, moment):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -225,6 +225,7 @@ def test_credentials_that_are_revoked_in_a_run_cost_no_row(warehouse):
     assert request_count(warehouse.simulation) - requests <= len(ended_calls(warehouse)) - len(paid) + 8
 
 
+@pytest.mark.slow_except("reset")
 @pytest.mark.parametrize(
     "fault", [Fault("status", status=500), Fault("garbage"), Fault("reset")], ids=lambda one: one.kind
 )

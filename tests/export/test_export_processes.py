@@ -105,13 +105,13 @@ def whole(url: str, tmp_path_factory) -> tuple[dict[str, object], float, int]:
     return {name: rows(folder, name) for name in DATASETS}, time.monotonic() - started, int(out.split()[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "kills"),
     [
-        ("jsonl", 1),
-        pytest.param("jsonl", KILLS, marks=pytest.mark.slow),
-        pytest.param("sqlite", KILLS // 2, marks=pytest.mark.slow),
-        pytest.param("duckdb", KILLS // 2, marks=pytest.mark.slow),
+        ("jsonl", KILLS),
+        ("sqlite", KILLS // 2),
+        ("duckdb", KILLS // 2),
     ],
 )
 def test_an_export_resumed_after_random_kills_has_the_same_rows(url, whole, tmp_path, form, kills):

@@ -55,6 +55,7 @@ async def test_an_estimate_with_filters_is_exact_where_six_pages_are_all(simulat
         assert await errors(simulate(seed), 8) == [(0.0, True, False)] * len(FILTERS)
 
 
+@pytest.mark.slow
 async def test_the_range_of_an_estimate_with_filters_holds_the_true_number_of_calls(simulate):
     found = [one for seed in range(1, 7) for hours in (20, 36) for one in await errors(simulate(seed), hours)]
     assert all(is_sample for _, _, is_sample in found)

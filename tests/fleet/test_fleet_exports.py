@@ -95,6 +95,7 @@ async def test_shards_are_exported_once_and_together_they_are_the_whole(service,
     assert not (await fleet.status()).unheld
 
 
+@pytest.mark.slow
 async def test_a_shard_is_resumed_where_a_worker_was_drained(service, tmp_path):
     chosen = selection(service, days=1)
     job = ExportJob(name="h", selection=chosen, to=str(tmp_path / "fleet"), format="jsonl", shard_days=30)

@@ -34,6 +34,7 @@ async def ended(task: asyncio.Task, seconds: float) -> None:
     assert done, f"the worker did not end within {seconds} seconds"
 
 
+@pytest.mark.slow_except("CancelledError")
 @pytest.mark.parametrize("fault", [KeyError, asyncio.CancelledError, StopAsyncIteration])
 async def test_any_fault_of_the_function_is_shown_and_tried_again_later(service, fault):
     calls: Counter[str] = Counter()
@@ -57,6 +58,7 @@ async def test_any_fault_of_the_function_is_shown_and_tried_again_later(service,
     assert max(count for key, count in calls.items() if key.startswith("a1")) <= 4, "it is not repeated at once"
 
 
+@pytest.mark.slow
 async def test_a_fault_of_docket_ends_no_worker(service, monkeypatch, caplog):
     failures, whole = [], docket.Worker._scheduler_loop
 
@@ -87,6 +89,7 @@ async def test_a_job_with_other_series_says_what_to_do(service):
     assert "give a job with other series another name" in status.jobs[0].error
 
 
+@pytest.mark.slow
 @on_redis
 async def test_jobs_come_back_when_the_store_lost_everything(service, redis):
     fleet, seen, ready = fleet_of(service, store=redis.url), Seen(), []
@@ -107,6 +110,7 @@ async def test_jobs_come_back_when_the_store_lost_everything(service, redis):
     await ended(task, 20)
 
 
+@pytest.mark.slow
 @on_redis
 async def test_turns_end_when_docket_lost_its_connections_before_others_take_them_over(service, redis):
     fleet, seen = fleet_of(service, store=redis.url, turn=60), Seen()
@@ -132,6 +136,7 @@ async def test_turns_end_as_soon_as_a_worker_that_stood_still_goes_on(service, m
     assert set(seen.windows.values()) == {1}
 
 
+@pytest.mark.slow
 @on_redis
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
 async def test_a_worker_ends_within_seconds_while_the_store_is_away(service, redis, fault):

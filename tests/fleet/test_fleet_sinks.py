@@ -29,10 +29,13 @@ def fleet_of(service, sink: str, *jobs) -> Fleet:
 
 def stored(postgres, key: str) -> tuple[int, Checkpoint | None]:
     """Return how often a position was taken over, by its epoch, and what is stored."""
+    if postgres.run("select to_regclass('agora_checkpoints')") == [(None,)]:
+        return 0, None
     found = postgres.run("select epoch, checkpoint from agora_checkpoints where name = %s", key)
     return (found[0][0], Checkpoint.decode(found[0][1]) if found[0][1] else None) if found else (0, None)
 
 
+@pytest.mark.slow
 async def test_the_next_turn_of_a_watch_begins_where_the_first_began(service, postgres):
     fleet = fleet_of(service, postgres.url)
     (key,) = fleet.jobs
@@ -66,6 +69,7 @@ async def test_a_refused_login_ends_a_worker_at_once_and_is_not_shown(service, p
     assert not (await fleet.status()).workers
 
 
+@pytest.mark.slow
 async def test_a_worker_whose_sink_is_away_begins_all_the_same(service, caplog):
     fleet = fleet_of(service, f"postgresql://user:{PASSWORD}@127.0.0.1:{free_port()}/x")
     async with working(fleet, Seen(), "one") as task:

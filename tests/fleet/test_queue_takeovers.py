@@ -73,6 +73,7 @@ def frozen(monkeypatch):
     return names
 
 
+@pytest.mark.slow
 async def test_a_job_that_was_lost_stays_with_its_successor_and_comes_back_when_that_one_dies(redis, frozen):
     jobs = Jobs(redis.url)
     one = asyncio.create_task(jobs.work("one"))
@@ -93,6 +94,7 @@ async def test_a_job_that_was_lost_stays_with_its_successor_and_comes_back_when_
     await asyncio.gather(one, two)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_waits_for_the_end_of_its_turns_keeps_their_jobs(redis, monkeypatch):
     """Such as for the answer of a slow service: its request would be made again elsewhere."""
     # Long enough for a machine that is busy for seconds: Redis goes on counting.

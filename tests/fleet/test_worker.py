@@ -44,6 +44,7 @@ async def test_a_worker_that_ends_hands_over_at_once(service):
     assert set(seen.windows.values()) == {1}
 
 
+@pytest.mark.slow
 async def test_a_drained_worker_ends(service):
     fleet, seen = fleet_of(service, store="memory://drain", turn=60), Seen()
     async with working(fleet, seen, "one") as task:
@@ -68,6 +69,7 @@ async def test_a_drain_of_an_unknown_worker_says_which_of_the_listed_are_lost(se
             await fleet.drain("nosuch")
 
 
+@pytest.mark.slow
 async def test_one_wrong_account_harms_no_other_and_goes_on_when_it_is_right(service, monkeypatch, caplog):
     monkeypatch.setenv("FLEET_SECRET_2", "wrong-secret")
     fleet, seen = fleet_of(service, store="memory://wrong"), Seen()
@@ -130,6 +132,7 @@ async def test_a_fleet_without_a_place_for_events_is_refused(service):
         await fleet_of(service).run_worker()
 
 
+@pytest.mark.slow
 async def test_two_live_workers_of_one_name_are_reported_and_one_that_died_is_not(service, caplog):
     fleet, seen = fleet_of(service, store="memory://name"), Seen()
     async with WorkQueue("memory://name", fleet.name).opened() as queue:

@@ -17,6 +17,7 @@ NEEDS_BROWSER = pytest.mark.skipif(
     CHROMIUM is None or find_spec("playwright") is None, reason="needs chromium (a Debian package) and playwright"
 )
 IN_BROWSER = [
+    pytest.mark.slow,
     pytest.mark.real_time,
     pytest.mark.process,
     pytest.mark.asyncio(loop_scope="session"),  # that of the browser

@@ -77,7 +77,6 @@ def flat(answer: dict[str, Any], path: str = "") -> dict[str, float]:
     return found
 
 
-@pytest.mark.slow_except("few")
 @pytest.mark.parametrize(("seed", "count"), [(26, 80), (27, 1_000)], ids=["few", "many"])
 async def test_the_script_gives_the_numbers_of_the_package(seed, count, rules, tab):
     rng = random.Random(seed)
@@ -172,7 +171,6 @@ async def test_without_scripts_or_numbers_the_page_says_so(rules, tab):
         await viewer.says("The calculator could not be loaded", "#calculator [role=alert]")
 
 
-@pytest.mark.slow
 @NEEDS_DOCS
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
 async def test_the_page_of_the_site_fits_its_width_and_axe_finds_nothing_serious(width, scheme, site, tab):

@@ -39,19 +39,25 @@ def nodes(name: str) -> Iterator[ast.AST]:
             yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
 
-NODES = list(nodes("agora_analytics"))
-TEXTS = [text for node in NODES if (text := template(node))]
+@pytest.fixture(scope="module")
+def code() -> list[ast.AST]:
+    return list(nodes("agora_analytics"))
+
+
+@pytest.fixture(scope="module")
+def texts(code) -> list[str]:
+    return [text for node in code if (text := template(node))]
 
 
 @pytest.mark.parametrize("quoted", QUOTED)
-def test_a_quoted_error_is_a_text_of_the_code(quoted):
-    assert any(quoted in text for text in TEXTS)
+def test_a_quoted_error_is_a_text_of_the_code(quoted, texts):
+    assert any(quoted in text for text in texts)
 
 
-def test_every_error_of_the_library_is_on_the_page():
+def test_every_error_of_the_library_is_on_the_page(code):
     raised = {
         text
-        for node in NODES
+        for node in code
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS and node.args
         if len((text := template(node.args[0])).replace("…", "")) > 2
     }

@@ -37,6 +37,7 @@ async def check_closes(opened: Callable[[], Awaitable[RedisLedger | PostgresLedg
     assert cancelled > 2
 
 
+@pytest.mark.slow
 async def test_nothing_of_a_ledger_in_redis_stays_open(redis, table):
     async def opened() -> RedisLedger:
         ledger = RedisLedger(redis.url, prefix=table)
@@ -46,6 +47,7 @@ async def test_nothing_of_a_ledger_in_redis_stays_open(redis, table):
     await check_closes(opened)
 
 
+@pytest.mark.slow
 async def test_nothing_of_a_ledger_in_postgres_stays_open(postgres, table):
     async def opened() -> PostgresLedger:
         ledger = PostgresLedger(postgres.url, table=table)
@@ -99,6 +101,7 @@ async def test_a_file_ledger_ends_its_thread(path):
         assert not thread.is_alive(), f"cancelled after {steps} steps"
 
 
+@pytest.mark.slow
 async def test_nothing_of_checkpoints_stays_open(redis, postgres, table):
     async def in_redis() -> RedisCheckpoints:
         store = RedisCheckpoints(redis.url, prefix=table)

@@ -305,7 +305,7 @@ async def test_a_state_in_another_format_is_rejected(file, path):
     database.commit()
     database.close()
     with pytest.raises(LedgerError, match="another version of the library stored it, in format 2 instead of 1"):
-        await FileLedger(path).change("a", increment)
+        await file.change("a", increment)
 
 
 async def test_an_unusable_file_raises_and_no_request_is_sent(unusable):
@@ -324,8 +324,9 @@ async def test_a_file_that_is_no_ledger_is_not_changed(tmp_path):
     path = tmp_path / "letter.txt"
     path.write_text("Dear all, " * 200)
     path.chmod(0o644)
-    with pytest.raises(LedgerError):
-        await FileLedger(path).change("a", increment)
+    async with FileLedger(path) as ledger:
+        with pytest.raises(LedgerError):
+            await ledger.change("a", increment)
     assert path.read_text() == "Dear all, " * 200
     assert path.stat().st_mode & 0o777 == 0o644
 

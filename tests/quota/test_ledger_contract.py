@@ -80,6 +80,7 @@ async def test_a_ledger_can_be_closed_twice_and_used_again(ledger):
     assert await ledger.change("a", increment) == 2
 
 
+@pytest.mark.slow_except("redis")
 async def test_a_waiting_person_gets_a_permit_before_a_stream_of_another_process(two_ledgers, patient):
     """Each second the stream could take five permits; the person gets one of the first that are free."""
     plan = ENTERPRISE.with_limits("call_lists", per_second=5)

@@ -99,6 +99,7 @@ async def account_state(ledger: FileLedger) -> LedgerState:
     return await ledger.change(sha256(CUSTOMER_ID.encode()).hexdigest()[:16], lambda state: state)
 
 
+@pytest.mark.slow
 async def test_processes_that_share_a_ledger_stay_within_the_plan_when_one_is_killed(service, ledger, start):
     # Responses are slow, so that some requests are in flight at any time.
     service.faults = Faults.chance(1, [Fault("slow", seconds=0.2)])

@@ -88,6 +88,7 @@ def documented_ddl(table: str) -> str:
     return code.replace("agora_quota", table)
 
 
+@pytest.mark.slow
 async def test_a_user_who_may_not_create_the_table_is_told_and_can_use_one_of_the_guide(postgres, table):
     user = f"user_{table}"
     postgres.run(f"create role {user} login password '{PASSWORD}'")
@@ -142,6 +143,7 @@ async def test_accounts_that_nobody_used_for_45_days_are_dropped(postgres, table
     }
 
 
+@pytest.mark.slow
 async def test_an_account_that_was_dropped_is_restored_by_who_knows_it(postgres, table):
     async with PostgresLedger(postgres.url, table=table) as ledger:
         assert await ledger.change("a", increment) == 1
@@ -184,6 +186,7 @@ async def test_what_an_exchange_waited_for_decides_it(postgres, table, monkeypat
     await store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lock", ["select from {table} for update", "lock table {table}"])
 async def test_a_statement_that_its_client_gave_up_does_not_stay_in_the_server(postgres, table, lock):
     async with PostgresLedger(postgres.url, table=table) as ledger:
@@ -198,6 +201,7 @@ async def test_a_statement_that_its_client_gave_up_does_not_stay_in_the_server(p
         assert await ledger.change("a", increment) == 2
 
 
+@pytest.mark.slow
 async def test_a_host_that_does_not_answer_keeps_nobody_from_the_next(postgres, table):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts nothing
         port = silent.getsockname()[1]
@@ -274,6 +278,7 @@ async def test_a_store_that_refuses_says_why_and_shows_no_password(postgres, tab
     assert PASSWORD not in repr(ledger) + report_of(caught.value) + caplog.text
 
 
+@pytest.mark.slow
 async def test_a_full_disk_of_the_server_fails_and_stores_nothing(postgres, table):
     async with PostgresLedger(postgres.url, table=table) as ledger:
         assert await ledger.change("a", increment) == 1

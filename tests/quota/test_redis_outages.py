@@ -54,6 +54,7 @@ async def fails(ledger: RedisLedger, text: str) -> None:
     assert 0.9 < asyncio.get_running_loop().time() - begun < ABOUT_A_SECOND
 
 
+@pytest.mark.slow
 async def test_a_full_server_fails_and_works_again_once_it_has_room(server, ledger):
     assert await ledger.change("a", increment) == 1
     server.command("CONFIG", "SET", "maxmemory", "1")
@@ -62,6 +63,7 @@ async def test_a_full_server_fails_and_works_again_once_it_has_room(server, ledg
     assert await ledger.change("a", increment) == 2
 
 
+@pytest.mark.slow
 async def test_a_server_that_became_a_read_only_replica_fails_until_it_is_the_primary_again(server, ledger):
     assert await ledger.change("a", increment) == 1
     server.command("REPLICAOF", "127.0.0.1", "1")
@@ -87,6 +89,7 @@ async def test_changes_wait_for_a_server_that_is_gone_for_a_moment(server):
         assert await changes == list(range(2, 12))
 
 
+@pytest.mark.slow
 async def test_a_failover_to_a_server_that_lags_restores_what_it_lacks(server, other, caplog):
     async with TcpProxy(server.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/0"
@@ -112,6 +115,7 @@ class ShiftedStore:
         return answer._replace(now=answer.now + self._ahead * (self._proxy.target == self._target))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [-600.0, 90.0])
 async def test_a_failover_to_a_server_whose_clock_differs_refuses_nothing(server, other, ahead, caplog):
     service = Service(plan="enterprise", clock=time.time)
@@ -146,6 +150,7 @@ async def spend(client: AnalyticsClient) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_a_server_far_away_takes_changes_and_its_failure_is_noticed_as_fast(server):
     async with TcpProxy(server.port, delay=0.05) as proxy, RedisLedger(f"redis://127.0.0.1:{proxy.port}/0") as ledger:
         assert await asyncio.gather(*(ledger.change("a", increment) for _ in range(30))) == list(range(1, 31))
@@ -176,6 +181,7 @@ def cluster(tmp_path: Path) -> Iterator[list[RedisServer]]:
         node.kill()
 
 
+@pytest.mark.slow
 async def test_a_cluster_keeps_each_account_on_one_node_and_fails_without_it(cluster):
     from redis.asyncio import RedisCluster
 
@@ -193,12 +199,14 @@ async def test_a_cluster_keeps_each_account_on_one_node_and_fails_without_it(clu
         assert client.get_primaries()
 
 
+@pytest.mark.slow
 async def test_a_client_that_is_not_for_clusters_fails_where_another_node_has_the_account(cluster):
     slot = int(cluster[0].command("CLUSTER", "KEYSLOT", "agora:{a}:state").removeprefix(":"))
     async with RedisLedger(cluster[slot < 8_192].url) as ledger:
         await fails(ledger, f"MovedError: {slot} 127.0.0.1")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(SENTINEL is None, reason="redis-sentinel is not installed (Debian's package redis-sentinel)")
 async def test_sentinel_fails_over_to_a_replica_and_no_count_is_lost(server, other, tmp_path):
     from redis.asyncio import Sentinel

@@ -118,6 +118,7 @@ async def test_a_lost_process_is_reclaimed_after_its_lease(open_ledger, monkeypa
         assert await ledger.change("a", lambda state: len(state.counter("lists").completed)) == 1
 
 
+@pytest.mark.slow
 async def test_a_store_that_is_down_fails_after_a_second_and_works_again_when_it_is_back(own_store, monkeypatch):
     async with ledger_in(own_store) as ledger:
         assert await ledger.change("a", increment) == 1
@@ -133,6 +134,7 @@ async def test_a_store_that_is_down_fails_after_a_second_and_works_again_when_it
         assert await ledger.change("a", increment) == 2
 
 
+@pytest.mark.slow
 async def test_a_server_that_was_killed_behind_pgbouncer_is_used_again(own_postgres, monkeypatch):
     own_postgres.run("drop table if exists agora_quota")
     with PgBouncer(own_postgres) as bouncer:
@@ -147,6 +149,7 @@ async def test_a_server_that_was_killed_behind_pgbouncer_is_used_again(own_postg
             assert await ledger.change("a", increment) == 2
 
 
+@pytest.mark.slow
 async def test_a_store_that_does_not_answer_fails_and_its_late_answer_is_not_taken_for_another(own_store, monkeypatch):
     async with ledger_in(own_store) as ledger:
         assert await ledger.change("a", increment) == 1
@@ -163,6 +166,7 @@ async def test_a_store_that_does_not_answer_fails_and_its_late_answer_is_not_tak
         assert await ledger.change("b", read_count) == 0
 
 
+@pytest.mark.slow_except("redis")
 @pytest.mark.usefixtures("patient")
 async def test_changes_that_a_store_lost_are_restored_by_who_knows_them(own_store, caplog):
     async with ledger_in(own_store) as ledger:
@@ -173,6 +177,7 @@ async def test_changes_that_a_store_lost_are_restored_by_who_knows_them(own_stor
         assert "lost its last" in caplog.text
 
 
+@pytest.mark.slow_except("postgres")
 @pytest.mark.usefixtures("patient")
 async def test_a_change_whose_answer_was_lost_is_made_once(own_store):
     async with TcpProxy(own_store.port) as proxy, ledger_in(own_store, proxy.port) as ledger:

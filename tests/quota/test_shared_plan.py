@@ -34,7 +34,8 @@ async def lost_by_day(days: int, other: OtherProgram) -> list[int]:
     return [found[day] for day in range(days)]
 
 
-@pytest.mark.parametrize(("days", "max_lost"), [(4, 3 * 3_600), pytest.param(7, 1_800, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("days", "max_lost"), [(4, 3 * 3_600), (7, 1_800)])
 async def test_a_watch_leaves_other_programs_what_they_use_every_day(days, max_lost):
     lost = await lost_by_day(days, OtherProgram(counter="realtime", share=1 / 3))
     # The first day cannot be planned for; and it is unknown whether that day was counted from its start.

@@ -131,7 +131,8 @@ def check(service: Service) -> None:
     assert max(Counter(int(entry.at) for entry in service.log).values()) <= PER_SECOND
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [3, 8])
 async def test_processes_share_the_limit_while_one_is_killed_one_is_stopped_and_the_store_is_lost(
     service, server, start, count
 ):
@@ -183,6 +184,7 @@ async def check_account(service: Service, server: RedisServer | PostgresServer) 
     assert 0 <= surplus <= 4 * TASKS
 
 
+@pytest.mark.slow
 async def test_a_process_that_was_stopped_with_a_permit_in_its_hand_does_not_use_it_later(service, server, start):
     service.faults = Faults()
     stopping, other = await start("stopping", STOP_AFTER=5), await start("other")

@@ -77,6 +77,7 @@ def twice(*pollers: Poller) -> list[int]:
     return sorted(ts for ts, count in counts.items() if count > 1)
 
 
+@pytest.mark.slow
 def test_the_one_that_stands_by_goes_on_after_a_kill(start):
     first = start(pause=0.2)  # it must not be done before the second one is there, however busy the machine is
     first.read_windows(5)
@@ -89,6 +90,7 @@ def test_the_one_that_stands_by_goes_on_after_a_kill(start):
     assert len(twice(first, second)) <= 1
 
 
+@pytest.mark.slow
 def test_the_one_that_was_frozen_stands_by_when_it_goes_on(start):
     first = start(pause=0.2)
     first.read_windows(5)
@@ -104,6 +106,7 @@ def test_the_one_that_was_frozen_stands_by_when_it_goes_on(start):
     assert second.windows == sorted(second.windows)
 
 
+@pytest.mark.slow
 def test_the_one_that_polls_goes_on_when_the_store_is_back_and_nothing_comes_twice(tmp_path):
     with RedisServer(tmp_path) as server:
         pollers = [Poller(server.url, "x", LEASE, pause=0.05, count=70) for _ in range(2)]
@@ -123,6 +126,7 @@ def test_the_one_that_polls_goes_on_when_the_store_is_back_and_nothing_comes_twi
     assert not any("taken_over" in poller.lines for poller in pollers)
 
 
+@pytest.mark.slow_except("redis")
 def test_without_a_lease_each_takes_over_at_once_and_repeats_one_window_at_most(start):
     first = start(lease=0, pause=0.2, count=50)
     first.read_windows(3)

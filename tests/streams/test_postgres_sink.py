@@ -211,6 +211,7 @@ async def test_a_cancelled_write_is_whole_or_not_there(new_sink, postgres, prefi
             assert last + 20 == end
 
 
+@pytest.mark.slow
 async def test_a_lease_keeps_a_second_process_away_until_it_is_silent(postgres, prefix):
     options = {"prefix": prefix, "lease": 1.5}
     async with PostgresSink(postgres.url, "prod", **options) as first:

@@ -72,6 +72,7 @@ async def test_a_stream_goes_on_when_its_store_is_back_after_a_crash(server, cap
     assert "cannot be used, will retry for 30 s" in caplog.text
 
 
+@pytest.mark.slow_except("redis")
 async def test_a_store_that_is_frozen_is_asked_again_and_keeps_the_newest_checkpoint(server, monkeypatch):
     monkeypatch.setattr(shared_checkpoints, "_ATTEMPT", 0.3)
     async with store_in(server) as store:
@@ -209,6 +210,7 @@ def leasing(request: pytest.FixtureRequest) -> Callable[[float], SharedCheckpoin
     return lambda lease: PostgresCheckpoints(server.url, table=name, lease=lease)
 
 
+@pytest.mark.slow
 async def test_a_lease_keeps_others_away_while_its_process_runs_and_not_longer(leasing):
     async with leasing(0.9) as one, leasing(0.9) as other:
         lease = await one.acquire("prod")
@@ -324,6 +326,7 @@ def test_no_error_about_another_argument_shows_the_password(prefix):
         assert PASSWORD not in report_of(caught.value)
 
 
+@pytest.mark.slow
 async def test_no_error_shows_the_keys_of_an_object_store(objects, monkeypatch, caplog):
     monkeypatch.setattr(shared_checkpoints, "_PATIENCE", 0.2)
     gone = ObjectServer()
@@ -339,6 +342,7 @@ async def test_no_error_shows_the_keys_of_an_object_store(objects, monkeypatch, 
 # Examples.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [RedisCheckpoints, PostgresCheckpoints, ObjectCheckpoints, PostgresSink])
 async def test_the_example_runs(request, monkeypatch, kind):
     code = re.search(r"```python\n(.*?)```", cleandoc(kind.__doc__ or ""), re.DOTALL)

@@ -66,6 +66,7 @@ def end_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.read().split()[-1]
 
 
+@pytest.mark.slow
 def test_a_frozen_process_that_was_taken_over_writes_nothing_when_it_goes_on(start, audit):
     zombie = start(audit, 0.01)
     read(zombie, 40)
@@ -122,6 +123,7 @@ async def test_workers_that_write_at_the_same_time_write_each_window_once(audit)
     assert audit.written() == windows
 
 
+@pytest.mark.slow
 def test_a_database_that_is_killed_while_windows_are_written_has_each_once(start):
     server = PostgresServer()
     try:

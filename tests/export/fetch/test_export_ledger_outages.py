@@ -129,6 +129,7 @@ async def test_a_probe_after_a_refusal_waits_for_the_ledger_too(tmp_path, simula
     assert ledger.end <= now() < ledger.end + 15
 
 
+@pytest.mark.slow
 @pytest.mark.real_time
 @pytest.mark.process
 @pytest.mark.skipif(REDIS is None, reason=MISSING)

@@ -218,6 +218,7 @@ async def test_a_cancelled_evaluation_leaves_no_task_and_releases_its_name():
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.slow
 async def test_a_window_with_thousands_of_values_does_not_hold_the_loop():
     rule = alerts.parse("videoFreezeRate:WebRTC by country > 8% with 3 users")
     rows = {rule.series: {f"country {n}": n / 20_000 for n in range(10_000)}}

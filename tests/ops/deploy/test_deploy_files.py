@@ -170,6 +170,7 @@ def test_the_configuration_of_prometheus_is_valid(tmp_path):
     assert "rules found" in found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.real_time
 @pytest.mark.skipif(PROMETHEUS is None, reason=MISSING)

@@ -131,6 +131,7 @@ def test_a_text_in_slices_is_the_text_of_prometheus_client():
         assert len(list(encode([metric, empty], accept))) == 10
 
 
+@pytest.mark.slow
 async def test_a_scrape_of_two_thousand_series_does_not_hold_the_loop():
     async with simulated("enterprise").client() as client, AsyncExitStack() as open_streams:
         collector = Collector(client)

@@ -25,6 +25,7 @@ USERS = Series("userCount", product="Native", dimension="country")
 FREEZES = Series("videoFreezeRate", product="Native", dimension="country")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(PROMETHEUS is None, reason=MISSING)
 async def test_prometheus_has_the_series_and_values_of_the_client(tmp_path):
     simulation = Simulation(world=FULL, plan="enterprise")

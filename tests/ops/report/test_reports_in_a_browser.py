@@ -12,7 +12,7 @@ from helpers.written_exports import write_export
 from agora_analytics.export import queries
 from agora_analytics.ops import report
 
-pytestmark = [*IN_BROWSER, pytest.mark.slow]
+pytestmark = IN_BROWSER
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 
-import pytest
 import pytest_asyncio
 from helpers.browser import HIDE, IN_BROWSER, VIEWS
 from helpers.page_state import HOSTILE, SERIES, add_users, call, filled, following, over
@@ -61,7 +60,6 @@ async def test_charts_are_drawn_without_an_error_or_another_host(state, tab):
         assert viewer.hosts - {""} == {f"127.0.0.1:{here.port}"}
 
 
-@pytest.mark.slow
 async def test_thresholds_gaps_and_late_windows_are_in_the_pixels(state, tab):
     """Each is drawn in a colour that nothing else of the chart has, or is hatched."""
     async with site(routes(state)) as here, tab(device_scale_factor=1) as viewer:
@@ -140,7 +138,6 @@ async def test_a_value_changes_with_an_event(state, tab):
         assert viewer.complaints == []
 
 
-@pytest.mark.slow
 async def test_the_page_reconnects_after_a_restart_of_the_server_and_says_so(client, state, tab):
     async with tab() as viewer:
         async with site(routes(state)) as here:
@@ -211,7 +208,6 @@ async def test_load_everything_is_offered_once_all_its_prices_are_known(followed
         assert viewer.complaints == []
 
 
-@pytest.mark.slow
 async def test_an_address_shows_the_same_view_to_a_colleague(state, tab):
     async with site(routes(state)) as here, tab() as viewer, tab() as colleague:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
@@ -241,7 +237,6 @@ async def test_hostile_names_are_text(state, tab):
         assert viewer.complaints == []
 
 
-@pytest.mark.slow
 async def test_a_call_that_the_server_does_not_know_leads_to_a_search(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/call/X?channel=room-1&at={NOON - 7_200}")
@@ -251,7 +246,6 @@ async def test_a_call_that_the_server_does_not_know_leads_to_a_search(state, tab
         assert await viewer.page.input_value("input[type=text]") == "room-1"
 
 
-@pytest.mark.slow
 async def test_a_viewer_without_the_token_is_asked_for_it(state, tab):
     async with site(routes(state, token="viewers-of-this-test")) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/quota")
@@ -260,7 +254,6 @@ async def test_a_viewer_without_the_token_is_asked_for_it(state, tab):
         await viewer.says("live", "#connection")
 
 
-@pytest.mark.slow
 async def test_times_are_in_utc_or_in_the_zone_of_the_viewer(state, tab):
     async with site(routes(state)) as here, tab(timezone_id="Asia/Tokyo") as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/now")
@@ -271,7 +264,6 @@ async def test_times_are_in_utc_or_in_the_zone_of_the_viewer(state, tab):
         await viewer.says("newest 20:59:40 GMT+9")
 
 
-@pytest.mark.slow
 async def test_the_first_view_loads_less_than_300_kilobytes_with_its_data(state, tab):
     for at in range(100, 1_000):
         state.calls.add(listed(call(at, f"room {at}"), NOON))
@@ -315,7 +307,6 @@ async def test_a_wrong_secret_is_said_above_every_view(tab):
         await viewer.says("no window has come yet", ".sub")
 
 
-@pytest.mark.slow
 async def test_a_load_beyond_the_day_is_refused_and_says_why(tab):
     plan = Plan.of("enterprise").with_limits("call_details", per_day=2)
     async with following(plan=plan) as state, site(routes(state)) as here, tab() as viewer:
@@ -327,7 +318,6 @@ async def test_a_load_beyond_the_day_is_refused_and_says_why(tab):
         assert await used(state, "call_details") == 2
 
 
-@pytest.mark.slow
 async def test_an_alert_leads_to_the_calls_behind_it(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/alerts")
@@ -341,7 +331,6 @@ async def test_an_alert_leads_to_the_calls_behind_it(state, tab):
         assert await viewer.page.evaluate("location.hash.split('?')[0]") == "#/call/C3"
 
 
-@pytest.mark.slow
 async def test_minutes_of_a_month_are_set_against_the_budget_in_the_address(followed, tab):
     async with site(routes(followed)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/insights?budget=1000")
@@ -369,7 +358,6 @@ async def test_a_search_costs_its_price_and_its_calls_can_be_opened(followed, ta
         assert viewer.complaints == []
 
 
-@pytest.mark.slow
 async def test_a_hidden_page_gives_its_connection_back_and_catches_up_when_it_is_seen(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.page.clock.install()

@@ -42,7 +42,6 @@ async def serious(viewer: Tab) -> list[Any]:
     ]
 
 
-@pytest.mark.slow_except("now-light", "call/C3-dark")
 @needs_axe
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", [*VIEWS, "calls?find=1", "call/C3", "call/unknown"])
@@ -53,7 +52,6 @@ async def test_axe_finds_nothing_serious(state, view, scheme, tab):
         assert await serious(viewer) == []
 
 
-@pytest.mark.slow_except("dark-360")
 @needs_axe
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1_280), ("dark", 360)])
 async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width, tab):
@@ -72,7 +70,6 @@ async def test_a_call_with_all_its_details_is_accessible_and_fits(scheme, width,
         assert await viewer.page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
 
 
-@pytest.mark.slow_except("calls-360", "call/C3-360")
 @pytest.mark.parametrize("width", [360, 1_280, 3_840])
 @pytest.mark.parametrize("view", [*VIEWS, "calls?find=1", "call/C3"])
 async def test_no_view_scrolls_sideways(state, view, width, tab):
@@ -100,7 +97,6 @@ async def test_all_views_are_reached_by_keyboard_alone(state, tab):
             assert await viewer.page.evaluate("document.activeElement.tagName") in {"H2", "A"}
 
 
-@pytest.mark.slow
 async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/#/calls")
@@ -115,7 +111,6 @@ async def test_a_call_is_opened_and_its_order_chosen_by_keyboard(state, tab):
         await viewer.until("() => document.activeElement.tagName === 'H2'")
 
 
-@pytest.mark.slow
 async def test_the_values_of_a_chart_are_in_a_table_too(state, tab):
     async with site(routes(state)) as here, tab() as viewer:
         await viewer.show(f"http://127.0.0.1:{here.port}/")
@@ -162,7 +157,6 @@ async def test_the_cursor_of_a_chart_is_moved_by_keys_and_says_its_values(state,
         assert text == "12:00:00; Native 8.0 %, beyond the limit"
 
 
-@pytest.mark.slow
 async def test_the_theme_is_the_systems_or_the_one_that_was_chosen(state, tab):
     async with site(routes(state)) as here, tab(color_scheme="dark") as viewer:
         background = "() => getComputedStyle(document.body).backgroundColor"

@@ -16,7 +16,7 @@ from agora_analytics.simulator import Simulation
 
 pytest.importorskip("docket", reason="needs the extra fleet")
 
-pytestmark = [*IN_BROWSER, pytest.mark.slow]
+pytestmark = IN_BROWSER
 
 KEYS = "() => [...document.querySelectorAll('.calls tbody .channel > .name')].map((one) => one.innerText).join()"
 

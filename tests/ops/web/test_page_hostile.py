@@ -17,7 +17,7 @@ from agora_analytics.ops import LiveState, routes
 from agora_analytics.ops.web.board import listed
 from agora_analytics.simulator import Simulation
 
-pytestmark = [*IN_BROWSER, pytest.mark.slow]
+pytestmark = IN_BROWSER
 
 LATE_HOUR = 1_792_890_000
 """25 October 2026, 01:00 UTC: in Berlin the second 02:00 of that day."""

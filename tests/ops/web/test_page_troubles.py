@@ -20,7 +20,7 @@ from agora_analytics.plans import Plan
 from agora_analytics.simulator import Fault, Faults, Simulation
 from agora_analytics.streams import MemoryCheckpoints
 
-pytestmark = [*IN_BROWSER, pytest.mark.slow]
+pytestmark = IN_BROWSER
 
 FRESH = Plan.of("enterprise").with_limits("realtime", per_minute=600, per_day=864_000)
 """So many requests that each window is polled once it is there."""
