@@ -203,6 +203,7 @@ def test_the_quota_shows_every_counter_of_the_plan(bare):
     assert "realtime" in bare("quota", "--plan", "premium").out
 
 
+@pytest.mark.slow
 def test_the_demo_shows_calls_windows_and_what_they_cost(bare):
     tables = bare("demo", "--windows", "0", "--plan", "premium")
     assert tables.code == 0

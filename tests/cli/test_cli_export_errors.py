@@ -27,6 +27,7 @@ def test_a_refused_app_id_is_reported_and_the_others_are_exported(run, tmp_path,
     assert {row["app_id"] for row in rows} == {APP_ID}
 
 
+@pytest.mark.slow
 def test_refused_calls_are_reported_by_id(run, served, monkeypatch, tmp_path):
     monkeypatch.setattr(served.service, "faults", Faults.always(REFUSED).only("call_sessions"))
     what = ("--datasets", "sessions", "--last", "1h", "--format", "jsonl", "--max-requests", "40")

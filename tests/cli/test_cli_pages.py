@@ -139,7 +139,7 @@ def session(environment, exported_call, run, tmp_path, monkeypatch):
     return session
 
 
-@pytest.mark.slow_except("docs/tutorial/calls.md")
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.skipif(BASH is None or os.name == "nt", reason="the blocks are for bash, which is missing")
 @pytest.mark.parametrize("page", RUN, ids=name_of)

@@ -63,6 +63,7 @@ def test_ctrl_c_prints_no_traceback_and_the_secret_is_in_no_process_list(start):
     assert process.stderr.read() == b""
 
 
+@pytest.mark.slow
 def test_the_simulator_runs_until_ctrl_c_and_prints_its_counts(start):
     process = start("simulate", "--port", "0", "--plan", "premium", "--hostile")
     settings = dict(process.stdout.readline().decode().removeprefix("export ").strip().split("=") for _ in range(5))

@@ -183,7 +183,7 @@ def test_credentials_that_are_refused_at_once_fail_the_run_and_the_next_one_star
     assert {call_id for (call_id,) in warehouse.keys("sessions", "call_id")} == ended
 
 
-@pytest.mark.slow_except("400")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -210,6 +210,7 @@ def test_a_refusal_of_the_first_calls_fails_the_run_since_the_settings_are_wrong
         warehouse.load("sessions")
 
 
+@pytest.mark.slow
 def test_insights_of_the_last_days_are_read_again_and_not_doubled(warehouse):
     warehouse.clock.ahead += HOUR // 2  # away from the moment at which another hour is over
     warehouse.load("insights", back=8 * DAY, insights=DAILY)

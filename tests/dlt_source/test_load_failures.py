@@ -48,6 +48,7 @@ def of_world(warehouse: Warehouse, world: World) -> Warehouse:
 # Pieces
 
 
+@pytest.mark.slow
 def test_a_history_is_loaded_in_pieces_each_of_which_is_kept(warehouse):
     rows = []
     for source in agora_sources(selected("sessions", back=5 * HOUR // 4), client=warehouse.client, requests=10):
@@ -291,6 +292,7 @@ def with_bad_times(warehouse: Warehouse) -> Any:
     return lambda: client_of(warehouse.simulation, transport=transport)
 
 
+@pytest.mark.slow
 def test_measurements_without_a_valid_time_are_reported(warehouse):
     (report,) = warehouse._replace(client=with_bad_times(warehouse)).load("metrics")
     assert len(warehouse.rows("metrics")) > 0

@@ -80,6 +80,7 @@ def is_offered(path: str, plan: str) -> bool:
     return path.startswith(OFFERED_PATHS[plan]) if OFFERED_PATHS[plan] else False
 
 
+@pytest.mark.slow_except(*(f"{endpoint.path}-premium" for endpoint in ENDPOINTS))
 @pytest.mark.parametrize("plan", OFFERED_PATHS)
 @pytest.mark.parametrize("path", [endpoint.path for endpoint in ENDPOINTS])
 async def test_requests_and_results_match_the_reference(path, plan):

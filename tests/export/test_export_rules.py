@@ -93,6 +93,7 @@ async def test_an_estimate_takes_few_requests_and_is_close(tmp_path, simulation)
     assert estimate.done_at is not None
 
 
+@pytest.mark.slow_except("alone")
 @pytest.mark.parametrize(("rest", "daily"), [(0, 0), (2, 4)], ids=["alone", "beside a stream"])
 async def test_an_export_takes_as_many_days_as_its_estimate_promises(tmp_path, simulation, rest, daily):
     """At 20 requests a day, of which one is left to people and some to a stream: 208 requests take over a week."""

@@ -61,6 +61,7 @@ def union(folder: Path, shards, dataset: str) -> list[object]:
     return sorted((row for shard in shards for row in rows(Path(shard.place(folder)), dataset)), key=str)
 
 
+@pytest.mark.slow
 async def test_shards_have_the_rows_of_the_whole_export_and_one_manifest(tmp_path, simulation):
     remove_rate_limits(simulation)
     simulation.service.other_apps = OTHERS

@@ -89,6 +89,7 @@ async def waits_of_a_person(processes: Fleet, priority: Priority = Priority.INTE
     return waits
 
 
+@pytest.mark.slow_except("2-0.0002", "8-0.01")
 @pytest.mark.parametrize("latency", [0.0002, 0.01])
 @pytest.mark.parametrize("exporting", [2, 8])
 async def test_a_person_waits_for_the_next_window_at_most_however_many_processes_export(exporting, latency):
@@ -125,6 +126,7 @@ async def test_every_tenth_permit_is_for_a_lower_priority_of_another_process():
         assert 0.07 < share[export] < 0.13
 
 
+@pytest.mark.slow_except("3", "8")
 @pytest.mark.parametrize("processes", [3, 8, 20])
 async def test_processes_of_one_priority_get_equal_shares_and_use_all(processes):
     async with fleet() as shared:

@@ -178,6 +178,7 @@ async def test_an_unusable_folder_raises(folder):
         await FileCheckpoints(folder).acquire("prod")
 
 
+@pytest.mark.slow
 @pytest.mark.process
 async def test_a_killed_process_holds_no_lease(folder, start_process):
     store, process = FileCheckpoints(folder), start_process()

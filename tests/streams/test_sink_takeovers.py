@@ -89,10 +89,10 @@ def test_processes_that_are_killed_lose_and_repeat_no_window(start, audit, kills
     assert audit.written() == ALL
 
 
-@pytest.mark.parametrize("handovers", [2, pytest.param(40, marks=pytest.mark.slow)])
-def test_processes_that_take_the_stream_from_each_other_write_each_window_once(start, audit, handovers):
+@pytest.mark.slow
+def test_processes_that_take_the_stream_from_each_other_write_each_window_once(start, audit):
     processes = []
-    for _ in range(handovers):
+    for _ in range(40):
         processes.append(start(audit, 1.0))
         assert read(processes[-1], 1)[0].isdigit()  # it has taken the stream over
     assert end_of(start(audit)) == "done"
@@ -100,6 +100,7 @@ def test_processes_that_take_the_stream_from_each_other_write_each_window_once(s
     assert audit.written() == ALL
 
 
+@pytest.mark.slow
 async def test_workers_that_write_at_the_same_time_write_each_window_once(audit):
     """Each takes the stream over as soon as it has lost it, so that writes and takeovers meet in every order."""
     windows = list(range(NOON, NOON + 4_000, 20))

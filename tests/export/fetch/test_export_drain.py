@@ -37,6 +37,7 @@ async def drained(simulation, folder, after: float, *, latency=SLOW, selection=S
     return report, took
 
 
+@pytest.mark.slow_except("0.1", "5.5", "12.5")
 @pytest.mark.parametrize("after", [0.1, 3.9, 5.5, 9.0, 12.5, 16.0])
 async def test_answers_on_their_way_are_saved_and_no_request_is_made_again(tmp_path, simulation, whole, after):
     rows, requests, _ = await whole(SELECTION)

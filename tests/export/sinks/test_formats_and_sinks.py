@@ -103,7 +103,6 @@ def expected(tmp_path_factory, world) -> dict[str, Rows]:
     "memory-duckdb",
     "file-jsonl",
     "file-sqlite",
-    "s3-jsonl",
 )
 @pytest.mark.parametrize(
     ("place", "form"),

@@ -30,6 +30,7 @@ def put(tmp_path) -> Callable[[Sink, bytes], None]:
     return put
 
 
+@pytest.mark.slow
 async def test_a_run_stopped_after_its_last_check_leaves_the_manifest_of_the_later_one(
     simulation, place, truth, monkeypatch
 ):

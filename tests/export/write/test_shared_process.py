@@ -61,6 +61,7 @@ def rows_in(folder: Path) -> dict[str, object]:
     return {name: rows(folder, name) for name in NAMES}
 
 
+@pytest.mark.slow
 async def test_twenty_exports_at_once_share_one_process_that_ends_with_the_last(tmp_path, simulation, started, truth):
     folders = [tmp_path / f"{number}" for number in range(20)]
     reports = await run_all(simulation, folders)

@@ -236,6 +236,7 @@ async def test_a_window_with_thousands_of_values_does_not_hold_the_loop():
     assert min(held) < 0.010
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_thousands_of_values_is_small_and_restores_them_all():
     rule = alerts.parse("videoFreezeRate:WebRTC by country > 8% with 3 users")
     values = {f"country {n}": n / 20_000 for n in range(10_000)}

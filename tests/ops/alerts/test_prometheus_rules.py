@@ -30,6 +30,7 @@ def test_the_rules_are_valid():
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+@pytest.mark.slow
 def test_the_rules_fire_and_stay_silent_as_the_cases_say():
     ran = promtool("test", "rules", CASES)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -39,6 +39,7 @@ async def test_an_export_is_shown_as_its_progress_and_its_report_say(tmp_path):
         assert seen[0].expires_at is not None
 
 
+@pytest.mark.slow
 async def test_an_export_that_waits_for_quota_shows_when_its_oldest_data_expires(tmp_path):
     plan = PREMIUM.with_limits("call_details", per_day=20)
     simulation = simulated(plan, world=BUSY)

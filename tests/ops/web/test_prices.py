@@ -141,6 +141,7 @@ async def test_many_sessions_have_pages_each_with_its_price():
             assert (await here.get(path_of(call, "sessions"), params={"page": pages + 1}))["state"] == "unavailable"
 
 
+@pytest.mark.slow
 async def test_a_long_call_costs_a_request_for_each_slice():
     simulation = Simulation(world=World(seed=5, calls_per_hour=30, long_share=1.0), plan="premium", clock=NOON)
     async with simulation.client() as client, LiveState(client, back=timedelta(hours=14)) as state:
