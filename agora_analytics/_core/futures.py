@@ -43,6 +43,17 @@ async def uncancellable(work: Coroutine[Any, Any, T]) -> T:
     return await wait_until_done(asyncio.ensure_future(work))
 
 
+async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and return once they have ended; a cancellation meanwhile cancels them again, and is raised then.
+
+    A task that is left while it ends would go on with what its caller closes next.
+    """
+    for task in tasks:
+        task.cancel()
+    # Not `asyncio.wait`, which a cancellation ends at once.
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def cancellations() -> int:
     """Return how often the current task was cancelled.
 

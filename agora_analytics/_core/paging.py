@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from agora_analytics._core import truncation, validation
+from agora_analytics._core.futures import cancel_and_wait
 from agora_analytics._core.truncation import ListPage, ListProgress, ListQuery, PageOutcome, RowKind, TruncationState
 from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.spans import Span
@@ -76,9 +77,8 @@ async def _pages(
                 missing(error)
     finally:
         if ahead is not None:
-            ahead.cancel()
             # Its permit is returned before the iteration ends, and its error is not logged as unretrieved.
-            await asyncio.gather(ahead, return_exceptions=True)
+            await cancel_and_wait(ahead)
 
 
 async def _receive(queue: PageQueue[ItemT], page: Awaitable[ListPage[ItemT]]) -> list[ItemT]:

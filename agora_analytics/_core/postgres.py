@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics._core.futures import retrieve_error, uncancellable
+from agora_analytics._core.futures import cancel_and_wait, retrieve_error, uncancellable
 from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.shared_store import StoreFailedError
 
@@ -184,8 +184,7 @@ class PostgresDatabase:
 
 async def _close_all(openings: list[asyncio.Task[Connection]]) -> None:
     for opening in openings:
-        opening.cancel()
-        await asyncio.wait([opening])
+        await cancel_and_wait(opening)
         if (connection := _opened(opening)) is not None:
             await connection.close()
 

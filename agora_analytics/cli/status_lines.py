@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agora_analytics._core.futures import cancel_and_wait
 from agora_analytics.cli.formatting import format_duration, format_number
 from agora_analytics.cli.throttle import MessageThrottle, ReminderInterval
 from agora_analytics.errors import LedgerError
@@ -38,8 +39,7 @@ async def report_quota_waits(quota: Quota, write: Callable[[str], None]) -> Asyn
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait((task,))
+        await cancel_and_wait(task)
 
 
 async def _poll_quota(quota: Quota, write: Callable[[str], None]) -> None:
@@ -79,8 +79,7 @@ async def heartbeat(stream: Stream[Any], screen: Screen, quiet: float = 0.0) -> 
     try:
         yield monitor.record_event
     finally:
-        task.cancel()
-        await asyncio.wait((task,))
+        await cancel_and_wait(task)
 
 
 class _SilenceMonitor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from agora_analytics._core.decoding.json import encode
-from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.futures import cancel_and_wait, retrieve_error
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import backoff
 from agora_analytics.client import AnalyticsClient
@@ -100,8 +100,7 @@ class ExportTurns:
         try:
             await asyncio.wait((export,))
         except asyncio.CancelledError:
-            export.cancel()
-            await asyncio.wait((export,))
+            await cancel_and_wait(export)
             raise
         finally:
             del self._running[export]

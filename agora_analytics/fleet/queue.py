@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from agora_analytics._core.extras import MissingExtraError, install_command
+from agora_analytics._core.futures import cancel_and_wait
 from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.redis import RedisConnections, checked_url, is_of_redis
 from agora_analytics._core.retry import backoff
@@ -198,8 +199,7 @@ class WorkQueue:
                 with suppress(asyncio.CancelledError):
                     await _supervised(made)
             finally:
-                renewing.cancel()
-                await asyncio.wait([renewing])
+                await cancel_and_wait(renewing)
 
     async def _renew_leases_forever(self, worker: str) -> None:
         """Renew the leases of the turns under way.

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
 from agora_analytics._core.decoding.json import DecodeFailures
-from agora_analytics._core.futures import retrieve_error, wait_until_done
+from agora_analytics._core.futures import cancel_and_wait, retrieve_error, wait_until_done
 from agora_analytics._core.responsive_timer import ResponsiveTimer
 from agora_analytics.errors import LedgerError
 from agora_analytics.quota.ledger_state import LedgerState
@@ -133,8 +133,7 @@ class SharedAccount:
 
     async def close(self) -> None:
         """Make the changes that were submitted, and end the membership."""
-        self._heartbeat.cancel()
-        await asyncio.wait([self._heartbeat])
+        await cancel_and_wait(self._heartbeat)
         if self._runner is not None:
             await asyncio.wait([self._runner])
         await self._membership.leave(is_used=self._is_used())

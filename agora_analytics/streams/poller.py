@@ -9,7 +9,7 @@ from contextlib import aclosing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
-from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.futures import cancel_and_wait, retrieve_error
 from agora_analytics._core.retry import backoff
 from agora_analytics.errors import AgoraError, CheckpointError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
@@ -178,9 +178,8 @@ class Poller(ABC, Generic[T]):
         finally:
             stop.cancel()
             if not task.done():
-                task.cancel()
                 # Until it has ended, so that its permit is returned before the stream goes on to close.
-                await asyncio.wait((task,))
+                await cancel_and_wait(task)
 
     async def iterate_until_stopped(self, source: AsyncGenerator[R]) -> AsyncGenerator[R]:
         """Yield from `source` until the stream is to end; raise `StoppedError` as soon as it is stopped meanwhile."""

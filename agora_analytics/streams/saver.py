@@ -63,7 +63,11 @@ class Saver:
         if task is not None:
             self._closing.set()
             # Gathered: a task that a loop cancels when it shuts down is no error, and what it left is saved below.
-            (error,) = await wait_until_done(asyncio.gather(task, return_exceptions=True))
+            try:
+                (error,) = await wait_until_done(asyncio.gather(task, return_exceptions=True))
+            except asyncio.CancelledError:
+                await self.flush()
+                raise
             if isinstance(error, Exception):
                 raise error
         await self.flush()

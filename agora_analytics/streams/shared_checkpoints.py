@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics._core.futures import uncancellable, wait_until_done
+from agora_analytics._core.futures import cancel_and_wait, uncancellable
 from agora_analytics._core.shared_store import Connections, SharedStore, StoreFailedError
 from agora_analytics.errors import CheckpointError
 from agora_analytics.protocols import Lease
@@ -200,8 +200,7 @@ class SharedCheckpoints(SharedStore):
         heartbeat, self._heartbeat = self._heartbeat, None
         try:
             if heartbeat is not None:
-                heartbeat.cancel()
-                await wait_until_done(asyncio.gather(heartbeat, return_exceptions=True))
+                await cancel_and_wait(heartbeat)
         finally:
             await self._rows.close()
 

@@ -11,7 +11,7 @@ from typing import Final, Generic, Self, TypeVar
 
 import attrs
 
-from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.futures import cancel_and_wait, retrieve_error
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.health import Health
@@ -93,8 +93,10 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     async def aclose(self) -> None:
         """End now; the current event counts as not delivered."""
-        await self._pump.close()
-        self._poller.monitor.stopped()  # a stream that never started does not
+        try:
+            await self._pump.close()
+        finally:
+            self._poller.monitor.stopped()  # a stream that never started does not
 
     def share_with(self, progress: Progress) -> Position:
         """Return the position, which advances only as `progress` does, until it is unshared: for `broadcast`."""
@@ -166,10 +168,11 @@ class _Pump(Generic[T]):
 
     async def close(self) -> None:
         """Cancel the pending event and close the source."""
-        if self._pending is not None and not self._pending.done():
-            self._pending.cancel()
-            await asyncio.wait((self._pending,))
-        await self._events.aclose()
+        try:
+            if self._pending is not None and not self._pending.done():
+                await cancel_and_wait(self._pending)
+        finally:
+            await self._events.aclose()
 
     def abandon(self) -> None:
         """Cancel the pending event; may be called by the garbage collector, in any thread, at any time."""

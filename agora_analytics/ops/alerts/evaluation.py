@@ -15,7 +15,7 @@ from typing import Final
 
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import in_turns
-from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.futures import cancel_and_wait, retrieve_error
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics.ops.alerts.alert import Alert
 from agora_analytics.ops.alerts.delivery import Delivery
@@ -194,8 +194,7 @@ class _PatientEvents:
     async def close(self) -> None:
         """Stop waiting for the next event; the watch keeps it."""
         if self._pending is not None:
-            self._pending.cancel()
-            await asyncio.wait((self._pending,))
+            await cancel_and_wait(self._pending)
 
 
 async def _next(events: AsyncIterator[Event]) -> Event | None:

@@ -28,7 +28,7 @@ from yarl import URL
 
 from agora_analytics._core import addresses, validation
 from agora_analytics._core.decoding.json import encode
-from agora_analytics._core.futures import uncancellable
+from agora_analytics._core.futures import cancel_and_wait, uncancellable
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import USER_AGENT
@@ -196,8 +196,7 @@ class Webhook:
 
     async def _end(self) -> None:
         if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+            await cancel_and_wait(self._task)
         # Cleared before it is awaited, so that a second call has nothing to close.
         session, self._session = self._session, None
         if session is not None:

@@ -12,7 +12,7 @@ from typing import Final, Self
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import one_line
 from agora_analytics._core.dispatcher import in_turns
-from agora_analytics._core.futures import retrieve_error
+from agora_analytics._core.futures import cancel_and_wait, retrieve_error
 from agora_analytics.errors import AgoraError
 from agora_analytics.fleet.fleet import Fleet
 from agora_analytics.fleet.status import FleetStatus
@@ -129,8 +129,7 @@ class FleetMonitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait((self._task,))
+            await cancel_and_wait(self._task)
         self._task = None
 
     async def _read_forever(self) -> None:

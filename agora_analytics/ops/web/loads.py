@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import attrs
 
+from agora_analytics._core.futures import cancel_and_wait
 from agora_analytics.errors import AgoraError
 from agora_analytics.ops.web.budget import CounterView, QuotaView
 from agora_analytics.ops.web.replies import RefusalError
@@ -178,10 +179,7 @@ class Loader:
 
     async def close(self) -> None:
         """Cancel what is running."""
-        tasks = [one.task for one in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(*(one.task for one in self._running.values()))
 
     def _check_day(self, load: Load) -> None:
         """Raise `RefusalError` if the day has too few requests left: half a load would be wasted."""

@@ -14,6 +14,7 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.json import encode
+from agora_analytics._core.futures import cancel_and_wait
 from agora_analytics.client import AnalyticsClient, app_of, dispatcher_of, service_time
 from agora_analytics.ops.alerts.rules import Rule, watched
 from agora_analytics.ops.alerts.sinks import AlertSink
@@ -235,10 +236,8 @@ class LiveState:
         self.feed.close()
         dispatcher_of(self.client).observers.remove(self.usage)
         self._ignore_fleet()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        tasks, self._tasks = self._tasks, []
+        await cancel_and_wait(*tasks)
 
     def _open_watch(self, reached: Checkpoint | None) -> Watch:
         limits = self.client.plan.of_endpoint(REALTIME_USAGE)
