@@ -44,14 +44,22 @@ async def uncancellable(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def cancel_and_wait(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and return once they have ended; a cancellation meanwhile cancels them again, and is raised then.
+    """Cancel tasks, and return once they have ended, or after two cancellations meanwhile.
 
-    A task that is left while it ends would go on with what its caller closes next.
+    The first one is passed on to the tasks, and raised when they have ended: a task that is left while it ends would go
+    on with what its caller closes next. The second one leaves them, since they may wait for the caller.
     """
     for task in tasks:
+        task.add_done_callback(retrieve_error)
         task.cancel()
-    # Not `asyncio.wait`, which a cancellation ends at once.
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if running := [task for task in tasks if not task.done() and task is not asyncio.current_task()]:
+        try:
+            await asyncio.wait(running)
+        except asyncio.CancelledError:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+            raise
 
 
 def cancellations() -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agora_analytics._core import validation
 from agora_analytics._core.extras import MissingExtraError, install_command
-from agora_analytics._core.futures import cancel_and_wait, retrieve_error, uncancellable
+from agora_analytics._core.futures import cancel_and_wait, retrieve_error, uncancellable, wait_until_done
 from agora_analytics._core.redaction import Hidden
 from agora_analytics._core.shared_store import StoreFailedError
 
@@ -217,7 +217,7 @@ async def _interruptible(connection: Connection, work: Coroutine[Any, Any, Postg
         if not connection.closed:
             with suppress(OSError), socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as link:
                 link.shutdown(socket.SHUT_RDWR)
-        await asyncio.wait([task])
+        await wait_until_done(asyncio.gather(task, return_exceptions=True))
         raise
     return task.result()
 

@@ -66,7 +66,8 @@ class Saver:
             try:
                 (error,) = await wait_until_done(asyncio.gather(task, return_exceptions=True))
             except asyncio.CancelledError:
-                await self.flush()
+                with suppress(Exception):  # the caller gets its cancellation instead
+                    await self.flush()
                 raise
             if isinstance(error, Exception):
                 raise error

@@ -172,7 +172,9 @@ class _Pump(Generic[T]):
             if self._pending is not None and not self._pending.done():
                 await cancel_and_wait(self._pending)
         finally:
-            await self._events.aclose()
+            # Not by what runs inside of it, such as a transport: it ends when that has returned.
+            if self._pending is None or self._pending.done():
+                await self._events.aclose()
 
     def abandon(self) -> None:
         """Cancel the pending event; may be called by the garbage collector, in any thread, at any time."""

@@ -92,12 +92,63 @@ async def test_a_stream_that_is_left_by_two_cancellations_has_ended_its_request(
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_what_a_cancelled_save_left_is_saved_by_a_close_that_is_cancelled_too():
+async def test_tasks_that_wait_for_each_other_end():
+    first: asyncio.Task[None]
+
+    async def end_the_first() -> None:
+        await asyncio.sleep(1)
+        await cancel_and_wait(first)
+
+    async def end(task: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.sleep(3_600)
+        finally:
+            await cancel_and_wait(task)
+
+    second = asyncio.create_task(end_the_first())
+    first = asyncio.create_task(end(second))
+    await asyncio.wait({first, second}, timeout=2)
+    assert (first.cancelled(), second.cancelled()) == (True, True)
+
+
+async def test_a_task_that_cancels_itself_ends():
+    async def end() -> None:
+        await cancel_and_wait(asyncio.current_task())  # type: ignore[arg-type] - there is one
+        await asyncio.sleep(10)
+
+    task = asyncio.create_task(end())
+    await asyncio.wait({task}, timeout=1)
+    assert task.cancelled()
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_transport_that_closes_its_stream_ends_it(kind):
+    """Such as one that has noticed that its credentials were revoked."""
+    simulation = simulated()
+    transport = simulation.transport()
+    send = transport.send
+
+    async def close(request, host=0):
+        await stream.aclose()
+        return await send(request, host)
+
+    transport.send = close  # type: ignore[method-assign]
+    async with simulation.client(transport=transport, checkpoints=MemoryCheckpoints()) as client:
+        stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow(start=NOON)
+        async with asyncio.timeout(100), stream:
+            assert [event async for event in stream] == []
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("outage", [None, OSError("the disk is full")])
+async def test_what_a_cancelled_save_left_is_saved_by_a_close_that_is_cancelled_too(outage):
     saved = []
 
     async def save(checkpoint: Checkpoint) -> None:
         await asyncio.sleep(10)
         saved.append(checkpoint.done[0].end)
+        if outage:
+            raise outage
 
     saver = Saver(save, 60.0)
     await saver.put(Checkpoint(stream="s", done=(Span(0, 7),)))

@@ -22,7 +22,6 @@ async def ignore(key, event) -> None:
     """Take an event."""
 
 
-@pytest.mark.slow
 async def test_a_worker_ends_in_whichever_step_of_its_start_it_is_cancelled(redis):
     await asyncio.to_thread(__import__, "docket")  # so that each start takes the same steps
     for steps in range(40):

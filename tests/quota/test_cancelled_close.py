@@ -37,7 +37,6 @@ async def check_closes(opened: Callable[[], Awaitable[RedisLedger | PostgresLedg
     assert cancelled > 2
 
 
-@pytest.mark.slow
 async def test_nothing_of_a_ledger_in_redis_stays_open(redis, table):
     async def opened() -> RedisLedger:
         ledger = RedisLedger(redis.url, prefix=table)

@@ -128,9 +128,9 @@ class FleetMonitor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            await cancel_and_wait(self._task)
-        self._task = None
+        task, self._task = self._task, None
+        if task is not None:
+            await cancel_and_wait(task)
 
     async def _read_forever(self) -> None:
         while True:
