@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,11 +142,12 @@ def run(
 
 @pytest.fixture
 def call_id(run: Callable[..., Result]) -> str:
-    """Return the largest finished call of at most 30 users and a few hours in which some video froze.
+    """Return the largest call of at most 30 users in which some video froze, of those that ended half an hour ago.
 
-    Larger ones take many requests, and with them seconds of the plan's rate.
+    Larger ones take many requests, and with them seconds of the plan's rate. Of newer ones not all details are there.
     """
     calls = run("calls", "search", "--last", "4h", "--json").lines
-    over = [call for call in calls if call["finished"] and 300 < call["destroyed_ts"] - call["created_ts"] < 18_000]
-    frozen = [call for call in over[5:] if call["call_video_freeze_rate"] and call["call_pcu"] <= 30]
+    lasted = [call for call in calls if call["finished"] and 300 < call["destroyed_ts"] - call["created_ts"] < 18_000]
+    over = [call for call in lasted if call["destroyed_ts"] < time.time() - 1_800]
+    frozen = [call for call in over if call["call_video_freeze_rate"] and call["call_pcu"] <= 30]
     return str(max(frozen, key=lambda call: call["call_pcu"])["call_id"])
