@@ -57,6 +57,21 @@ async def test_a_job_is_held_only_by_a_worker_that_is_alive(written, monitor):
     }
 
 
+async def test_a_monitor_whose_close_was_cancelled_can_be_opened_again(written):
+    monitor = FleetMonitor(written.fleet)
+    await monitor.__aenter__()
+    await asyncio.sleep(6)
+    closing = asyncio.create_task(monitor.__aexit__(None, None, None))
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await written.worker("one")
+    async with monitor:
+        await asyncio.sleep(6)
+        assert [worker.name for worker in monitor.snapshot.workers] == ["one"]
+
+
 async def test_without_a_worker_nobody_has_an_export_or_a_job_that_failed(written, monitor):
     await written.job("a.export.waits")
     await written.job("a.watch.failing", "one", failures=2)
